@@ -1,0 +1,57 @@
+# The whole developer interface. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+LOCK := requirements/dev.lock
+STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit lint format bench schemas lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything in locked versions
+
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spanyard: $(PYTHON) is older than 3.11. Install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "spanyard: $(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "spanyard: installing locked dependencies into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'uv==$(UV_VERSION)'
+	@$(UV) pip sync -q -p $(BIN)/python --require-hashes $(LOCK)
+	@$(UV) pip install -q -p $(BIN)/python --no-deps -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: setup ## run the whole chain on this machine (ARGS=--once: run, check, exit)
+	@$(BIN)/spanyard demo $(ARGS)
+
+test: setup lint ## everything, on real components
+	@$(BIN)/python -m pytest $(ARGS)
+
+unit: setup ## the quick tier
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: setup ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup ## let ruff tidy the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+schemas: setup ## regenerate docs/schema from the code
+	@$(BIN)/python -m spanyard_core.schema docs/schema
+
+lock: ## refresh requirements/dev.lock
+	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The gateway: REST over ClickHouse and the bucket."""

@@ -1,0 +1,1 @@
+"""The ingester: objects in the bucket become rows in ClickHouse, each once."""

@@ -1,0 +1,1 @@
+"""The laptop: the spanyard command, and everything in one process."""

@@ -1,0 +1,1 @@
+"""What applications import: spans, logs, metrics and scores as span files."""

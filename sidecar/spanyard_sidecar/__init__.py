@@ -1,0 +1,1 @@
+"""The collector: tails stdout and span files, takes OTLP, spools, uploads."""
