@@ -1,0 +1,161 @@
+"""What flows inside the collector: sources give blocks, blocks fill chunks, entries hold chunks.
+
+A source is one writer's input: a container's run, a span file, or one OTLP signal. It numbers its
+records itself, from the bytes alone, so that reading again after a crash gives the same records
+the same ids. The pipeline asks it for blocks, cuts chunks, and makes chunk and state durable
+together; a source is never asked again for what its stored state covers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from spanyard_core.chunks import ChunkFacts
+from spanyard_core.chunks import Source as SourceRange
+from spanyard_core.records import Signal
+
+State = dict[str, Any]
+"""JSON-able; what a source needs to go on after its last block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the records belong to; stamped on every line by the collector, never by the tenant."""
+
+    project: str
+    uid: str = ""
+    deployment: str = ""
+    build: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something of a writer was lost, or given up by a decision that bytes alone don't repeat."""
+
+    cause: str
+    message: str
+    lines: int | None = None
+    bytes: int | None = None
+    from_time: str = ""
+    to_time: str = ""
+    source: str = ""
+    from_offset: int | None = None
+    to_offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some records of one source, encoded: `lines` are whole JSON lines with their seqs inside.
+
+    With `cut`, the pipeline makes everything up to and including this block durable before it
+    shows the block to anyone or asks the source again: decisions by time or circumstance, a gap,
+    the change to another file.
+    """
+
+    lines: bytes
+    records: int
+    first: int
+    """seq of the first record; first + records - 1 is the last's. Unused when records is 0."""
+    time_ns: int
+    """Time of the first record."""
+    range: SourceRange | None = None
+    """Which bytes of which file this block was made of. None for OTLP."""
+    gaps: Sequence[Gap] = ()
+    cut: bool = False
+    new_file: bool = False
+    """The block begins in another file than the one before: a chunk never spans two."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a source knows of itself when it has ended."""
+
+    last_seq: int
+    bytes_read: int
+
+
+class Source(Protocol):
+    """One writer's input. Not concurrent: the pipeline calls one method at a time."""
+
+    @property
+    def writer(self) -> str: ...
+
+    @property
+    def signal(self) -> Signal: ...
+
+    @property
+    def container(self) -> str:
+        """Ring and filter key: the container's name, or `otlp`, or `files`."""
+        ...
+
+    def read(self, budget: int) -> Block | None:
+        """The next records of at most about `budget` input bytes; None when there is nothing new.
+
+        Never blocks longer than a read from the page cache. Raises OSError for a file that cannot
+        be read (the pipeline reports it and comes back later).
+        """
+        ...
+
+    def state(self) -> State:
+        """State after all blocks returned so far."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """The source is complete: nothing more will come, and everything was returned."""
+        ...
+
+    def finish(self) -> Block | None:
+        """At the collector's end: give up what is pending (an unterminated last line) as records."""
+        ...
+
+    def end(self) -> End: ...
+
+    def stored(self, state: State) -> None:
+        """Everything up to `state` is durable in the spool: log segments may be given back."""
+        ...
+
+    def uploaded(self, state: State) -> None:
+        """Everything up to `state` is in storage: a rotated span file may be deleted."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Sources(Protocol):
+    """A kind of sources: finds them. One each for CRI logs, span files, OTLP."""
+
+    def scan(self, states: Mapping[str, State], epoch: str) -> list[Source]:
+        """Sources that are new since the last call, opened at their state where there is one.
+
+        `states` is writer → state as the spool recovered it (without those that are ended and
+        gone).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How far a source is stored by an earlier epoch, whose spool was lost."""
+
+    writer: str
+    last_seq: int
+    to_offset: int
+    pending: Sequence[tuple[int, int]] = ()
+
+
+class SourceIndex(Protocol):
+    """Asks the gateway what of a file is stored. Raises StorageError while it cannot answer."""
+
+    async def stored_through(self, project: str, fingerprint: str) -> Stored | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """One object to be spooled: its name, its facts, its bytes in parts."""
+
+    key: str
+    facts: ChunkFacts
+    parts: Sequence[bytes] = field(repr=False)
