@@ -180,21 +180,21 @@ class SystemFiles:
         return _RealAppendFile(path)
 
     def listdir(self, path: str) -> list[str]:
-        return os.listdir(path)  # noqa: PTH208 - names, not Path objects: this runs every poll
+        return os.listdir(path)
 
     def stat(self, path: str) -> FileStat:
-        s = os.stat(path)  # noqa: PTH116 - hot path
+        s = os.stat(path)
         return FileStat(s.st_ino, s.st_size, s.st_mtime_ns, stat.S_ISDIR(s.st_mode))
 
     def mkdir(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - strings throughout this seam
+        os.makedirs(path, exist_ok=True)
 
     def rename(self, source: str, target: str) -> None:
-        os.rename(source, target)  # noqa: PTH104 - strings throughout this seam
+        os.rename(source, target)
 
     def unlink(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108 - strings throughout this seam
+            os.unlink(path)
 
     async def sync_dir(self, path: str) -> None:
         await asyncio.to_thread(_sync_dir, path)
@@ -267,4 +267,4 @@ async def write_durably(
     files.rename(temporary, path)
     if faults:
         fault_point(f"{faults}.renamed")
-    await files.sync_dir(os.path.dirname(path))  # noqa: PTH120 - strings throughout this seam
+    await files.sync_dir(os.path.dirname(path))
