@@ -1,0 +1,6 @@
+"""ClickHouse: the connection, the schema and its migrations, and how lines become rows."""
+
+from spanyard_core.clickhouse.address import Address, parse_address
+from spanyard_core.clickhouse.database import Database, database, open_database
+
+__all__ = ["Address", "Database", "database", "open_database", "parse_address"]
