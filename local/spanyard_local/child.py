@@ -97,9 +97,10 @@ async def _pump(reader: asyncio.StreamReader, stream: str, log: CriLog) -> None:
         if cut:
             log.write(stream, data[:cut])
         rest = data[cut:]
-        whole_pieces = len(rest) - len(rest) % PIECE_BYTES
-        if whole_pieces:
-            log.write(stream, rest[:whole_pieces], ended=False)
-            rest = rest[whole_pieces:]
+        # At least a byte is held back, so that the last piece of a line is never marked partial.
+        whole = max(0, len(rest) - 1) // PIECE_BYTES * PIECE_BYTES
+        if whole:
+            log.write(stream, rest[:whole], ended=False)
+            rest = rest[whole:]
     if rest:
         log.write(stream, rest)

@@ -1,0 +1,243 @@
+"""What the API answers with: one type per kind of item; the OpenAPI document is made of these.
+
+Field names are those of T1, camelCase. Times are RFC 3339 in UTC with nine digits.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Item(msgspec.Struct, rename="camel", kw_only=True):
+    """Identity of a stored record."""
+
+    record_id: str
+    """`{writer}#{seq}`, the same live and stored."""
+    project_id: str
+    writer: str
+    seq: int
+    uid: str
+    deployment: str
+    build: str
+    pod: str
+    container: str
+    stream: str
+    service: str
+    recorded_at: str
+
+
+class LogItem(Item, tag_field="type", tag="log"):
+    """One log line, OTLP log record, or event of a span (then `spanEvent` is true)."""
+
+    id: str
+    timestamp: str
+    level: Literal["debug", "info", "warn", "error", "fatal"]
+    message: str
+    trace_id: str
+    span_id: str
+    attributes: msgspec.Raw | dict[str, Any]
+    marks: list[str]
+    span_event: bool = False
+
+
+class SpanEventItem(msgspec.Struct, rename="camel"):
+    """Something that happened inside a span."""
+
+    name: str
+    timestamp: str
+    attributes: msgspec.Raw | dict[str, Any]
+
+
+class SpanItem(Item, tag_field="type", tag="span"):
+    """One span. Lists leave out attributes, events and links; `/traces/{id}` has them."""
+
+    id: str
+    trace_id: str
+    parent_span_id: str
+    name: str
+    start_time: str
+    end_time: str | None
+    duration_ns: int | None
+    status: Literal["ok", "error", "unset"]
+    status_message: str
+    span_kind: str
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    attributes: msgspec.Raw | dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    events: msgspec.Raw | list[Any] | msgspec.UnsetType = msgspec.UNSET
+    links: msgspec.Raw | list[Any] | msgspec.UnsetType = msgspec.UNSET
+    resource: msgspec.Raw | dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TraceItem(msgspec.Struct, rename="camel", kw_only=True, tag_field="type", tag="trace"):
+    """One row of a trace list: its root, and sums over its spans."""
+
+    id: str
+    project_id: str
+    name: str
+    service: str
+    deployment: str
+    start_time: str
+    end_time: str | None
+    duration_ns: int | None
+    status: Literal["ok", "error", "unset"]
+    spans: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
+class TraceDetail(msgspec.Struct, rename="camel", kw_only=True):
+    """A trace with all its spans, oldest first; `truncated` when there are more than the limit."""
+
+    id: str
+    project_id: str
+    start_time: str
+    end_time: str | None
+    spans: list[SpanItem]
+    scores: list["ScoreItem"]
+    truncated: bool
+    input: msgspec.Raw | Any = None
+    output: msgspec.Raw | Any = None
+    metadata: msgspec.Raw | Any = None
+
+
+class MetricItem(Item, tag_field="type", tag="metric"):
+    """One data point."""
+
+    id: str
+    name: str
+    kind: str
+    value: float | str
+    unit: str
+    timestamp: str
+    trace_id: str
+    span_id: str
+    attributes: msgspec.Raw | dict[str, Any]
+    count: int
+    bounds: list[float]
+    bucket_counts: list[int]
+
+
+class ScoreItem(Item, tag_field="type", tag="score"):
+    """A judgement of a trace or span."""
+
+    id: str
+    name: str
+    value: float | str
+    timestamp: str
+    trace_id: str
+    span_id: str
+    comment: str
+    attributes: msgspec.Raw | dict[str, Any]
+
+
+class ProjectItem(msgspec.Struct, rename="camel", kw_only=True):
+    """A project that has stored records."""
+
+    id: str
+    first_day: str
+    last_day: str
+    records: int
+
+
+class DeploymentItem(msgspec.Struct, rename="camel", kw_only=True):
+    """A deployment that has stored records."""
+
+    project_id: str
+    name: str
+    uid: str
+    first_seen: str
+    last_seen: str
+    logs: int
+
+
+class BuildItem(msgspec.Struct, rename="camel", kw_only=True):
+    """A build that left something in the bucket."""
+
+    id: str
+    complete: bool
+    """Whether its final `build.log` is there."""
+
+
+class QuarantineItem(msgspec.Struct, rename="camel", kw_only=True):
+    """A bad line (or, with line 0, a whole object) that was set aside."""
+
+    id: str
+    key: str
+    signal: str
+    project_id: str
+    writer: str
+    line: int
+    offset: int
+    reason: str
+    size: int
+    status: str
+    quarantined_at: str
+    text: str
+    """The first 64 KiB; bytes that are not UTF-8 as U+FFFD."""
+
+
+class WriterProof(msgspec.Struct, rename="camel", kw_only=True):
+    """What is known to be stored of one writer (I6)."""
+
+    writer: str
+    signal: str
+    project_id: str
+    deployment: str
+    pod: str
+    container: str
+    state: Literal["open", "ended", "continued"]
+    """`open`: no end record yet, so an unknown number may still come or be lost."""
+    expected: int
+    """Records by its end record; of an open writer, the highest seq seen anywhere."""
+    stored: int
+    quarantined: int
+    pending: int
+    """Planned or in the bucket, not yet committed."""
+    missing: int
+    """expected - stored - quarantined - pending: numbered, and found nowhere."""
+    doubled: int
+    """Rows beyond one per seq. Anything but 0 is a defect of Spanyard."""
+    lost_lines: int
+    """Told by gap records: lost before they had a number, as far as lines are known."""
+    lost_bytes: int
+    gaps: int
+    begun_at: str
+    ended_at: str
+
+
+class GapItem(msgspec.Struct, rename="camel", kw_only=True):
+    """One told loss."""
+
+    writer: str
+    project_id: str
+    signal: str
+    cause: str
+    message: str
+    after_seq: int
+    lines: int | None
+    bytes: int | None
+    from_time: str
+    to_time: str
+    timestamp: str
+
+
+class Proof(msgspec.Struct, rename="camel", kw_only=True):
+    """The loss ledger of a project, or of all of them."""
+
+    complete: bool
+    """Nothing missing, nothing doubled, nothing pending, no gap, no open writer."""
+    writers: list[WriterProof]
+    gaps: list[GapItem]
+    totals: dict[str, int]
+
+
+class Page(msgspec.Struct, rename="camel", kw_only=True):
+    """A page of items; `nextCursor` is null on the last one."""
+
+    items: list[Any]
+    next_cursor: str | None
