@@ -1,0 +1,44 @@
+"""Fixtures for all tests. What a single suite needs stands beside that suite."""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes.s3_server import S3Server, running_s3
+
+
+@pytest.fixture(autouse=True)
+def no_unattended_tasks(request: pytest.FixtureRequest) -> None:
+    """Fail every coroutine test that leaves a task behind: somebody forgot to await its end."""
+    function = getattr(request.node, "obj", None)
+    inner = getattr(function, "hypothesis", None)
+    if inspect.iscoroutinefunction(getattr(inner, "inner_test", function)):
+        request.getfixturevalue("_watched_tasks")
+
+
+@pytest_asyncio.fixture
+async def _watched_tasks() -> AsyncIterator[None]:
+    yield
+    # Set up before and torn down after all other fixtures of the function: what still runs now is
+    # nobody's. A connection that was just closed gets a moment (its task ends in the next turns).
+    here = asyncio.current_task()
+    left = asyncio.all_tasks() - {here}
+    if left:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                while left := {task for task in asyncio.all_tasks() if task is not here}:
+                    await asyncio.sleep(0.01)
+    if left:
+        names = ", ".join(sorted(f"{t.get_name()} ({t.get_coro()!r})" for t in left))
+        pytest.fail(f"unattended asyncio tasks after the test: {names}")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server, started when the first test asks; take `url_for(<your own prefix>)`."""
+    with running_s3() as server:
+        yield server

@@ -1,0 +1,51 @@
+"""The storages that the contract suites run on, each test under a prefix of its own."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from spanyard_core.storage import Storage, open_storage
+from tests.fakes.s3_server import S3Server
+
+REAL_BUCKETS = {"real-s3": "SPANYARD_TEST_S3_URL", "real-gs": "SPANYARD_TEST_GS_URL"}
+"""Run on these too where the variable is set; credentials come from the environment."""
+
+BACKENDS = [
+    pytest.param("directory"),
+    pytest.param("s3", marks=pytest.mark.s3),
+    *(name for name, variable in REAL_BUCKETS.items() if variable in os.environ),
+]
+
+Open = Callable[[], Storage]
+
+
+def opener(backend: str, request: pytest.FixtureRequest) -> Open:
+    """A function that opens the same fresh place each time it is called."""
+    place = f"{secrets.token_hex(6)}/with space"
+    options: Mapping[str, str] = {}
+    if backend == "directory":
+        folder: Path = request.getfixturevalue("tmp_path")
+        url = (folder / place).as_uri()
+    elif backend == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        url, options = server.url_for(place), server.options
+    else:
+        parts = urlsplit(os.environ[REAL_BUCKETS[backend]])
+        url = parts._replace(path=f"{parts.path.rstrip('/')}/{place}").geturl()
+    return lambda: open_storage(url, options=options)
+
+
+@asynccontextmanager
+async def emptied(storage: Storage) -> AsyncIterator[Storage]:
+    """Delete what the block leaves (real buckets cost money) and close."""
+    try:
+        yield storage
+    finally:
+        for key in [info.key async for info in storage.list("")]:
+            await storage.delete(key)
+        await storage.close()
