@@ -29,7 +29,7 @@ async def _watched_tasks() -> AsyncIterator[None]:
     left = asyncio.all_tasks() - {here}
     if left:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(1):
                 while left := {task for task in asyncio.all_tasks() if task is not here}:
                     await asyncio.sleep(0.01)
     if left:

@@ -25,7 +25,7 @@ _SIZES = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_QUANTITY_RE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)", re.ASCII)
+_QUANTITY_RE = re.compile(r"(\d{1,21}(?:\.\d{1,9})?)\s*([A-Za-z]*)", re.ASCII)
 
 DURATION_HELP = "a duration: 5s, 250ms, 2m, 1h, 7d, or seconds as a number"
 SIZE_HELP = "a size: 10MB, 64MiB, 2GiB, or bytes as a number"
@@ -59,7 +59,7 @@ def format_duration(seconds: float) -> str:
         number = seconds / factor
         if seconds and number == math.floor(number):
             return f"{int(number)}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:

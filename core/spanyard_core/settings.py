@@ -129,8 +129,8 @@ class Setting:
 
     def _kind(self) -> str:
         if self.choices:
-            words = "one of " + ", ".join(self.choices)
-            return f"a comma-separated list of {words[7:]}" if self.is_list else words
+            start = "a comma-separated list of " if self.is_list else "one of "
+            return start + ", ".join(self.choices)
         if self.is_list:
             return "a comma-separated list"
         if self.unit == "duration":
@@ -156,23 +156,21 @@ class Setting:
             return format_size(int(value))
         return str(value)
 
-    def error(self, value: object, why: str = "", *, source: str = "") -> SettingError:
+    def error(self, value: object, source: str) -> SettingError:
         """What to raise for a bad value; `source` says where it was read."""
         shown = HIDDEN if self.secret else repr(value)[:200]
-        place = f" (from {source})" if source else ""
         return SettingError(
-            f"{self.name}: {shown}{place} is not {self.allowed}"
-            + (f": {why}" if why else "")
-            + f". Set {self.flag}, {self.variable}, or {self.name} in the file of --config."
+            f"{self.name}: {shown} (from {source}) is not {self.allowed}. "
+            f"Set {self.flag}, {self.variable}, or {self.name} in the file of --config."
         )
 
     def parse(self, raw: object, source: str) -> Any:
         """The value behind a text (flag, variable) or a TOML value. Raises SettingError."""
         try:
             value = self._from_text(raw) if isinstance(raw, str) else self._from_toml(raw)
-        except ValueError as error:
-            why = str(error).removeprefix("not ")
-            raise self.error(raw, "" if why == self._kind() else why, source=source) from None
+        except ValueError:
+            # Python's own text would repeat the value, which may be a secret.
+            raise self.error(raw, source) from None
         if value is None:
             return None
         if isinstance(value, (int, float)) and (
@@ -180,9 +178,9 @@ class Setting:
             or (self.least is not None and value < self.least)
             or (self.most is not None and value > self.most)
         ):
-            raise self.error(raw, source=source)
+            raise self.error(raw, source)
         if self.choices and not set(value if self.is_list else [value]) <= set(self.choices):
-            raise self.error(raw, source=source)
+            raise self.error(raw, source)
         return value
 
     def _from_text(self, text: str) -> Any:

@@ -1,0 +1,47 @@
+"""The fixture that watches for leaked tasks is itself watched."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = Path(__file__).parents[1] / "conftest.py"
+
+
+def run(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
+    pytester.makeini(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    pytester.makeconftest(CONFTEST.read_text("utf-8"))
+    pytester.makepyfile(body)
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider")
+
+
+def test_a_leaked_task_fails_the_test(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        "import asyncio\n"
+        "async def test_leak():\n"
+        "    asyncio.get_running_loop().leaked = asyncio.create_task(asyncio.sleep(60), name='lost')\n",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*unattended asyncio tasks after the test: lost*"])
+
+
+def test_a_task_owned_by_a_fixture_is_no_leak(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        "import asyncio, pytest\n"
+        "@pytest.fixture\n"
+        "async def server():\n"
+        "    task = asyncio.create_task(asyncio.sleep(60))\n"
+        "    yield\n"
+        "    task.cancel()\n"
+        "    await asyncio.gather(task, return_exceptions=True)\n"
+        "async def test_served(server):\n"
+        "    await asyncio.sleep(0)\n"
+        "def test_sync():\n"
+        "    assert True\n",
+    )
+    result.assert_outcomes(passed=2)
