@@ -8,7 +8,7 @@ together; a source is never asked again for what its stored state covers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from spanyard_core.chunks import ChunkFacts
 from spanyard_core.chunks import Source as SourceRange
@@ -146,6 +146,35 @@ class Stored:
     pending: Sequence[tuple[int, int]] = ()
 
 
+@runtime_checkable
+class Continues(Protocol):
+    """A source over files, which an earlier epoch may have read before its spool was lost.
+
+    The pipeline asks about a source that the spool has no state for, before its first `read`.
+    """
+
+    def first_time_ns(self) -> int | None:
+        """Time of the oldest record that is still there; None while there is none."""
+        ...
+
+    def fingerprints(self) -> Sequence[str]:
+        """Of the writer's files that are still there, newest first; none while undefined."""
+        ...
+
+    def go_on_from(self, fingerprint: str, stored: Stored) -> None:
+        """Begin after what `stored` covers of the file with this fingerprint, skipping older ones."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """Sources that can tell when a writer's state is of no use any more."""
+
+    def forgotten(self, states: Mapping[str, State]) -> list[str]:
+        """Writers among `states` that have ended and whose files are gone: forget them."""
+        ...
+
+
 class SourceIndex(Protocol):
     """Asks the gateway what of a file is stored. Raises StorageError while it cannot answer."""
 
@@ -159,3 +188,5 @@ class NewObject:
     key: str
     facts: ChunkFacts
     parts: Sequence[bytes] = field(repr=False)
+    container: str = ""
+    """The source's ring key; empty for gap lines, which no ring shows."""
