@@ -241,3 +241,13 @@ class Page(msgspec.Struct, rename="camel", kw_only=True):
 
     items: list[Any]
     next_cursor: str | None
+
+
+class BuildLog(msgspec.Struct, rename="camel", kw_only=True):
+    """The log of a build: whole, or what there is so far."""
+
+    id: str
+    complete: bool
+    truncated: bool
+    """There is more than the 64 MiB shown."""
+    text: str

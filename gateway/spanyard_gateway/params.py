@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spanyard_core.errors import SettingError
-from spanyard_core.records import LEVELS
+from spanyard_core.records import LEVELS, SIGNALS
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
 _UNIT_NS = {
@@ -213,6 +213,13 @@ ALL_PARAMS = {
             {"type": "number"},
         ),
         Param("project", "Id of the project, `{namespace}.{name}`.", _text, _STRING),
+        Param("fingerprint", "Fingerprint of a file.", _text, _STRING),
+        Param(
+            "signal",
+            "Kind of records.",
+            _one_of(*SIGNALS),
+            _enum(*SIGNALS),
+        ),
     )
 }
 

@@ -1,0 +1,75 @@
+"""The application: resources, middlewares, routes, in one place."""
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from spanyard_core.clickhouse import Database
+from spanyard_core.clock import Clock
+from spanyard_core.errors import DatabaseError
+from spanyard_core.serve import operations_routes, problem_middleware
+from spanyard_core.storage import Storage
+from spanyard_gateway.access import guard
+from spanyard_gateway.endpoints import routes
+from spanyard_gateway.ingester_client import IngesterClient
+from spanyard_gateway.metrics import GatewayMetrics
+from spanyard_gateway.openapi import openapi_document
+from spanyard_gateway.routes import all_endpoints
+from spanyard_gateway.settings import GatewaySettings
+from spanyard_gateway.sources import SourceFinder
+from spanyard_gateway.state import (
+    CLOCK,
+    DATABASE,
+    INGESTER,
+    METRICS,
+    SETTINGS,
+    SOURCES,
+    STORAGE,
+)
+
+MAX_BODY_BYTES = 4 << 20
+"""The largest body is a corrected line (2 MiB is the ingester's limit) in JSON."""
+
+
+def make_app(
+    settings: GatewaySettings,
+    *,
+    database: Database,
+    storage: Storage,
+    ingester: IngesterClient,
+    clock: Clock,
+    registry: CollectorRegistry | None = None,
+) -> web.Application:
+    """The gateway over resources that the caller opens and closes."""
+    registry = registry or CollectorRegistry()
+    metrics = GatewayMetrics(registry)
+    app = web.Application(
+        middlewares=[metrics.middleware(), problem_middleware(), guard(settings)],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app[SETTINGS] = settings
+    app[DATABASE] = database
+    app[STORAGE] = storage
+    app[INGESTER] = ingester
+    app[CLOCK] = clock
+    app[METRICS] = metrics
+    app[SOURCES] = SourceFinder(database, storage)
+    endpoints = all_endpoints()
+    document = openapi_document(endpoints)
+
+    async def openapi(request: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    app.add_routes(routes(endpoints))
+    app.add_routes([web.get("/openapi.json", openapi)])
+    app.add_routes(operations_routes(lambda: metrics.not_ready, registry))
+    return app
+
+
+async def check_ready(app: web.Application) -> None:
+    """Ask ClickHouse once; `/readyz` tells what came of it."""
+    try:
+        await app[DATABASE].rows("SELECT 1")
+    except DatabaseError as error:
+        app[METRICS].not_ready = str(error)
+    else:
+        app[METRICS].not_ready = None

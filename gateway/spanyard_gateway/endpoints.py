@@ -1,0 +1,68 @@
+"""Endpoints as data: the router, the parameter check and the OpenAPI document are made of them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from spanyard_gateway.params import Query, parse_query
+from spanyard_gateway.state import CLOCK
+
+Handler = Callable[[web.Request, Query], Awaitable[Any]]
+"""Gives something that msgspec encodes, or a response of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the API."""
+
+    method: str
+    path: str
+    summary: str
+    answer: Any
+    """The type of the answer's body; `PageOf(Item)` for a page."""
+    handler: Handler
+    tag: str
+    description: str = ""
+    params: tuple[str, ...] = ()
+    attributes: bool = False
+    path_params: Mapping[str, str] = field(default_factory=dict)
+    """Name in the path → what it is."""
+    body: Any = None
+    """The type of the request's body, where there is one."""
+    media_type: str = "application/json"
+    errors: tuple[int, ...] = (400,)
+    internal: bool = False
+    """Between Spanyard's own parts: not in the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageOf:
+    """A page of items of one type."""
+
+    item: type
+
+
+def routes(endpoints: list[Endpoint]) -> list[web.RouteDef]:
+    """aiohttp's routes for the endpoints."""
+    return [web.route(e.method, e.path, _serve(e), name=None) for e in endpoints]
+
+
+def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    encoder = msgspec.json.Encoder()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        query = parse_query(
+            request.query.items(),
+            endpoint.params,
+            attributes=endpoint.attributes,
+            now_ns=request.app[CLOCK].time_ns(),
+        )
+        answer = await endpoint.handler(request, query)
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        return web.Response(body=encoder.encode(answer), content_type="application/json")
+
+    return handle

@@ -1,0 +1,63 @@
+"""Between collectors and the rest: hints, and how far a file is stored."""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from spanyard_core.errors import BadRecordError, SpanyardError
+from spanyard_core.object_names import PENDING, parse_key
+from spanyard_gateway.endpoints import Endpoint
+from spanyard_gateway.params import Query
+from spanyard_gateway.state import INGESTER, METRICS, SOURCES
+
+MAX_HINTS = 1_000
+
+
+class Hints(msgspec.Struct):
+    """Keys of objects that were just stored."""
+
+    keys: list[str]
+
+
+async def _hints(request: web.Request, query: Query) -> Any:
+    try:
+        hints = msgspec.json.decode(await request.read(), type=Hints)
+    except msgspec.DecodeError as error:
+        raise BadRecordError(f'the body is not {{"keys": [...]}}: {error}') from error
+    if len(hints.keys) > MAX_HINTS:
+        raise BadRecordError(f"{len(hints.keys)} keys in one hint; at most {MAX_HINTS}")
+    for key in hints.keys:
+        if parse_key(key).root != PENDING:
+            raise BadRecordError(f"{key[:200]!r} is not below {PENDING}/")
+    counter = request.app[METRICS].hints
+    try:
+        await request.app[INGESTER].hint(hints.keys)
+    except SpanyardError:
+        # Listing finds them within its interval; the collector need not know.
+        counter.labels("ingester away").inc(len(hints.keys))
+        return {"forwarded": 0}
+    counter.labels("forwarded").inc(len(hints.keys))
+    return {"forwarded": len(hints.keys)}
+
+
+async def _sources(request: web.Request, query: Query) -> Any:
+    stored = await request.app[SOURCES].find(query["project"], query["fingerprint"])
+    return {"stored": stored}
+
+
+ENDPOINTS = [
+    Endpoint(
+        "POST", "/internal/hints", "Tell of new objects", dict, _hints, "internal", internal=True
+    ),
+    Endpoint(
+        "GET",
+        "/internal/sources",
+        "How far a file is stored",
+        dict,
+        _sources,
+        "internal",
+        params=("project", "fingerprint"),
+        internal=True,
+    ),
+]
