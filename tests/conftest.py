@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
+from tests.fakes.gcs_server import GcsServer, running_gcs
 from tests.fakes.s3_server import S3Server, running_s3
 
 
@@ -41,4 +42,11 @@ async def _watched_tasks() -> AsyncIterator[None]:
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server, started when the first test asks; take `url_for(<your own prefix>)`."""
     with running_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GcsServer]:
+    """A server that speaks the XML API of GCS; take `url_for(<your own prefix>)`."""
+    with running_gcs() as server:
         yield server

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,14 +11,18 @@ from urllib.parse import urlsplit
 import pytest
 
 from spanyard_core.storage import Storage, open_storage
+from tests.fakes.gcs_server import GcsServer
 from tests.fakes.s3_server import S3Server
+from tests.sim.bucket import Bucket
 
 REAL_BUCKETS = {"real-s3": "SPANYARD_TEST_S3_URL", "real-gs": "SPANYARD_TEST_GS_URL"}
 """Run on these too where the variable is set; credentials come from the environment."""
 
 BACKENDS = [
     pytest.param("directory"),
+    pytest.param("simulated"),
     pytest.param("s3", marks=pytest.mark.s3),
+    pytest.param("gs"),
     *(name for name, variable in REAL_BUCKETS.items() if variable in os.environ),
 ]
 
@@ -28,12 +33,17 @@ def opener(backend: str, request: pytest.FixtureRequest) -> Open:
     """A function that opens the same fresh place each time it is called."""
     place = f"{secrets.token_hex(6)}/with space"
     options: Mapping[str, str] = {}
+    if backend == "simulated":
+        return Bucket(time.time_ns, page=500).view
     if backend == "directory":
         folder: Path = request.getfixturevalue("tmp_path")
         url = (folder / place).as_uri()
     elif backend == "s3":
         server: S3Server = request.getfixturevalue("s3_server")
         url, options = server.url_for(place), server.options
+    elif backend == "gs":
+        gcs: GcsServer = request.getfixturevalue("gcs_server")
+        url, options = gcs.url_for(place), gcs.options
     else:
         parts = urlsplit(os.environ[REAL_BUCKETS[backend]])
         url = parts._replace(path=f"{parts.path.rstrip('/')}/{place}").geturl()
