@@ -20,12 +20,14 @@ LEDGER = "ledger"
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,48}[a-z0-9])?"
 """A DNS label of at most 50 characters, so that no name contains `{` or `/`."""
 _LABEL_RE = re.compile(_LABEL)
-_PROJECT_RE = re.compile(rf"{_LABEL}\.{_LABEL}")
+PROJECT_PATTERN = rf"{_LABEL}\.{_LABEL}"
+_PROJECT_RE = re.compile(PROJECT_PATTERN)
 _TAIL = rf"(?P<signal>{'|'.join(SIGNALS)})/(?P<project>{_LABEL}\.{_LABEL})"
 _CHUNK_RE = re.compile(
     rf"(?P<root>{PENDING}|{PROCESSED}|{QUARANTINE})/{_TAIL}"
     r"/(?P<time>\d{8}T\d{6}Z)_(?P<writer>[0-9a-f]{20})-(?P<first>[1-9]\d{0,18})-(?P<last>[1-9]\d{0,18})"
-    r"\.jsonl\.zst"
+    r"\.jsonl\.zst",
+    re.ASCII,  # other scripts' digits are numbers too, and would make two keys of one name
 )
 _PLAIN_RE = re.compile(
     rf"(?P<root>{PENDING}|{PROCESSED}|{QUARANTINE})/{_TAIL}"
