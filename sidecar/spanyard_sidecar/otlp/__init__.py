@@ -1,0 +1,1 @@
+"""OTLP/HTTP receiver: requests become lines in an append log, acknowledged after its fsync."""
