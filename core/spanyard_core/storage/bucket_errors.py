@@ -1,7 +1,8 @@
 """What obstore's errors mean to us: one table, from exception class, HTTP status and error code.
 
-obstore tells status and body in the text of its errors only. Texts are cut before its "Debug
-source" part, which repeats the request at length.
+obstore tells status and body in the text of its errors only. Of that text we show method, URL
+without its query, status, and the code and message of the server: the rest repeats the request,
+and S3's answer to a bad signature repeats what was signed.
 """
 
 import re
@@ -18,7 +19,18 @@ from spanyard_core.errors import (
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([A-Za-z]+)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+_QUERY = re.compile(r"(https?://[^\s?]*)\?\S*")
+_BAD_KEY = re.compile(r"invalid path: .*?Path \"(.*?)\"", re.DOTALL)
 _MAX_TEXT = 400
+_REASONS = (
+    (re.compile(r'message: "([^"]+)"'), r"\1"),  # of the operating system
+    (re.compile(r'error: "([^"]+)"'), r"\1"),  # of the name service
+    (re.compile(r"TimedOut|kind: Timeout"), "timed out"),
+    (re.compile(r"(InvalidCertificate|InvalidMessage|AlertReceived)"), r"TLS: \1"),
+    (re.compile(r"IncompleteMessage"), "the connection was closed without an answer"),
+)
+"""Why a request could not be sent, which obstore tells in its "Debug source" only."""
 
 _NO_BUCKET = {"NoSuchBucket", "BucketNotFound"}
 _TRY_AGAIN_STATUS = {408, 409, 425, 429}
@@ -39,11 +51,26 @@ def status_of(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
+def summary_of(error: BaseException) -> str:
+    """The text of obstore's error without what is long or should not be told."""
+    whole = str(error).partition("\n\nDebug source")[0]
+    text, _, body = whole.partition("<")
+    if body:
+        told = [found[1] for found in (_CODE.search(whole), _MESSAGE.search(whole)) if found]
+        text = f"{text.rstrip(': ')}: {', '.join(told)}" if told else text.rstrip(": ")
+    text = _QUERY.sub(r"\1", text.strip())
+    if "error sending request" in text:
+        debug = str(error)[len(whole) :]
+        for pattern, reason in _REASONS:
+            if found := pattern.search(debug):
+                text += f" ({found.expand(reason)})"
+                break
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
 def raise_translated(error: Exception, action: str, what: str) -> NoReturn:
     """Raise `error` as ours. `what` is the object's URL."""
-    text = str(error).partition("\n\nDebug source")[0].strip()
-    if len(text) > _MAX_TEXT:
-        text = text[:_MAX_TEXT] + "…"
+    text = summary_of(error)
     found = _CODE.search(str(error))
     code = found[1] if found else ""
     status = status_of(error)
@@ -64,8 +91,13 @@ def raise_translated(error: Exception, action: str, what: str) -> NoReturn:
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):
         raise StorageRefusedError(
-            f"{message}: access was denied{f' ({code})' if code else ''};"
-            " check the credentials in the environment and the permissions on the bucket"
+            f"{message}: access was denied;"
+            f" check the credentials in the environment and the permissions on the bucket ({text})"
+        ) from error
+    if bad_key := _BAD_KEY.search(str(error)):
+        raise StorageRefusedError(
+            f"{message}: the bucket holds an object with the key {bad_key[1]!r}, which is not ours"
+            " and hides those beside it; remove or rename it"
         ) from error
     if "Received redirect" in text or (status is not None and 300 <= status < 400):
         raise StorageRefusedError(

@@ -48,6 +48,8 @@ class Lister:
             found = self._flat_from(folder, prefix, after)
         last = b""
         async for info in found:
+            if info.size == 0 and not await self._is_object(info.key):
+                continue
             key = info.key.encode()
             if last and key <= last:
                 self.walks = True
@@ -62,6 +64,17 @@ class Lister:
                     yield info
             elif key > prefix.encode():
                 return
+
+    async def _is_object(self, key: str) -> bool:
+        """Tell an empty object from a folder's marker.
+
+        Consoles make markers: empty objects whose key ends in `/`, which obstore cuts off.
+        """
+        try:
+            await obstore.head_async(self.store, key)
+        except FileNotFoundError:
+            return False
+        return True
 
     async def _flat_from(self, folder: str, prefix: str, after: str) -> AsyncIterator[ObjectInfo]:
         """A start key is exclusive, and obstore knows whole directories only.

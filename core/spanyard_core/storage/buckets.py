@@ -25,7 +25,7 @@ from spanyard_core.errors import (
     SpanyardError,
     StorageRefusedError,
 )
-from spanyard_core.storage.bucket_errors import raise_translated, status_of
+from spanyard_core.storage.bucket_errors import raise_translated, status_of, summary_of
 from spanyard_core.storage.bucket_listing import Lister
 from spanyard_core.storage.keys import check_key, check_prefix
 from spanyard_core.storage.protocol import ObjectInfo
@@ -69,8 +69,7 @@ def open_bucket(
     except SpanyardError:
         raise
     except Exception as error:  # obstore: unreadable credentials file, malformed endpoint, …
-        text = str(error).partition("\n\nDebug source")[0]
-        raise SettingError(f"{shown} cannot be opened: {text}") from error
+        raise SettingError(f"{shown} cannot be opened: {summary_of(error)}") from error
     return BucketStorage(shown, store, walks=listing == "walk")
 
 
@@ -168,10 +167,11 @@ class BucketStorage:
 
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         store = self._store(key)
+        if length == 0:  # obstore refuses an empty range
+            if not await self.exists(key):
+                raise ObjectNotFoundError(f"{self._name(key)} does not exist")
+            return b""
         try:
-            if length == 0:
-                await obstore.head_async(store, key)
-                return b""
             if length is not None:
                 return bytes(await obstore.get_range_async(store, key, start=start, length=length))
             options = {"range": {"offset": start}} if start else None

@@ -106,8 +106,8 @@ class DirectoryStorage:
         parent = os.path.dirname(path)
         for _ in range(_RACES):
             try:
-                durable.make_parents(parent, self._root)
                 self._check_inside(path, key)
+                durable.make_parents(parent, self._root)
                 if if_absent:
                     os.link(temporary, path)
                 else:
@@ -181,12 +181,10 @@ class DirectoryStorage:
             if not self._is_object(old, source):
                 self._finish_move(new, source, target)
                 return
-            if old == new:
-                return
             for _ in range(_RACES):
                 try:
-                    durable.make_parents(os.path.dirname(new), self._root)
                     self._check_inside(new, target)
+                    durable.make_parents(os.path.dirname(new), self._root)
                     os.rename(old, new)
                     break
                 except FileNotFoundError:
