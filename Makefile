@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench schemas lock clean
+.PHONY: help setup demo test unit lint format bench docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: $(STAMP) ## make .venv with everything in locked versions
 
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spanyard: $(PYTHON) is older than 3.11. Install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "spanyard: $(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "spanyard: $(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "spanyard: installing locked dependencies into $(VENV) (once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'uv==$(UV_VERSION)'
 	@$(UV) pip sync -q -p $(BIN)/python --require-hashes $(LOCK)
@@ -47,8 +47,9 @@ format: setup ## let ruff tidy the code
 bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-schemas: setup ## regenerate docs/schema from the code
+docs: setup ## regenerate what the code says: docs/schema, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema
+	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
 
 lock: ## refresh requirements/dev.lock
 	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)

@@ -2,7 +2,7 @@
 
 A line carries its identity (whose it is, which writer, which number), so that an object stays
 useful without its name. Field names are camelCase; ClickHouse columns are snake_case. The
-published JSON Schemas under `docs/schema/` are generated from these types (`make schemas`).
+published JSON Schemas under `docs/schema/` are generated from these types (`make docs`).
 
 Timestamps are RFC 3339 in UTC with up to nine digits of a second. Numbers that JSON cannot say
 (NaN, infinities) are the strings "NaN", "Infinity", "-Infinity", as in OTLP's JSON.

@@ -1,4 +1,4 @@
-"""JSON Schemas of records, generated from the types in `records` (`make schemas`).
+"""JSON Schemas of records, generated from the types in `records` (`make docs`).
 
 `docs/schema/{signal}.schema.json` describes stored lines, with their identity;
 `docs/schema/events/{signal}.schema.json` what applications write (span files, `.jsonl` objects),

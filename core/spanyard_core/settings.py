@@ -117,15 +117,20 @@ class Setting:
     @property
     def allowed(self) -> str:
         """What may stand here, in words."""
-        text = self._kind()
+        limits = "" if self.choices else self.limits
+        return f"{self._kind()}, {limits}" if limits else self._kind()
+
+    @property
+    def limits(self) -> str:
+        """The range or the choices, in words; empty when there are none."""
+        if self.choices:
+            return ", ".join(self.choices)
         show = self.show
         if self.least is not None and self.most is not None:
-            text += f", {show(self.least)} to {show(self.most)}"
-        elif self.least is not None:
-            text += f", at least {show(self.least)}"
-        elif self.most is not None:
-            text += f", at most {show(self.most)}"
-        return text
+            return f"{show(self.least)} to {show(self.most)}"
+        if self.least is not None:
+            return f"at least {show(self.least)}"
+        return "" if self.most is None else f"at most {show(self.most)}"
 
     def _kind(self) -> str:
         if self.choices:

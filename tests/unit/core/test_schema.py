@@ -21,7 +21,7 @@ def test_published_schemas_are_fresh() -> None:
         str(path.relative_to(PUBLISHED)): path.read_text("utf-8")
         for path in PUBLISHED.rglob("*.json")
     }
-    assert published == schema_files(), "run `make schemas`"
+    assert published == schema_files(), "run `make docs`"
 
 
 @pytest.mark.parametrize("signal", LINE_TYPES)
