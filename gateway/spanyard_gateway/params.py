@@ -213,6 +213,12 @@ ALL_PARAMS = {
             {"type": "number"},
         ),
         Param("project", "Id of the project, `{namespace}.{name}`.", _text, _STRING),
+        Param(
+            "state",
+            "What became of it.",
+            _one_of("open", "replayed", "deleted"),
+            _enum("open", "replayed", "deleted"),
+        ),
         Param("fingerprint", "Fingerprint of a file.", _text, _STRING),
         Param(
             "signal",

@@ -1,0 +1,199 @@
+"""The loss ledger (I6): for every writer, what was expected, what is stored, what is known lost.
+
+Facts come from four places and are only put together here: the writers' own begin, end and gap
+records (table `gaps`), the rows themselves (counted through the projection by writer), the
+quarantine, and the objects that still wait in the bucket. `fold` is pure; the queries are at the
+edge, in `queries/proof.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spanyard_gateway.items import GapItem, Proof, WriterProof
+
+
+@dataclass(frozen=True, slots=True)
+class LifeEvent:
+    """One record of signal `gaps`, as stored."""
+
+    meta_writer: str
+    seq: int
+    event: Literal["begin", "end", "gap"]
+    subject: str
+    signal: str
+    project: str
+    deployment: str
+    pod: str
+    container: str
+    timestamp: str
+    cause: str
+    message: str
+    after_seq: int
+    lines: int | None
+    bytes: int | None
+    from_time: str
+    to_time: str
+    continues: str
+    continues_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Rows of one writer in its table."""
+
+    signal: str
+    count: int
+    distinct: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Writer:
+    signal: str = ""
+    project: str = ""
+    deployment: str = ""
+    pod: str = ""
+    container: str = ""
+    state: Literal["open", "ended", "continued"] = "open"
+    expected: int = 0
+    begun_at: str = ""
+    ended_at: str = ""
+    gaps: list[LifeEvent] = field(default_factory=list)
+
+
+def fold(
+    events: Iterable[LifeEvent],
+    rows: Mapping[str, StoredRows],
+    quarantined: Mapping[str, int],
+    waiting: Mapping[str, tuple[int, int]],
+    *,
+    projects: Mapping[str, str] | None = None,
+) -> Proof:
+    """Put the facts together.
+
+    `events` are ordered by meta writer and seq. `waiting` is writer → (records in objects that
+    are not loaded yet, their highest seq). `projects` names the project of writers that never
+    announced themselves (plain objects).
+    """
+    writers: dict[str, _Writer] = {}
+    continued: dict[str, tuple[int, str]] = {}
+    for event in events:
+        writer = writers.setdefault(event.subject, _Writer())
+        writer.signal, writer.project = event.signal, event.project
+        writer.deployment, writer.pod = event.deployment, event.pod
+        writer.container = event.container
+        if event.event == "begin":
+            writer.state = "open"
+            writer.begun_at = writer.begun_at or event.timestamp
+            writer.ended_at = ""
+            if event.continues:
+                continued[event.continues] = (event.continues_seq, event.timestamp)
+        elif event.event == "end":
+            writer.state = "ended"
+            writer.expected = event.after_seq
+            writer.ended_at = event.timestamp
+        else:
+            writer.gaps.append(event)
+    for name, (last, when) in continued.items():
+        # The lost spool's writer says nothing more; who goes on for it said where it stopped.
+        writer = writers.setdefault(name, _Writer())
+        if writer.state == "open":
+            writer.state, writer.expected, writer.ended_at = "continued", last, when
+    for name, stored in rows.items():
+        writer = writers.setdefault(name, _Writer())
+        writer.signal = writer.signal or stored.signal
+        writer.project = writer.project or (projects or {}).get(name, "")
+        if name.startswith("plain:") and writer.state == "open":
+            # One object is all there ever is of it: it is complete by being there.
+            writer.state, writer.expected = "ended", stored.distinct + quarantined.get(name, 0)
+    proofs = [
+        _prove(name, writer, rows.get(name), quarantined.get(name, 0), waiting.get(name, (0, 0)))
+        for name, writer in sorted(writers.items())
+        if not _is_quiet_meta(name, rows.get(name))
+    ]
+    told = [_gap_item(e) for _, w in sorted(writers.items()) for e in w.gaps]
+    totals = {
+        name: sum(getattr(p, name) for p in proofs)
+        for name in (
+            "expected",
+            "stored",
+            "quarantined",
+            "pending",
+            "missing",
+            "doubled",
+            "lost_lines",
+            "gaps",
+        )
+    }
+    totals["open"] = sum(p.state == "open" for p in proofs)
+    totals["writers"] = len(proofs)
+    names = {"lost_lines": "lostLines"}
+    return Proof(
+        complete=not any(
+            totals[name] for name in ("missing", "doubled", "pending", "gaps", "open")
+        ),
+        writers=proofs,
+        gaps=told,
+        totals={names.get(k, k): v for k, v in totals.items()},
+    )
+
+
+def _is_quiet_meta(name: str, stored: StoredRows | None) -> bool:
+    """A meta writer whose own numbers have no hole is not worth a row: it only tells of others."""
+    return name.endswith("/meta") and (
+        stored is None or stored.count == stored.distinct == stored.last
+    )
+
+
+def _prove(
+    name: str,
+    writer: _Writer,
+    stored: StoredRows | None,
+    quarantined: int,
+    waiting: tuple[int, int],
+) -> WriterProof:
+    count = stored.count if stored else 0
+    distinct = stored.distinct if stored else 0
+    expected = writer.expected
+    if writer.state == "open" or name.endswith("/meta"):
+        expected = max(stored.last if stored else 0, waiting[1], writer.expected)
+    found = distinct + quarantined
+    # An object in the bucket may be loaded already and only not yet moved: what is stored counts.
+    pending = min(waiting[0], max(0, expected - found))
+    return WriterProof(
+        writer=name,
+        signal=writer.signal,
+        project_id=writer.project,
+        deployment=writer.deployment,
+        pod=writer.pod,
+        container=writer.container,
+        state=writer.state if not name.endswith("/meta") else "ended",
+        expected=expected,
+        stored=count,
+        quarantined=quarantined,
+        pending=pending,
+        missing=max(0, expected - found - pending),
+        doubled=count - distinct,
+        lost_lines=sum(g.lines or 0 for g in writer.gaps),
+        lost_bytes=sum(g.bytes or 0 for g in writer.gaps),
+        gaps=len(writer.gaps),
+        begun_at=writer.begun_at,
+        ended_at=writer.ended_at,
+    )
+
+
+def _gap_item(event: LifeEvent) -> GapItem:
+    return GapItem(
+        writer=event.subject,
+        project_id=event.project,
+        signal=event.signal,
+        cause=event.cause,
+        message=event.message,
+        after_seq=event.after_seq,
+        lines=event.lines,
+        bytes=event.bytes,
+        from_time=event.from_time,
+        to_time=event.to_time,
+        timestamp=event.timestamp,
+    )

@@ -1,0 +1,1 @@
+"""SQL text with bound parameters, one module per signal; what comes out is the API's items."""

@@ -1,0 +1,123 @@
+"""Log lines; with a trace or span asked for, the events of its spans too (T3)."""
+
+from typing import Any
+
+from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_gateway.items import LogItem, Page
+from spanyard_gateway.params import Query
+from spanyard_gateway.queries.common import (
+    add_attributes,
+    basic_where,
+    identity,
+    keyset_page,
+    raw_json,
+)
+
+PARAMS = (
+    "limit",
+    "cursor",
+    "order",
+    "from",
+    "to",
+    "level",
+    "text",
+    "service",
+    "deployment",
+    "build",
+    "pod",
+    "container",
+    "stream",
+    "traceId",
+    "spanId",
+)
+
+_COLUMNS = (
+    f"{rfc3339('timestamp')} AS time_text, level, message, trace_id, span_id, attributes, marks"
+)
+
+
+_EVENTS_TOO = """(
+    SELECT {identity}, timestamp, level, message, trace_id, span_id, attributes, attribute_map,
+        marks, 0 AS span_event
+    FROM logs WHERE project = {{project:String}} AND {condition}
+    UNION ALL
+    SELECT {identity_of_span}, parseDateTime64BestEffort(JSONExtractString(event, 'timestamp'), 9, 'UTC')
+            AS timestamp,
+        if(event_name = 'exception', 'error', 'info') AS level,
+        if(event_name = 'exception', concat(attribute_map['exception.type'], ': ',
+            attribute_map['exception.message']), event_name) AS message,
+        trace_id, id AS span_id, JSONExtractRaw(event, 'attributes') AS attributes,
+        CAST(JSONExtractKeysAndValues(JSONExtractRaw(event, 'attributes'), 'String'),
+            'Map(LowCardinality(String), String)') AS attribute_map,
+        [] AS marks, 1 AS span_event
+    FROM (
+        SELECT {columns}, trace_id, id, event, event_index,
+            JSONExtractString(event, 'name') AS event_name
+        FROM spans
+        ARRAY JOIN JSONExtractArrayRaw(events) AS event, arrayEnumerate(JSONExtractArrayRaw(events))
+            AS event_index
+        WHERE project = {{project:String}} AND events != '' AND {span_condition}
+    )
+)"""
+"""Lines and span events as one table. An event's writer is `{{writer}}/event/{{n}}`: its record id
+and its place in a page are its own, though all events of a span share the span's seq."""
+
+
+def _with_events(query: Query) -> str:
+    columns = (
+        "project, writer, seq, uid, deployment, build, pod, container, stream, service, recorded_at"
+    )
+    condition = [
+        f"{column} = {{{name}:String}}"
+        for name, column in (("traceId", "trace_id"), ("spanId", "span_id"))
+        if query[name] is not None
+    ]
+    return _EVENTS_TOO.format(
+        identity=columns,
+        identity_of_span=columns.replace(
+            "writer", "concat(writer, '/event/', toString(event_index)) AS writer"
+        ),
+        columns=columns,
+        condition=" AND ".join(condition),
+        span_condition=" AND ".join(condition).replace("span_id =", "id ="),
+    )
+
+
+def _item(row: dict[str, Any]) -> LogItem:
+    return LogItem(
+        **identity(row),
+        id=f"{row['writer']}#{row['seq']}",
+        timestamp=row["time_text"],
+        level=row["level"],
+        message=row["message"],
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        attributes=raw_json(row["attributes"]),
+        marks=list(row["marks"]),
+        span_event=bool(row["span_event"]),
+    )
+
+
+async def list_logs(
+    database: Database, project: str, query: Query, settings: dict[str, Any]
+) -> Page:
+    """A page of log lines. Raises SettingError for a foreign cursor, DatabaseError."""
+    where = basic_where(project, query, "timestamp")
+    if query["level"]:
+        where.add("level IN {levels:Array(String)}", levels=query["level"])
+    if query["text"]:
+        where.add("positionCaseInsensitiveUTF8(message, {text:String}) > 0", text=query["text"])
+    add_attributes(where, query)
+    events_too = query["traceId"] is not None or query["spanId"] is not None
+    return await keyset_page(
+        database,
+        signal="logs",
+        project=project,
+        query=query,
+        columns=_COLUMNS + (", span_event" if events_too else ", 0 AS span_event"),
+        table=_with_events(query) if events_too else "",
+        time_column="timestamp",
+        where=where,
+        item=_item,
+        settings=settings,
+    )

@@ -1,0 +1,170 @@
+"""Where the facts of the proof come from: four queries and one listing."""
+
+from typing import Any
+
+from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.errors import BadRecordError
+from spanyard_core.object_names import PENDING, ChunkName, parse_key, writer_hash
+from spanyard_core.records import SIGNALS
+from spanyard_core.storage import Storage
+from spanyard_gateway.items import Proof
+from spanyard_gateway.proof import LifeEvent, StoredRows, fold
+
+MAX_LISTED = 100_000
+"""Pending objects looked at; with more, loading is far behind and the sum is a lower bound."""
+
+
+async def prove(
+    database: Database, storage: Storage, project: str | None, settings: dict[str, Any]
+) -> Proof:
+    """The proof of one project, or of all. Raises DatabaseError, StorageError."""
+    # The bucket first: what is loaded between the questions then counts as stored, not as lost.
+    waiting_by_hash = await _waiting(storage, project)
+    condition = "project = {project:String}" if project else "1"
+    params = {"project": project or ""}
+    events = await _events(database, condition, params, settings)
+    names = await _writers(database, condition, params, settings)
+    names |= {e.subject: e.project for e in events} | {e.meta_writer: e.project for e in events}
+    rows: dict[str, StoredRows] = {}
+    for signal in SIGNALS:
+        rows |= await _rows(database, signal, condition, params, settings)
+    names |= {name: project or "" for name in rows if name not in names}
+    quarantined = await _quarantined(database, condition, params, names, settings)
+    waiting = {
+        name: waiting_by_hash[writer_hash(name)]
+        for name in names
+        if writer_hash(name) in waiting_by_hash
+    }
+    return fold(events, rows, quarantined, waiting, projects=names)
+
+
+async def _waiting(storage: Storage, project: str | None) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    seen = 0
+    for signal in SIGNALS:
+        prefix = f"{PENDING}/{signal}/" + (f"{project}/" if project else "")
+        async for info in storage.list(prefix):
+            seen += 1
+            if seen > MAX_LISTED:
+                return found
+            try:
+                name = parse_key(info.key)
+            except BadRecordError:
+                continue
+            if isinstance(name, ChunkName):
+                count, last = found.get(name.writer_hash, (0, 0))
+                found[name.writer_hash] = (
+                    count + name.last - name.first + 1,
+                    max(last, name.last),
+                )
+    return found
+
+
+async def _events(
+    database: Database, condition: str, params: dict[str, Any], settings: dict[str, Any]
+) -> list[LifeEvent]:
+    rows = await database.rows(
+        f"SELECT writer, seq, event, subject, signal, project, deployment, pod, container,"
+        f" {rfc3339('timestamp')} AS time_text, cause, message, after_seq, lines, bytes,"
+        f" if(from_time IS NULL, '', {rfc3339('assumeNotNull(from_time)')}) AS from_text,"
+        f" if(to_time IS NULL, '', {rfc3339('assumeNotNull(to_time)')}) AS to_text,"
+        f" continues, continues_seq FROM gaps WHERE {condition} ORDER BY writer, seq",
+        params,
+        settings,
+    )
+    return [
+        LifeEvent(
+            meta_writer=row["writer"],
+            seq=row["seq"],
+            event=row["event"],
+            subject=row["subject"],
+            signal=row["signal"],
+            project=row["project"],
+            deployment=row["deployment"],
+            pod=row["pod"],
+            container=row["container"],
+            timestamp=row["time_text"],
+            cause=row["cause"],
+            message=row["message"],
+            after_seq=row["after_seq"],
+            lines=row["lines"],
+            bytes=row["bytes"],
+            from_time=row["from_text"],
+            to_time=row["to_text"],
+            continues=row["continues"],
+            continues_seq=row["continues_seq"],
+        )
+        for row in rows
+    ]
+
+
+async def _writers(
+    database: Database, condition: str, params: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, str]:
+    rows = await database.rows(
+        f"SELECT DISTINCT writer, project FROM ledger FINAL WHERE {condition}", params, settings
+    )
+    return {row["writer"]: row["project"] for row in rows}
+
+
+async def _rows(
+    database: Database,
+    signal: str,
+    condition: str,
+    params: dict[str, Any],
+    settings: dict[str, Any],
+) -> dict[str, StoredRows]:
+    # Served by the projection by_batch, a few rows per part; writers of one project only have
+    # min(project) = max(project) = that project.
+    having = "HAVING min(project) = {project:String}" if params["project"] else ""
+    rows = await database.rows(
+        "SELECT writer, count() AS rows, min(seq) AS first, max(seq) AS last, sum(seq) AS total"
+        f" FROM {signal} GROUP BY writer {having}",
+        params,
+        settings,
+    )
+    found = {}
+    for row in rows:
+        count, first, last = row["rows"], row["first"], row["last"]
+        distinct = count
+        if count != last - first + 1 or row["total"] != (first + last) * count // 2:
+            # Holes or doubles: only then is it worth reading the numbers themselves.
+            exact = await database.rows(
+                f"SELECT uniqExact(seq) AS distinct FROM {signal}"
+                f" WHERE writer = {{writer:String}} AND {condition}",
+                {**params, "writer": row["writer"]},
+                settings,
+            )
+            distinct = exact[0]["distinct"]
+        found[row["writer"]] = StoredRows(signal, count, distinct, last)
+    return found
+
+
+async def _quarantined(
+    database: Database,
+    condition: str,
+    params: dict[str, Any],
+    names: dict[str, str],
+    settings: dict[str, Any],
+) -> dict[str, int]:
+    rows = await database.rows(
+        f"SELECT writer, key, line FROM quarantine FINAL WHERE {condition}",
+        params,
+        settings,
+    )
+    by_hash = {writer_hash(name): name for name in names}
+    found: dict[str, int] = {}
+    for row in rows:
+        records, writer = 1, row["writer"]
+        if row["line"] == 0:  # a whole object: as many records as its name says
+            try:
+                name = parse_key(row["key"])
+            except BadRecordError:
+                continue
+            if not isinstance(name, ChunkName):
+                continue
+            records = name.last - name.first + 1
+            writer = writer or by_hash.get(name.writer_hash, "")
+        if writer:
+            found[writer] = found.get(writer, 0) + records
+    return found

@@ -1,0 +1,71 @@
+"""Scores."""
+
+from typing import Any
+
+from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_gateway.items import Page, ScoreItem
+from spanyard_gateway.params import Query
+from spanyard_gateway.queries.common import (
+    add_attributes,
+    basic_where,
+    identity,
+    keyset_page,
+    number,
+    raw_json,
+)
+
+PARAMS = (
+    "limit",
+    "cursor",
+    "order",
+    "from",
+    "to",
+    "name",
+    "minValue",
+    "maxValue",
+    "deployment",
+    "traceId",
+    "spanId",
+)
+
+COLUMNS = (
+    f"{rfc3339('timestamp')} AS time_text, name, value, trace_id, span_id, comment, attributes"
+)
+
+
+def score_item(row: dict[str, Any]) -> ScoreItem:
+    """The item of a row with the identity columns and COLUMNS."""
+    return ScoreItem(
+        **identity(row),
+        id=f"{row['writer']}#{row['seq']}",
+        name=row["name"],
+        value=number(row["value"]),
+        timestamp=row["time_text"],
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        comment=row["comment"],
+        attributes=raw_json(row["attributes"]),
+    )
+
+
+async def list_scores(
+    database: Database, project: str, query: Query, settings: dict[str, Any]
+) -> Page:
+    """A page of scores."""
+    where = basic_where(project, query, "timestamp")
+    if query["minValue"] is not None:
+        where.add("value >= {minValue:Float64}", minValue=query["minValue"])
+    if query["maxValue"] is not None:
+        where.add("value <= {maxValue:Float64}", maxValue=query["maxValue"])
+    add_attributes(where, query)
+    return await keyset_page(
+        database,
+        signal="scores",
+        project=project,
+        query=query,
+        columns=COLUMNS,
+        time_column="timestamp",
+        where=where,
+        item=score_item,
+        settings=settings,
+    )

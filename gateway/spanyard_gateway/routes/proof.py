@@ -1,0 +1,41 @@
+"""The proof that nothing is missing (I6)."""
+
+from typing import Any
+
+from aiohttp import web
+
+from spanyard_gateway.endpoints import Endpoint
+from spanyard_gateway.items import Proof
+from spanyard_gateway.params import Query
+from spanyard_gateway.queries.proof import prove
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
+from spanyard_gateway.state import DATABASE, STORAGE
+
+
+async def _all(request: web.Request, query: Query) -> Any:
+    app = request.app
+    return await prove(app[DATABASE], app[STORAGE], None, query_settings(request))
+
+
+async def _project(request: web.Request, query: Query) -> Any:
+    app = request.app
+    return await prove(app[DATABASE], app[STORAGE], project_of(request), query_settings(request))
+
+
+_TEXT = (
+    "Per writer: expected, stored, quarantined, pending, missing, doubled; every told gap; writers "
+    "without an end are open."
+)
+ENDPOINTS = [
+    Endpoint("GET", "/proof", "What is stored of everything", Proof, _all, "proof", _TEXT),
+    Endpoint(
+        "GET",
+        "/projects/{id}/proof",
+        "What is stored of a project",
+        Proof,
+        _project,
+        "proof",
+        _TEXT,
+        path_params=PROJECT_PATH,
+    ),
+]

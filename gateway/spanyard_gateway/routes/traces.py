@@ -1,0 +1,71 @@
+"""Traces of a project, and one trace with all its spans."""
+
+from typing import Any
+
+from aiohttp import web
+
+from spanyard_core.serve import problem
+from spanyard_gateway.endpoints import Endpoint, PageOf
+from spanyard_gateway.items import TraceDetail, TraceItem
+from spanyard_gateway.params import Query
+from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, projects_of_trace
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
+from spanyard_gateway.state import DATABASE
+
+
+async def _list(request: web.Request, query: Query) -> Any:
+    return await list_traces(
+        request.app[DATABASE], project_of(request), query, query_settings(request)
+    )
+
+
+async def _one(request: web.Request, query: Query) -> Any:
+    trace = request.match_info["id"].lower()
+    database, settings = request.app[DATABASE], query_settings(request)
+    project = query["project"]
+    if project is None:
+        projects = await projects_of_trace(database, trace, settings)
+        if len(projects) > 1:
+            return problem(
+                409,
+                "Several traces",
+                f"Several projects have a trace {trace[:80]!r}: {', '.join(projects)}. "
+                "Say which with project=.",
+                projects=projects,
+            )
+        project = projects[0] if projects else ""
+    found = await one_trace(database, project, trace, settings) if project else None
+    if found is None:
+        return problem(
+            404,
+            "No such trace",
+            f"No trace {trace[:80]!r} is stored. A trace shows up within seconds of its first "
+            "ended span; was its project deleted?",
+        )
+    return found
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/projects/{id}/traces",
+        "Traces of a project",
+        PageOf(TraceItem),
+        _list,
+        "traces",
+        params=PARAMS,
+        attributes=True,
+        path_params=PROJECT_PATH,
+    ),
+    Endpoint(
+        "GET",
+        "/traces/{id}",
+        "One trace with all its spans",
+        TraceDetail,
+        _one,
+        "traces",
+        params=("project",),
+        path_params={"id": "Id of the trace, 32 hex digits."},
+        errors=(400, 404, 409),
+    ),
+]
