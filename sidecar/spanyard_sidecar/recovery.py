@@ -61,6 +61,8 @@ class FoundSpool:
     entries: list[tuple[int, int, bool]] = field(default_factory=list)
     """Number, bytes on disk, done."""
     holes: list[Hole] = field(default_factory=list)
+    last_entry: dict[str, int] = field(default_factory=dict)
+    """Writer → the last entry with something of it that waits."""
 
 
 class _Epoch(msgspec.Struct, rename="camel"):
@@ -76,6 +78,9 @@ def new_epoch(rng: Random) -> str:
 async def read_spool(files: Files, directory: str, clock: Clock, rng: Random) -> FoundSpool:
     """Recover. Writes only the epoch of a new spool. Raises OSError."""
     files.mkdir(directory)
+    # A rename that an earlier process died behind is seen by us and not durable yet: upload what
+    # it shows, and a power cut could take the state back behind what is stored.
+    await files.sync_dir(directory)
     names = files.listdir(directory)
     for name in names:
         if name.endswith(".tmp"):
@@ -150,6 +155,8 @@ def _read_entry(
     finally:
         file.close()
     found.entries.append((n, size, kind == "done"))
+    if kind == "entry":
+        found.last_entry.update(dict.fromkeys(head.writers, n))
     if not found.fold.epoch:
         found.fold.epoch = head.epoch
     if n > found.fold.n:

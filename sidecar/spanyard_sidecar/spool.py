@@ -116,6 +116,8 @@ class Spool:
     """Set when an entry was committed."""
     room: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when room was made."""
+    _last_entry: dict[str, int] = field(default_factory=dict)
+    """Writer → the last entry with something of it, for writers that have one waiting."""
     _done: OrderedDict[int, _Done] = field(default_factory=OrderedDict)
     _done_bytes: int = 0
     _next: int = 1
@@ -152,7 +154,7 @@ class Spool:
                 spool._done_bytes += size
             else:
                 spool.pending[n] = Pending(n, size, now)
-        spool._next = found.next
+        spool._next, spool._last_entry = found.next, found.last_entry
         budget.on_pressure(spool._relieve)
         await spool.maintain()
         return spool
@@ -172,6 +174,14 @@ class Spool:
         """Seconds for which the oldest pending entry has waited; 0 without one."""
         first = next(iter(self.pending.values()), None)
         return self.clock.monotonic() - first.since if first else 0.0
+
+    def last_entry(self, writer: str) -> int:
+        """Number of the last entry with something of `writer`, 0 when none is known."""
+        return self._last_entry.get(writer, 0)
+
+    def is_uploaded(self, writer: str) -> bool:
+        """Whether everything of `writer` that was committed is in storage."""
+        return self._last_entry.get(writer, 0) not in self.pending
 
     async def commit(
         self,
@@ -211,6 +221,8 @@ class Spool:
             self._next = n + 1
             self.fold.apply(head)
             self.pending[n] = Pending(n, charge, self.clock.monotonic())
+            for writer in head.writers:
+                self._last_entry[writer] = n
             self.arrived.set()
             return n
 
@@ -316,6 +328,9 @@ class Spool:
         try:
             await self._write(file_name(n, "state"), [data], charge, last_resort=True)
         except BaseException:
+            # It may be there under its name, when only the directory's sync failed.
+            with contextlib.suppress(OSError):
+                self.files.unlink(self._path(n, "state"))
             self._release(charge)
             raise
         old_charge, self._state_charge, self._covered = self._state_charge, charge, n

@@ -172,6 +172,11 @@ def run(main: Awaitable[T]) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
-        for task in asyncio.all_tasks(loop):
-            abandon(task)
+        abandon_all(loop)
         loop.close()
+
+
+def abandon_all(loop: SimLoop) -> None:
+    """End what is still running, before the loop is closed."""
+    for task in asyncio.all_tasks(loop):
+        abandon(task)
