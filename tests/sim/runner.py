@@ -56,8 +56,7 @@ def play(make: Make, seed: int, *, verbose: bool = False, keep: int = 60) -> Out
     try:
         with history.kills.installed():
             loop.run_until_complete(history.run())
-        if loop.errors:
-            raise AssertionError("errors that nobody saw: " + "; ".join(loop.errors))
+        assert not loop.errors, "errors that nobody saw: " + "; ".join(loop.errors)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise

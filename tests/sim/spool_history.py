@@ -112,7 +112,7 @@ class SpoolHistory:
 
     async def _recover(self, process: Process) -> Spool:
         spool = await self._open(process)
-        states = dict(spool.states)
+        states: dict[str, object] = dict(spool.states)
         if states in self.maybe:
             self.states = states
         self.maybe.clear()
