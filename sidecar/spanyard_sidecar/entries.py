@@ -63,6 +63,11 @@ class EntryHead(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True,
     """Writer → state after this entry; null forgets the writer."""
     renames: dict[str, Rename] = {}
 
+    @property
+    def writers(self) -> set[str]:
+        """Writers that the entry holds something of."""
+        return {item.facts.writer for item in self.objects} | set(self.states)
+
 
 class Fold(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """All states up to an entry."""

@@ -278,6 +278,11 @@ class Spool:
         fault_point("spool.marked")
         self.room.set()  # the ring gives way to new entries
 
+    def set_aside(self, n: int) -> None:
+        """Entry `n` is not what was written: keep its bytes, forget it. Raises OSError."""
+        self.files.rename(self._path(n, "entry"), self._path(n, "damaged"))
+        del self.pending[n]
+
     def on_disk_entries(self) -> list[int]:
         """Numbers of all entries that are there, done or not, oldest first."""
         return sorted((*self._done, *self.pending))

@@ -1,0 +1,152 @@
+"""One writer while it is read: its source, its open chunk, and what must be committed of it."""
+
+from spanyard_core.chunks import ChunkWriter
+from spanyard_core.chunks import Source as SourceRange
+from spanyard_sidecar.gaps import Note, Subject
+from spanyard_sidecar.model import Block, NewObject, Source, State
+
+
+class OpenWriter:
+    """Fills chunks from blocks; a chunk is one run of seqs from one file."""
+
+    __slots__ = (
+        "_chunk",
+        "_first",
+        "_last",
+        "_range",
+        "_time_ns",
+        "begin",
+        "changed",
+        "ended",
+        "finished",
+        "last_entry",
+        "last_seq",
+        "next_read",
+        "notes",
+        "opened",
+        "project",
+        "source",
+        "subject",
+        "suspended",
+        "uploaded",
+    )
+
+    def __init__(self, source: Source, project: str) -> None:
+        self.source = source
+        self.project = project
+        self.subject = Subject(source.writer, source.signal, source.container)
+        self._chunk: ChunkWriter | None = None
+        self._first = self._last = self._time_ns = 0
+        self._range: SourceRange | None = None
+        self.last_seq = 0
+        """Last seq that the source gave in this run, 0 before the first."""
+        self.opened = 0.0
+        """Monotonic time when the open chunk got its first block."""
+        self.finished: list[NewObject] = []
+        """Objects that wait for their commit, in order."""
+        self.notes: list[Note] = []
+        """Lines about this writer that wait for their commit; they go ahead of the objects."""
+        self.begin: Note | None = None
+        """Its begin line, until the first record or gap gives reason to write it."""
+        self.last_entry = self.uploaded = 0
+        """Last entry that holds something of it; last one known to be in storage."""
+        self.changed = False
+        """The source's state is newer than what is durable."""
+        self.ended = False
+        self.next_read = 0.0
+        """Monotonic time before which a source that failed is left alone."""
+        self.suspended = False
+        """It failed in a way that leaves its state in doubt: not read until the next start."""
+
+    @property
+    def has_chunk(self) -> bool:
+        """Whether a compressor is open for it, which costs 1–2 MB."""
+        return self._chunk is not None
+
+    @property
+    def decoded(self) -> int:
+        """Bytes of lines in the open chunk."""
+        return self._chunk.decoded if self._chunk else 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to commit."""
+        return self.changed or self._chunk is not None or bool(self.finished or self.notes)
+
+    @property
+    def finished_bytes(self) -> int:
+        """Bytes of the finished objects, which are kept in memory until their commit."""
+        return sum(len(part) for item in self.finished for part in item.parts)
+
+    def add(self, block: Block, now: float) -> None:
+        """Put the block's lines into the chunk."""
+        if self._chunk is not None and (block.new_file or not self._continues(block)):
+            self.finish_chunk()
+        self.changed = True
+        if not block.records:
+            if self._chunk is not None and block.range is not None:
+                self._extend(block.range)
+            return
+        if self.last_seq and block.first != self.last_seq + 1:
+            raise AssertionError(
+                f"{self.source.writer} gave seq {block.first} after {self.last_seq}"
+            )
+        if self._chunk is None:
+            self._chunk = ChunkWriter()
+            self._first, self._time_ns, self.opened = block.first, block.time_ns, now
+            self._range = block.range
+        elif block.range is not None:
+            self._extend(block.range)
+        self._chunk.add(block.lines, block.records)
+        self._last = self.last_seq = block.first + block.records - 1
+
+    def _continues(self, block: Block) -> bool:
+        old, new = self._range, block.range
+        if old is None or new is None:
+            return old is new
+        return old.fingerprint == new.fingerprint
+
+    def _extend(self, new: SourceRange) -> None:
+        assert self._range is not None
+        self._range = SourceRange(
+            self._range.fingerprint, self._range.from_offset, new.to_offset, new.pending
+        )
+
+    def finish_chunk(self) -> None:
+        """Make an object of the open chunk."""
+        if self._chunk is None:
+            return
+        chunk, self._chunk = self._chunk, None
+        facts, parts = chunk.finish(
+            signal=self.source.signal,
+            project=self.project,
+            writer=self.source.writer,
+            first=self._first,
+            last=self._last,
+            time_ns=self._time_ns,
+            source=self._range,
+        )
+        self.finished.append(
+            NewObject(facts.name.key(), facts, parts, container=self.source.container)
+        )
+
+    def drop(self) -> None:
+        """Forget what is not committed: it is read again from the durable state."""
+        self._chunk = None
+        self.finished.clear()
+        self.notes.clear()
+        self.changed = False
+
+    def announce(self) -> None:
+        """Let the begin line go ahead of what comes now, if it is not written yet."""
+        if self.begin is not None:
+            self.notes.append(self.begin)
+            self.begin = None
+
+    def take(self) -> tuple[list[NewObject], list[Note], State]:
+        """What a commit must hold of this writer; it is the committer's from now on."""
+        self.finish_chunk()
+        objects, self.finished = self.finished, []
+        notes, self.notes = self.notes, []
+        self.changed = False
+        return objects, notes, self.source.state()
