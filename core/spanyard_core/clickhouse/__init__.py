@@ -2,5 +2,6 @@
 
 from spanyard_core.clickhouse.address import Address, parse_address
 from spanyard_core.clickhouse.database import Database, database, open_database
+from spanyard_core.clickhouse.texts import rfc3339
 
-__all__ = ["Address", "Database", "database", "open_database", "parse_address"]
+__all__ = ["Address", "Database", "database", "open_database", "parse_address", "rfc3339"]
