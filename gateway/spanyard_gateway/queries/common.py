@@ -54,6 +54,22 @@ def raw_json(text: str, empty: str = "{}") -> msgspec.Raw:
     return msgspec.Raw((text or empty).encode())
 
 
+def any_json(text: str) -> msgspec.Raw | str | None:
+    """A stored value of any type: objects and arrays as they are, the rest as text.
+
+    The engine keeps a JSON string without its quotes, so a number and its text look the same.
+    """
+    if not text:
+        return None
+    if text[0] in "{[":
+        try:
+            msgspec.json.decode(text, type=msgspec.Raw)
+        except msgspec.DecodeError:
+            return text
+        return msgspec.Raw(text.encode())
+    return text
+
+
 def basic_where(project: str, query: Query, time_column: str) -> Where:
     """Project, times, and all filters that compare a column for equality."""
     where = Where()

@@ -13,8 +13,8 @@ from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
     IDENTITY,
     add_attributes,
+    any_json,
     basic_where,
-    raw_json,
 )
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
 from spanyard_gateway.queries.scores import score_item
@@ -194,7 +194,7 @@ async def one_trace(
         spans=spans[:MAX_SPANS],
         scores=[score_item(row) for row in scores],
         truncated=len(spans) > MAX_SPANS,
-        input=raw_json(told.get("input", ""), "null"),
-        output=raw_json(told.get("output", ""), "null"),
-        metadata=raw_json(told.get("metadata", ""), "null"),
+        input=any_json(told.get("input", "")),
+        output=any_json(told.get("output", "")),
+        metadata=any_json(told.get("metadata", "")),
     )

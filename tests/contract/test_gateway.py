@@ -1,0 +1,429 @@
+"""The REST API over the real engine: what was loaded is answered, page by page, whatever the limit."""
+
+import base64
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import pytest_asyncio
+from openapi_spec_validator import validate
+from prometheus_client import CollectorRegistry
+
+from spanyard_core.chunks import ChunkWriter, Source
+from spanyard_core.clickhouse import Database, database
+from spanyard_core.clickhouse.schema import migrate
+from spanyard_core.clock import SystemClock, rfc3339
+from spanyard_core.records import (
+    AnyLine,
+    GapLine,
+    LogLine,
+    MetricLine,
+    ScoreLine,
+    Signal,
+    SpanEvent,
+    SpanLine,
+    TraceLine,
+)
+from spanyard_core.serve import serving
+from spanyard_core.storage import Storage, open_storage
+from spanyard_gateway.app import make_app
+from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedError
+from spanyard_gateway.settings import GatewaySettings
+from spanyard_ingester.warehouse import LedgerRow, QuarantineRow
+from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+from tests.fakes.engine import engine_url
+
+PROJECT = "local.support"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+T0 = 1_795_000_000_000_000_000
+DAY = date(2026, 11, 21)
+
+
+class RecordingIngester:
+    """Takes hints and actions; can be away."""
+
+    def __init__(self) -> None:
+        self.hints: list[str] = []
+        self.actions: list[tuple[str, str, dict[str, Any]]] = []
+        self.away = False
+
+    async def hint(self, keys: list[str]) -> None:
+        if self.away:
+            raise IngesterAwayError("the ingester does not answer")
+        self.hints += keys
+
+    async def quarantine_action(self, action: str, quarantine_id: str, body: dict[str, Any]) -> Any:
+        if self.away:
+            raise IngesterAwayError("the ingester does not answer")
+        if quarantine_id == "gone":
+            raise IngesterRefusedError(404, {"title": "Not in quarantine", "detail": "no such id"})
+        self.actions.append((action, quarantine_id, body))
+        return {"id": quarantine_id, "status": "replayed"}
+
+
+def _at(ns: int) -> str:
+    return rfc3339(T0 + ns)
+
+
+def _logs() -> list[AnyLine]:
+    return [
+        LogLine(
+            project=PROJECT, writer="uid/server/0@e", seq=i, deployment="agent", pod="agent-0",
+            container="server", stream="stdout", service="agent", recorded_at=_at(i // 3),
+            timestamp=_at(i // 3),  # three lines share a nanosecond: the cursor must tell them apart
+            level=("info", "error", "warn")[i % 3], message=f"line {i} Straße\t\x07",
+            trace_id=TRACE if i == 5 else "", span_id="b7ad6b7169203331" if i == 5 else "",
+            attributes={"user": f"u{i % 2}", "n": i, "deep": {"a": 1}},
+        )
+        for i in range(1, 51)
+    ]  # fmt: skip
+
+
+def _spans() -> list[AnyLine]:
+    def span(seq: int, **more: Any) -> SpanLine:
+        values: dict[str, Any] = {
+            "project": PROJECT, "writer": "uid/spans@e", "seq": seq, "deployment": "agent",
+            "service": "agent", "recorded_at": _at(seq), "trace_id": TRACE, "name": "step",
+            "start_time": _at(seq * 1000), "end_time": _at(seq * 1000 + 250_000_000),
+        } | more  # fmt: skip
+        return SpanLine(**values)
+
+    return [
+        span(1, id="00000000000000a1", name="answer", status="error", status_message="tool failed"),
+        span(
+            2, id="00000000000000a2", parent_span_id="00000000000000a1", name="chat",
+            span_kind="client",
+            attributes={
+                "gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1",
+                "gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 30,
+            },
+            events=[
+                SpanEvent("exception", _at(2500), {"exception.type": "Timeout", "exception.message": "slow"}),
+                SpanEvent("retry", _at(2500), {"n": "1"}),
+            ],
+        ),
+        span(3, id="00000000000000a3", parent_span_id="00000000000000a1", name="tool", end_time=None),
+        span(4, id="00000000000000a3", parent_span_id="00000000000000a1", name="tool"),
+        span(5, id="00000000000000a4", parent_span_id="00000000000000a1", name="hung", end_time=None),
+        span(6, id="00000000000000b1", trace_id="f" * 32, name="other"),
+    ]  # fmt: skip
+
+
+def _others() -> dict[Signal, list[AnyLine]]:
+    return {
+        "metrics": [
+            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=1, name="requests", kind="counter", value=3.0, timestamp=_at(1), temporality="delta", attributes={"route": "/ask"}),
+            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=2, name="latency", kind="histogram", value=1.5, timestamp=_at(2), count=3, bounds=[0.1, 1.0], bucket_counts=[1, 1, 1]),
+            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=3, name="odd", kind="gauge", value="NaN", timestamp=_at(3)),
+        ],
+        "scores": [ScoreLine(project=PROJECT, writer="uid/scores@e", seq=1, name="helpful", value=0.5, timestamp=_at(1), trace_id=TRACE, comment="so so")],
+        "traces": [TraceLine(project=PROJECT, writer="uid/traces@e", seq=1, id="e" * 32, name="told", start_time=_at(9_000_000), end_time=_at(10_000_000), status="ok", input={"q": 1}, output="yes")],
+        "gaps": [
+            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=1, event="begin", timestamp=_at(0), subject="uid/server/0@e", deployment="agent"),
+            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=2, event="gap", timestamp=_at(1), subject="uid/server/0@e", cause="rotated-away", message="two files", after_seq=10, bytes=100),
+            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=3, event="end", timestamp=_at(2), subject="uid/server/0@e", after_seq=52),
+        ],
+    }  # fmt: skip
+
+
+def chunk(signal: Signal, lines: list[AnyLine]) -> tuple[str, bytes]:
+    """The object that a collector would make of these lines of one writer."""
+    writer = ChunkWriter()
+    writer.add(msgspec.json.Encoder().encode_lines(lines), len(lines))
+    facts, parts = writer.finish(
+        signal=signal, project=lines[0].project, writer=lines[0].writer, first=lines[0].seq,
+        last=lines[-1].seq, time_ns=T0,
+    )  # fmt: skip
+    return facts.name.key(), b"".join(parts)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def loaded(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Database, Storage]]:
+    folder: Path = tmp_path_factory.mktemp("gateway")
+    async with database(engine_url()) as db:
+        await migrate(db)
+        warehouse = ClickHouseWarehouse(db)
+        tables: dict[Signal, list[AnyLine]] = {"logs": _logs(), "spans": _spans(), **_others()}
+        for attempt, (signal, lines) in enumerate(tables.items(), start=1):
+            file = folder / f"{signal}.jsonl.zst"
+            file.write_bytes(chunk(signal, lines)[1])
+            await warehouse.insert(attempt, signal, DAY, [file])
+            await warehouse.derive(attempt, signal, DAY)
+            await warehouse.ledger_copy([
+                LedgerRow(shard=0, n=attempt, attempt=attempt, key=f"k{attempt}", writer=lines[0].writer,
+                          seq_from=1, seq_to=len(lines), records=len(lines), source="40:abc",
+                          source_from=0, source_to=100 * attempt, source_pending=((7, 9),), signal=signal,
+                          project=PROJECT, status="committed", time=datetime.now(UTC))
+            ])  # fmt: skip
+        when = datetime.fromtimestamp(1_795_000_000, UTC)
+        await warehouse.quarantine_add([
+            QuarantineRow(id="q1", project=PROJECT, signal="logs", key="observability/x", writer="uid/server/0@e",
+                          line=51, offset=900, reason="not JSON", bytes=b"\xff{", size=2, created_at=when, updated_at=when)
+        ])  # fmt: skip
+        storage = open_storage(f"file://{folder}/bucket")
+        yield db, storage
+        await storage.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def api(loaded: tuple[Database, Storage]) -> AsyncIterator["Api"]:
+    ingester = RecordingIngester()
+    app = make_app(
+        GatewaySettings(storage="file:///unused", clickhouse="chdb:///unused"),
+        database=loaded[0], storage=loaded[1], ingester=ingester, clock=SystemClock(),
+        registry=CollectorRegistry(),
+    )  # fmt: skip
+    async with (
+        serving(app, "127.0.0.1", 0) as address,
+        aiohttp.ClientSession(address.url) as session,
+    ):
+        yield Api(session, ingester, loaded[1])
+
+
+class Api:
+    """The gateway as a client sees it."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, ingester: RecordingIngester, storage: Storage
+    ) -> None:
+        self.session, self.ingester, self.storage = session, ingester, storage
+
+    async def get(self, path: str, expect: int = 200, **params: str) -> Any:
+        async with self.session.get(path, params=params) as response:
+            assert response.status == expect, await response.text()
+            kind = "application/json" if expect == 200 else "application/problem+json"
+            assert response.content_type == kind
+            return await response.json()
+
+    async def all_pages(self, path: str, **params: str) -> list[Any]:
+        items: list[Any] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await self.get(path, **params, **cursor)
+            items += page["items"]
+            if page["nextCursor"] is None:
+                return items
+            cursor = {"cursor": page["nextCursor"]}
+
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+LOGS = f"/projects/{PROJECT}/logs"
+
+
+@pytest.mark.parametrize("limit", ["1", "2", "7", "49", "50", "1000"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_pages_hold_every_row_once_in_order_whatever_their_size(
+    api: Api, limit: str, order: str
+) -> None:
+    items = await api.all_pages(LOGS, limit=limit, order=order)
+    seqs = [item["seq"] for item in items]
+    assert seqs == sorted(range(1, 51), reverse=order == "desc")
+
+
+async def test_a_log_line_comes_back_as_it_was_written(api: Api) -> None:
+    item = (await api.get(LOGS, traceId=TRACE, text="LINE 5 STRAßE", level="warn"))["items"][0]
+    assert item["message"] == "line 5 Straße\t\x07"
+    assert item["attributes"] == {"user": "u1", "n": 5, "deep": {"a": 1}}
+    assert item["timestamp"] == item["recordedAt"] == _at(1)
+    assert (item["id"], item["recordId"], item["projectId"]) == ("uid/server/0@e#5",) * 2 + (
+        PROJECT,
+    )
+
+
+async def test_logs_are_filtered_by_level_attribute_time_and_text(api: Api) -> None:
+    errors = await api.all_pages(LOGS, level="error")
+    assert {i["seq"] % 3 for i in errors} == {1}
+    by_user = await api.all_pages(LOGS, **{"attr.user": "u0", "level": "error,warn"})
+    assert by_user
+    assert all(i["seq"] % 2 == 0 and i["level"] != "info" for i in by_user)
+    some = await api.all_pages(LOGS, **{"from": _at(2), "to": _at(4)})
+    assert sorted(i["seq"] for i in some) == [6, 7, 8, 9, 10, 11]
+    assert [i["seq"] for i in await api.all_pages(LOGS, text="LINE 17 ")] == [17]
+    assert await api.all_pages(LOGS, text="line%17") == []
+
+
+async def test_events_of_a_span_are_logs_of_it(api: Api) -> None:
+    items = await api.all_pages(LOGS, spanId="00000000000000a2", limit="1", order="asc")
+    assert [(i["message"], i["level"], i["spanEvent"]) for i in items] == [
+        ("Timeout: slow", "error", True),
+        ("retry", "info", True),
+    ]
+    assert len({i["recordId"] for i in items}) == 2
+    assert [i["seq"] for i in await api.all_pages(LOGS, traceId=TRACE) if not i["spanEvent"]] == [5]
+
+
+async def test_an_ended_span_replaces_its_start_and_an_unfinished_one_is_marked(api: Api) -> None:
+    path = f"/projects/{PROJECT}/spans"
+    items = await api.all_pages(path, limit="2", traceId=TRACE)
+    assert sorted((i["id"][-2:], i["endTime"] is None) for i in items) == [
+        ("a1", False), ("a2", False), ("a3", False), ("a4", True),
+    ]  # fmt: skip
+    assert [i["name"] for i in await api.all_pages(path, open="true")] == ["hung"]
+    assert "hung" not in {i["name"] for i in await api.all_pages(path, open="false")}
+    assert "attributes" not in items[0]
+    slow = await api.all_pages(path, minDuration="250ms", status="error")
+    assert [(i["name"], i["durationNs"]) for i in slow] == [("answer", 250_000_000)]
+
+
+async def test_a_trace_has_its_spans_scores_and_sums(api: Api) -> None:
+    trace = await api.get(f"/traces/{TRACE}")
+    assert [s["id"][-2:] for s in trace["spans"]] == ["a1", "a2", "a3", "a4"]
+    assert trace["scores"][0]["comment"] == "so so"
+    assert trace["spans"][1]["attributes"]["gen_ai.request.model"] == "m-1"
+    assert trace["truncated"] is False
+    items = await api.all_pages(f"/projects/{PROJECT}/traces", limit="1")
+    assert sorted((i["name"], i["spans"], i["errors"]) for i in items) == [
+        ("answer", 4, 1), ("other", 1, 0), ("told", 0, 0),
+    ]  # fmt: skip
+    root = next(i for i in items if i["name"] == "answer")
+    assert (root["inputTokens"], root["outputTokens"], root["status"]) == (120, 30, "error")
+    assert (await api.get(f"/traces/{'e' * 32}", project=PROJECT))["output"] == "yes"
+
+
+async def test_one_span_is_found_by_its_id_alone(api: Api) -> None:
+    span = await api.get("/spans/00000000000000a3")
+    assert (span["name"], span["endTime"]) == ("tool", _at(4000 + 250_000_000))
+    assert (await api.get("/spans/0000000000000000", expect=404))["title"] == "No such span"
+
+
+async def test_metrics_and_scores_come_back_with_their_values(api: Api) -> None:
+    items = await api.all_pages(f"/projects/{PROJECT}/metrics", limit="1", order="asc")
+    assert [(i["name"], i["value"]) for i in sorted(items, key=lambda i: i["seq"])] == [
+        ("requests", 3.0), ("latency", 1.5), ("odd", "NaN"),
+    ]  # fmt: skip
+    assert next(i for i in items if i["name"] == "latency")["bucketCounts"] == [1, 1, 1]
+    path = f"/projects/{PROJECT}/scores"
+    assert len(await api.all_pages(path, minValue="0.5", maxValue="0.5")) == 1
+    assert await api.all_pages(path, minValue="0.6") == []
+
+
+async def test_projects_and_deployments_are_listed(api: Api) -> None:
+    projects = await api.all_pages("/projects", limit="1")
+    assert [(p["id"], p["records"]) for p in projects] == [(PROJECT, 50 + 6 + 3 + 1 + 1 + 3)]
+    assert [(d["name"], d["logs"]) for d in await api.all_pages("/deployments", limit="1")] == [
+        ("agent", 50)
+    ]
+
+
+async def test_the_proof_tells_what_is_missing_and_what_was_told(api: Api) -> None:
+    proof = await api.get(f"/projects/{PROJECT}/proof")
+    writer = next(w for w in proof["writers"] if w["writer"] == "uid/server/0@e")
+    assert (writer["state"], writer["expected"], writer["stored"]) == ("ended", 52, 50)
+    assert (writer["quarantined"], writer["missing"], writer["doubled"], writer["gaps"]) == (
+        1,
+        1,
+        0,
+        1,
+    )
+    assert proof["gaps"][0]["cause"] == "rotated-away"
+    assert proof["complete"] is False
+
+
+async def test_another_project_sees_nothing_of_it(api: Api) -> None:
+    for kind in ("logs", "spans", "traces", "metrics", "scores"):
+        assert (await api.get(f"/projects/local.other/{kind}"))["items"] == []
+    assert (await api.get(f"/traces/{TRACE}", expect=404, project="local.other"))["status"] == 404
+
+
+async def test_the_quarantine_is_shown_and_its_actions_are_passed_on(api: Api) -> None:
+    items = await api.all_pages("/quarantine", limit="1", project=PROJECT, state="open")
+    assert [(i["id"], i["line"], i["text"]) for i in items] == [("q1", 51, "\ufffd{")]
+    async with api.session.post("/quarantine/q1/replay", json={"text": "{}"}) as response:
+        assert response.status == 200
+    async with api.session.post("/quarantine/q1/delete") as response:
+        assert response.status == 200
+    assert api.ingester.actions == [("replay", "q1", {"text": "{}"}), ("delete", "q1", {})]
+    async with api.session.post("/quarantine/gone/replay") as response:
+        assert (response.status, (await response.json())["detail"]) == (404, "no such id")
+    api.ingester.away = True
+    async with api.session.post("/quarantine/q1/replay") as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+
+
+async def test_hints_go_to_the_ingester_and_foreign_keys_are_refused(api: Api) -> None:
+    key = chunk("logs", _logs())[0]
+    async with api.session.post("/internal/hints", json={"keys": [key]}) as response:
+        assert await response.json() == {"forwarded": 1}
+    assert api.ingester.hints == [key]
+    for bad in ("../secret", "ledger/0/1.json", key.replace("observability/", "processed/")):
+        async with api.session.post("/internal/hints", json={"keys": [bad]}) as response:
+            assert response.status == 400
+    api.ingester.away = True
+    async with api.session.post("/internal/hints", json={"keys": [key]}) as response:
+        assert await response.json() == {"forwarded": 0}
+
+
+async def test_a_lost_spools_successor_learns_how_far_its_file_is_stored(api: Api) -> None:
+    ask = {"project": PROJECT, "fingerprint": "40:abc"}
+    loaded = (await api.get("/internal/sources", **ask))["stored"]
+    assert (loaded["toOffset"], loaded["pending"]) == (600, [[7, 9]])
+    writer = ChunkWriter()
+    writer.add(b"{}\n", 1)
+    facts, parts = writer.finish(
+        signal="logs", project=PROJECT, writer="w", first=60, last=60, time_ns=T0,
+        source=Source("40:abc", 600, 700, [(690, 10)]),
+    )  # fmt: skip
+    await api.storage.write(facts.name.key(), b"".join(parts))
+    waiting = (await api.get("/internal/sources", **ask))["stored"]
+    assert waiting == {"writer": "w", "lastSeq": 60, "toOffset": 700, "pending": [[690, 10]]}
+    await api.storage.delete(facts.name.key())
+    assert (await api.get("/internal/sources", project=PROJECT, fingerprint="no"))["stored"] is None
+
+
+async def test_a_builds_log_is_read_from_its_parts_and_then_from_its_final_object(api: Api) -> None:
+    lines: list[AnyLine] = [
+        LogLine(project="local.b", writer="u/builder/0@e", seq=i, build="local.b", container="builder",
+                timestamp=_at(i), level="info", message=f"step {i}")
+        for i in (1, 2)
+    ]  # fmt: skip
+    await api.storage.write(
+        f"builds/local.b/log/builder-{'0' * 20}-1-2.jsonl.zst", chunk("logs", lines)[1]
+    )
+    log = await api.get("/builds/local.b/logs")
+    assert (log["complete"], log["text"]) == (False, "step 1\nstep 2\n")
+    await api.storage.write("builds/local.b/build.log", b"all of it\n")
+    log = await api.get("/builds/local.b/logs")
+    assert (log["complete"], log["text"]) == (True, "all of it\n")
+    await api.storage.write("builds/local.b-c/build.log", b"")
+    builds = await api.all_pages("/builds", limit="1")
+    assert sorted((b["id"], b["complete"]) for b in builds) == [
+        ("local.b", True),
+        ("local.b-c", True),
+    ]
+    assert (await api.get("/builds/local.none/logs", expect=404))["title"] == "No such build"
+
+
+async def test_wrong_requests_say_what_is_wrong(api: Api) -> None:
+    assert "levle: no such parameter" in (await api.get(LOGS, expect=400, levle="x"))["detail"]
+    assert "cursor:" in (await api.get(LOGS, expect=400, cursor="AAAA"))["detail"]
+    page = await api.get(LOGS, limit="1")
+    refused = await api.get(LOGS, expect=400, cursor=page["nextCursor"], level="info")
+    assert "other filters" in refused["detail"]
+    assert "namespace.name" in (await api.get("/projects/NO/logs", expect=400))["detail"]
+    evil = base64.b64encode(b"' OR 1=1 --").decode()
+    assert (await api.get(LOGS, service=f"' OR 1=1 -- {evil}"))["items"] == []
+
+
+async def test_other_hosts_and_other_origins_are_turned_away(api: Api) -> None:
+    async with api.session.get("/projects", headers={"Host": "evil.example"}) as response:
+        assert response.status == 421
+    async with api.session.get("/projects", headers={"Origin": "http://evil.example"}) as response:
+        assert response.status == 403
+
+
+async def test_the_openapi_document_is_valid_and_every_documented_list_answers(api: Api) -> None:
+    document = await api.get("/openapi.json")
+    validate(document)
+    lists = [path for path, ops in document["paths"].items() if "get" in ops and any(p["name"] == "limit" for p in ops["get"].get("parameters", []))]  # fmt: skip
+    assert len(lists) >= 9
+    for path in lists:
+        page = await api.get(path.replace("{id}", PROJECT))
+        assert set(page) == {"items", "nextCursor"}
+    text = str(document)
+    assert "/internal/" not in text
