@@ -110,17 +110,17 @@ class Bucket:
         objects: list[tuple[str, GcsObject]] = []
         prefixes: list[str] = []
         last = ""
-        for row in self._rows(prefix, after, delimiter):
+        for row, is_prefix in self._rows(prefix, after, delimiter):
             if len(objects) + len(prefixes) == max_keys:
                 return Listing(objects, prefixes, base64.urlsafe_b64encode(last.encode()).decode())
             last = row
-            if delimiter and row.endswith(delimiter) and row not in self._objects:
+            if is_prefix:
                 prefixes.append(row)
             else:
                 objects.append((row, self._objects[row]))
         return Listing(objects, prefixes, None)
 
-    def _rows(self, prefix: str, after: str, delimiter: str) -> Iterator[str]:
+    def _rows(self, prefix: str, after: str, delimiter: str) -> Iterator[tuple[str, bool]]:
         """Names and, with a delimiter, names cut behind it, once each, in order."""
         shown = after
         for raw in self._names[bisect_left(self._names, max(prefix, after).encode()) :]:
@@ -135,7 +135,7 @@ class Bucket:
             row = name[: cut + len(delimiter)] if cut >= 0 else name
             if row != shown and not (cut >= 0 and after.startswith(row)):
                 shown = row
-                yield row
+                yield row, cut >= 0
 
     def start_upload(self, key: str) -> str:
         upload_id = f"upload-{next(self._generations)}"

@@ -157,22 +157,21 @@ class S3Server:
         return command
 
     def _answers(self) -> bool:
-        """An anonymous write reaches the bucket's policy (403) when the bucket is there."""
-        connection = HTTPConnection("127.0.0.1", self.ports["s3"], timeout=2)
+        """The gateway knows the bucket (403 to strangers) and there is room for its objects."""
         try:
-            connection.request("GET", f"/{BUCKET}/?list-type=2&max-keys=1")
-            status = connection.getresponse().status
-            return status == 403 and self._has_bucket()
+            s3, _ = self._ask("s3", "GET", f"/{BUCKET}/?list-type=2&max-keys=1")
+            filer, _ = self._ask("filer", "HEAD", f"/buckets/{BUCKET}/")
+            _, room = self._ask("master", "GET", f"/dir/assign?collection={BUCKET}")
         except (OSError, HTTPException):
             return False
-        finally:
-            connection.close()
+        return s3 == 403 and filer == 200 and b'"fid"' in room
 
-    def _has_bucket(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.ports["filer"], timeout=2)
+    def _ask(self, part: str, method: str, path: str) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.ports[part], timeout=5)
         try:
-            connection.request("HEAD", f"/buckets/{BUCKET}/")
-            return connection.getresponse().status == 200
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()
 
