@@ -37,6 +37,8 @@ class Run:
     """Lines without identity, in order: each lacks its end, `TAIL`."""
 
     bodies: list[bytes]
+    size: int
+    """Bytes of the bodies."""
     service: str
 
 
@@ -119,7 +121,7 @@ def _encode(lines: list[Any], context: Context) -> Run:
         bodies = [body for body in bodies if len(body) <= MAX_LINE]
         for _ in range(len(encoded) - len(bodies)):
             context.refusals.add(f"a record of more than {MAX_LINE} bytes as JSON")
-    return Run(bodies, context.service)
+    return Run(bodies, sum(map(len, bodies)), context.service)
 
 
 def _check_tail() -> None:

@@ -1,0 +1,48 @@
+"""Stamp: puts identity and number on lines, the last step before the log.
+
+A number is settled at the append, when nothing can come in between any more; the lines were
+encoded before, without. So a request's records are never kept as objects while they wait.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from spanyard_core.clock import rfc3339
+from spanyard_sidecar.model import Identity
+from spanyard_sidecar.otlp.decode import Run
+
+
+class Stamp:
+    """Identity of one collector's OTLP records."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._project = _json(identity.project)
+        constant = {
+            "uid": identity.uid,
+            "deployment": identity.deployment,
+            "build": identity.build,
+            "pod": identity.pod,
+            "stream": "otlp",
+        }
+        self._constant = b"".join(
+            b',"%b":%b' % (name.encode(), _json(value)) for name, value in constant.items() if value
+        )
+
+    def lines(self, runs: Sequence[Run], *, writer: str, first: int, taken_ns: int) -> bytes:
+        """The runs' lines, numbered from `first`, each ending in a newline."""
+        before = b',"project":%b,"writer":%b,"seq":' % (self._project, _json(writer))
+        taken = b',"recordedAt":"%b"}\n' % rfc3339(taken_ns).encode()
+        parts: list[bytes] = []
+        seq = first
+        for run in runs:
+            service = b',"service":' + _json(run.service) if run.service else b""
+            after = self._constant + service + taken
+            for body in run.bodies:
+                parts += (body, before, b"%d" % seq, after)
+                seq += 1
+        return b"".join(parts)
+
+
+def _json(text: str) -> bytes:
+    return msgspec.json.encode(text)
