@@ -22,7 +22,7 @@ from spanyard_core.errors import (
 )
 from spanyard_core.storage.keys import check_key, check_prefix, digest_of
 from spanyard_core.storage.protocol import ObjectInfo
-from tests.sim.process import Process
+from tests.sim.process import Process, current_process
 
 
 class Fate(Enum):
@@ -184,9 +184,10 @@ class Bucket:
             fate = Fate.NOT_DONE
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
+        caller = current_process()
 
         def reply(result: Any, error: Exception | None) -> None:
-            if not answer.done():
+            if not answer.done() and (caller is None or caller.alive):
                 if error is None:
                     answer.set_result(result)
                 else:

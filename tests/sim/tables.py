@@ -148,6 +148,12 @@ class Tables:
             fate = Fate.NOT_DONE
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[None] = loop.create_future()
+
+        def hang_up() -> None:
+            answer.cancel()  # nobody hears it
+
+        if process is not None:
+            process.at_end(hang_up)
         lands = weather.takes(10)
         if fate is not Fate.DONE:
             self.note(f"database {fate.name.lower()}: insert {attempt} into {table}")
