@@ -13,6 +13,7 @@ class OpenWriter:
         "_chunk",
         "_first",
         "_last",
+        "_may_skip",
         "_range",
         "_time_ns",
         "begin",
@@ -38,6 +39,8 @@ class OpenWriter:
         self._chunk: ChunkWriter | None = None
         self._first = self._last = self._time_ns = 0
         self._range: SourceRange | None = None
+        self._may_skip = False
+        """A gap was told: numbers may be missing before the next record."""
         self.last_seq = 0
         """Last seq that the source gave in this run, 0 before the first."""
         self.opened = 0.0
@@ -83,14 +86,18 @@ class OpenWriter:
         if self._chunk is not None and (block.new_file or not self._continues(block)):
             self.finish_chunk()
         self.changed = True
+        self._may_skip = self._may_skip or bool(block.gaps)
         if not block.records:
             if self._chunk is not None and block.range is not None:
                 self._extend(block.range)
             return
-        if self.last_seq and block.first != self.last_seq + 1:
-            raise AssertionError(
-                f"{self.source.writer} gave seq {block.first} after {self.last_seq}"
-            )
+        if block.first != self.last_seq + 1:
+            if block.first <= self.last_seq or not self._may_skip:
+                raise AssertionError(
+                    f"{self.source.writer} gave seq {block.first} after {self.last_seq}"
+                )
+            self.finish_chunk()
+        self._may_skip = False
         if self._chunk is None:
             self._chunk = ChunkWriter()
             self._first, self._time_ns, self.opened = block.first, block.time_ns, now

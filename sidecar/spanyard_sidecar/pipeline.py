@@ -9,7 +9,7 @@ decision by time or circumstance made (`cut`) only after it is durable.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -285,21 +285,23 @@ class Pipeline:
             writer.last_entry = n
             writer.source.stored(state)
 
-    async def drain(self, *, quiet: float, deadline: float) -> None:
+    async def drain(
+        self,
+        *,
+        quiet: float,
+        deadline: float,
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Read until nothing came for `quiet` seconds, end every writer, commit all.
 
-        `deadline` is monotonic; then what was read is ended as it is. Raises DrainDeadlineError
-        when the spool did not take everything.
+        `closing` is awaited in between: after it, nothing new comes from OTLP. `deadline` is
+        monotonic; then what was read is ended as it is. Raises DrainDeadlineError when the spool
+        did not take everything.
         """
-        self.committer.give_up_at(deadline)
-        now = last = self._clock.monotonic()
-        while now - last < quiet and now < deadline:
-            self._admit(all_of_them=True)
-            if await self.step():
-                last = self._clock.monotonic()
-            else:
-                await self._clock.sleep(min(self.settings.poll_busy, quiet))
-            now = self._clock.monotonic()
+        await self._read_until_quiet(quiet, deadline)
+        if closing is not None:
+            await closing()
+            await self._read_until_quiet(0.0, deadline)
         for writer in list(self.writers.values()):
             if writer.ended or writer.suspended:
                 continue
@@ -310,6 +312,22 @@ class Pipeline:
                 self._end(writer)
         await self.flush()
         fault_point("collector.drained")
+
+    async def _read_until_quiet(self, quiet: float, deadline: float) -> None:
+        last = self._clock.monotonic()
+        while True:
+            self._next_scan = 0.0
+            self._admit(all_of_them=True)
+            busy = await self.step()
+            now = self._clock.monotonic()
+            if now >= deadline:
+                return
+            if busy:
+                last = now
+            elif now - last >= quiet:
+                return
+            else:
+                await self._clock.sleep(min(self.settings.poll_busy, quiet))
 
     def _last_block(self, writer: OpenWriter) -> Block | None:
         try:

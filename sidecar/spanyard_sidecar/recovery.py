@@ -101,7 +101,9 @@ async def read_spool(files: Files, directory: str, clock: Clock, rng: Random) ->
     after = [n for n, _, _ in found.entries if n > found.covered]
     whole = after == list(range(found.covered + 1, newest + 1)) and found.fold.n == newest
     await _settle_epoch(files, directory, clock, rng, found, keep=whole)
-    if not whole:
+    if whole:
+        found.holes = [hole for hole in found.holes if not hole.subject]  # told when they came
+    else:
         await _begin_again(files, directory, newest, found)
     return found
 

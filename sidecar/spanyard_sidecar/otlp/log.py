@@ -121,6 +121,7 @@ class OtlpLog:
         self._arrived = asyncio.Event()
         self._trouble = ""
         self._closed = False
+        self._writing = False
 
     @classmethod
     async def open(
@@ -222,9 +223,20 @@ class OtlpLog:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while group := self._take_group():
+                    self._writing = True
                     await self._commit(group)
+                    self._writing = False
         finally:
             self.close()
+
+    async def refuse(self) -> None:
+        """Take nothing more; return when all that was taken before is answered.
+
+        `run` must be running: what waits is committed by it.
+        """
+        self._closed = True
+        while self._queue or self._writing:
+            await self.clock.sleep(0.01)
 
     def close(self) -> None:
         """Take nothing more and give back the file. Idempotent."""
