@@ -28,6 +28,7 @@ from spanyard._sink import Stats, stats
 from spanyard._sink import close as shutdown
 from spanyard._sink import use as _use
 from spanyard._spans import NoSpan, Span, Trace, span, trace, traceparent
+from spanyard.writer import FlushResult, ObservabilityWriter, WriterClosedError, WriterStats
 
 log = Log()
 metrics = Metrics()
@@ -46,13 +47,17 @@ def configure(
 
 __all__ = [
     "Counter",
+    "FlushResult",
     "Gauge",
     "Histogram",
     "NoSpan",
+    "ObservabilityWriter",
     "Span",
     "Stats",
     "Trace",
     "UpDownCounter",
+    "WriterClosedError",
+    "WriterStats",
     "configure",
     "log",
     "metrics",
