@@ -23,9 +23,10 @@ def table(settings_class: type) -> str:
     """The settings of a class as Markdown, in their groups."""
     fields = settings_of(settings_class)
     lines: list[str] = []
-    for group in dict.fromkeys(field.group for field in fields):
-        if group:
-            lines += ["", f"**{group.capitalize()}**"]
+    groups = dict.fromkeys(field.group for field in fields)
+    for group in groups:
+        if len(groups) > 1:
+            lines += ["", f"**{group[0].upper()}{group[1:]}**" if group else "**Other**"]
         lines += ["", "| variable, flag | default | |", "|---|---|---|"]
         lines += [_row(field) for field in fields if field.group == group]
     return "\n".join(lines) + "\n\n"
@@ -39,7 +40,9 @@ def _row(field: Setting) -> str:
         default = f"`{shown}`" if shown else "none"
     limits = f" ({field.limits})" if field.limits else ""
     secret = " Never printed." if field.secret else ""
-    text = f"{field.help[0].upper()}{field.help[1:]}{limits}.{secret}".replace("|", "\\|")
+    first, _, rest = field.help.partition(" ")
+    start = first.capitalize() if first.isalpha() else first  # `chdb:///…` stays as it is
+    text = f"{start} {rest}{limits}.{secret}".replace("|", "\\|")
     return f"| `{field.variable}`<br>`{field.flag}` | {default} | {text} |"
 
 
