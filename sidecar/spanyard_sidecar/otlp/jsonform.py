@@ -23,7 +23,7 @@ from spanyard_sidecar.otlp.form import (
 )
 from spanyard_sidecar.otlp.messages import RECORDS, REQUESTS
 
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError)
 
 _requests = {signal: msgspec.json.Decoder(kind, strict=False) for signal, kind in REQUESTS.items()}
 _records = {kind: msgspec.json.Decoder(type_, strict=False) for kind, type_ in RECORDS.items()}
@@ -59,10 +59,10 @@ def without_nulls(value: Any) -> Any:
 class JsonForm:
     """One request. Raises UnreadableRequestError when it is no such JSON."""
 
-    __slots__ = ("repaired", "repairs", "request")
+    __slots__ = ("_all_repaired", "repaired", "repairs", "request")
 
     def __init__(self, signal: OtlpSignal, body: bytes) -> None:
-        self.repaired = False
+        self._all_repaired = self.repaired = False
         self.repairs = 0
         try:
             self.request = self._decode(_requests[signal], body)
@@ -70,13 +70,15 @@ class JsonForm:
             raise UnreadableRequestError(
                 f"the body is not the JSON of an export request for {signal}: {_reason(error)}"
             ) from error
+        # A lone surrogate anywhere is noticed here already; invalid UTF-8 with its record.
+        self._all_repaired = self.repaired
 
-    def _decode(self, decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
-        self.repaired = False
+    def _decode(self, decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
+        self.repaired = self._all_repaired
         try:
             return decoder.decode(data)
         except _DECODE_ERRORS as first:
-            return self._second_look(decoder, data, first)
+            return self._second_look(decoder, bytes(data), first)
 
     def _second_look(
         self, decoder: "msgspec.json.Decoder[Any]", data: bytes, first: Exception
