@@ -1,0 +1,175 @@
+"""Settle: what becomes of an object after it is loaded: moved, kept or deleted.
+
+Nothing here is needed for exactly once: an object that still lies there is covered by the ledger,
+found again by listing, and settled then. Only its digest is compared first: the same name with
+other content is never moved over what was loaded.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from spanyard_core.chunks import HEAD_BYTES, MAX_FACTS_BYTES, decode_facts
+from spanyard_core.errors import BadRecordError, ObjectNotFoundError, StorageError
+from spanyard_core.faults import fault_point
+from spanyard_core.object_names import PENDING, ChunkName, parse_key
+from spanyard_core.storage.protocol import Storage
+from spanyard_ingester.concurrently import map_bounded
+from spanyard_ingester.ledger import Ledger
+from spanyard_ingester.operations import Settled, processed_key
+from spanyard_ingester.pending import Pending
+from spanyard_ingester.planner import Ready
+from spanyard_ingester.rejects import Rejects, reject_of
+from spanyard_ingester.settings import AfterLoad
+
+log = logging.getLogger("spanyard.ingester")
+
+
+class Settler:
+    """Two queues: attempts just committed, and objects found covered."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        ledger: Ledger,
+        pending: Pending,
+        rejects: Rejects,
+        *,
+        after_load: AfterLoad,
+        at_once: int,
+    ) -> None:
+        self._storage = storage
+        self._ledger = ledger
+        self._pending = pending
+        self._rejects = rejects
+        self._after_load = after_load
+        self._settling = asyncio.Lock()
+        self._at_once = at_once
+        self._loaded: deque[tuple[int, list[str]]] = deque()
+        self._covered: deque[Ready] = deque()
+        self._leftover: deque[tuple[int, dict[str, str]]] = deque()
+        self.problem = ""
+
+    def loaded(self, attempt: int, keys: Iterable[str]) -> None:
+        """These objects were loaded (and verified) under this attempt."""
+        self._loaded.append((attempt, list(keys)))
+
+    def leftover(self, attempt: int, digests: Mapping[str, str]) -> None:
+        """These were loaded before a crash, or by somebody else: each is compared first."""
+        self._leftover.append((attempt, dict(digests)))
+
+    def covered(self, ready: Ready) -> None:
+        """This object needs no loading, says the ledger."""
+        self._covered.append(ready)
+
+    @property
+    def waiting(self) -> int:
+        """Attempts and objects that are not settled."""
+        return len(self._loaded) + len(self._covered) + len(self._leftover)
+
+    async def run_once(self) -> bool:
+        """Settle what waits. False when storage failed: what is left waits for the next time."""
+        async with self._settling:
+            return await self._run_once()
+
+    async def _run_once(self) -> bool:
+        try:
+            while self._loaded:
+                attempt, keys = self._loaded[0]
+                await map_bounded(self._settle, keys, limit=self._at_once)
+                self._loaded.popleft()
+                self._ledger.ride(Settled(attempts=[attempt]))
+                fault_point("ingest.moved")
+            while self._leftover:
+                attempt, digests = self._leftover[0]
+                for key in digests:
+                    await self._settle_leftover(key)
+                self._leftover.popleft()
+                self._ledger.ride(Settled(attempts=[attempt]))
+            while self._covered:
+                some = [self._covered[i] for i in range(min(self._at_once, len(self._covered)))]
+                await map_bounded(self._settle_covered, some, limit=self._at_once)
+                for _ in some:
+                    self._covered.popleft()
+        except StorageError as error:
+            if not self.problem:
+                log.warning("loaded objects cannot be moved, trying again: %s", error)
+            self.problem = str(error)
+            return False
+        self.problem = ""
+        return True
+
+    async def _settle(self, key: str) -> None:
+        if key.startswith(f"{PENDING}/"):
+            try:
+                if self._after_load == "move":
+                    await self._storage.move(key, processed_key(key))
+                elif self._after_load == "delete":
+                    await self._storage.delete(key)
+            except ObjectNotFoundError:
+                log.debug("%s is gone: another ingester settled it", key)
+        self._pending.forget(key)
+
+    async def _settle_leftover(self, key: str) -> None:
+        if not key.startswith(f"{PENDING}/") or self._after_load == "keep":
+            return
+        ready = Ready(key, parse_key(key), 0, 0.0)
+        if isinstance(ready.name, ChunkName):
+            try:
+                ready.facts = decode_facts(await self._storage.read(key, length=HEAD_BYTES))[0]
+            except ObjectNotFoundError:
+                return
+            except BadRecordError as error:
+                self._rejects.add(reject_of(key, ready.name, str(error)))
+                return
+        await self._settle_covered(ready)
+
+    async def _settle_covered(self, ready: Ready) -> None:
+        key = ready.key
+        try:
+            mine = await self._digest(key, ready)
+        except ObjectNotFoundError:
+            self._pending.forget(key)
+            return
+        processed = await self._processed_digest(ready)
+        stored = self._ledger.state.digests.get(key) or processed
+        if stored is not None and stored != mine:
+            reason = (
+                f"an object of this name was loaded with the digest {stored[:12]}…, this one has "
+                f"{mine[:12]}…"
+            )
+            log.error("%s: %s", key, reason)
+            self._rejects.add(
+                reject_of(key, ready.name, reason, size=ready.size, facts=ready.facts)
+            )
+        elif self._after_load == "keep":
+            self._pending.forget(key)
+        elif processed is not None or (stored is not None and self._after_load == "delete"):
+            await self._storage.delete(key)  # the copy that was loaded is there, or unwanted too
+            self._pending.forget(key)
+        else:
+            # Also in the mode `delete`: what cannot be compared is not deleted.
+            await self._storage.move(key, processed_key(key))
+            self._pending.forget(key)
+
+    async def _digest(self, key: str, ready: Ready) -> str:
+        """Of a chunk the digest it declares (checked when it was loaded), else that of its bytes."""
+        if isinstance(ready.name, ChunkName):
+            if ready.facts is not None and key == ready.key:
+                return ready.facts.sha256
+            head = await self._storage.read(key, length=HEAD_BYTES)
+            try:
+                return decode_facts(head)[0].sha256
+            except BadRecordError:
+                head = await self._storage.read(key, length=MAX_FACTS_BYTES + 8)
+                return decode_facts(head)[0].sha256
+        return await self._storage.digest(key)
+
+    async def _processed_digest(self, ready: Ready) -> str | None:
+        try:
+            return await self._digest(processed_key(ready.key), ready)
+        except ObjectNotFoundError:
+            return None
+        except BadRecordError:
+            return "unreadable"
