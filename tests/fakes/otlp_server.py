@@ -54,7 +54,7 @@ async def serve(directory: str, port: int) -> None:
     app = web.Application()
     app.add_routes(otlp_routes(Receiver(log, SystemClock())))
     committer = asyncio.create_task(log.run(), name="committer of the OTLP log")
-    async with serving(app, "127.0.0.1", port) as address:
+    async with serving(app, "127.0.0.1", port, auto_decompress=False) as address:
         print(address.url, flush=True)
         await committer
 

@@ -6,6 +6,7 @@ The specification demands a limit after decompression, too: 64 KiB of gzip can u
 import asyncio
 import zlib
 from collections import deque
+from collections.abc import Callable
 
 _GZIP = 16 + zlib.MAX_WBITS
 _STEP = 256 * 1024
@@ -19,15 +20,11 @@ class BadEncodingError(Exception):
     """The body is not what its Content-Encoding says. Sending again won't help."""
 
 
-def is_gzip(body: bytes) -> bool:
-    """Whether the body begins like gzip; no Protobuf or JSON of OTLP does."""
-    return body[:2] == b"\x1f\x8b"
-
-
-def gunzip(body: bytes, limit: int) -> bytes:
+def gunzip(body: bytes, limit: int, cover: Callable[[int], None] | None = None) -> bytes:
     """The body unpacked, all members. Raises BadEncodingError, BodyTooLargeError.
 
-    Never makes more than `limit` bytes and a step.
+    Never makes more than `limit` bytes and a step. `cover` is told how much memory it takes by
+    now, and may raise.
     """
     parts: list[bytes] = []
     size = 0
@@ -42,6 +39,8 @@ def gunzip(body: bytes, limit: int) -> bytes:
             size += len(part)
             if size > limit:
                 raise BodyTooLargeError(f"the body unpacks to more than {limit} bytes")
+            if cover is not None:
+                cover(size)
             parts.append(part)
             rest = member.unconsumed_tail
             if not part and not rest and not member.eof:

@@ -5,6 +5,7 @@ Knows no HTTP server: the simulator and the tests call it as the server does.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spanyard_core.clock import Clock
@@ -15,7 +16,7 @@ from spanyard_sidecar.otlp.answers import (
     failed,
     try_again,
 )
-from spanyard_sidecar.otlp.bodies import BadEncodingError, BodyTooLargeError, gunzip, is_gzip
+from spanyard_sidecar.otlp.bodies import BadEncodingError, BodyTooLargeError, Busy, gunzip
 from spanyard_sidecar.otlp.decode import SIGNALS, Run, decode
 from spanyard_sidecar.otlp.form import OtlpSignal, UnreadableRequestError
 from spanyard_sidecar.otlp.log import LogUnavailableError, OtlpLog, Waiting
@@ -48,11 +49,28 @@ class Receiver:
         self._in_work: dict[bytes, asyncio.Future[Answer]] = {}
 
     async def receive(
-        self, signal: OtlpSignal, body: bytes, *, json: bool, gzip: bool = False
+        self,
+        signal: OtlpSignal,
+        body: bytes,
+        *,
+        json: bool,
+        gzip: bool = False,
+        cover: Callable[[int], None] | None = None,
     ) -> Answer:
-        """The answer to one request. Never raises but CancelledError."""
+        """The answer to one request. Never raises but CancelledError.
+
+        `cover` is told how many bytes a gzip body comes to while it is unpacked; raises Busy.
+        """
         try:
-            answer = await self._receive(signal, body, json=json, gzip=gzip)
+            if gzip:
+                body = gunzip(body, self.max_decoded, cover)
+            answer = await self._receive(signal, body, json=json)
+        except BodyTooLargeError as error:
+            answer = failed(413, INVALID_ARGUMENT, str(error), json=json)
+        except BadEncodingError as error:
+            answer = failed(400, INVALID_ARGUMENT, str(error), json=json)
+        except Busy:
+            answer = try_again("too many large requests at once", 1.0, json=json)
         except Exception:
             # Not 500: the specification lets clients throw the data away then.
             log.exception("an OTLP request for %s failed", signal)
@@ -70,15 +88,7 @@ class Receiver:
             counts.refused[signal] = counts.refused.get(signal, 0) + answer.refused
         return answer
 
-    async def _receive(self, signal: OtlpSignal, body: bytes, *, json: bool, gzip: bool) -> Answer:
-        try:
-            # A server that unpacks by itself has done so already.
-            if gzip and is_gzip(body):
-                body = gunzip(body, self.max_decoded)
-        except BodyTooLargeError as error:
-            return failed(413, INVALID_ARGUMENT, str(error), json=json)
-        except BadEncodingError as error:
-            return failed(400, INVALID_ARGUMENT, str(error), json=json)
+    async def _receive(self, signal: OtlpSignal, body: bytes, *, json: bool) -> Answer:
         if len(body) > self.max_decoded:
             text = f"the body has more than {self.max_decoded} bytes"
             return failed(413, INVALID_ARGUMENT, text, json=json)

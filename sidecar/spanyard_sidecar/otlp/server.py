@@ -4,6 +4,9 @@ Every answer, errors included, is a Protobuf message in the encoding of the requ
 specification demands ("OTLP/HTTP Response"). 200, 400, 405, 408, 413 and 415 tell the client not
 to send again, 503 with Retry-After to do so. Bodies are read only when there is room for them, so
 many large requests at once wait in their sockets, not in our memory.
+
+The server must be run with `auto_decompress=False` (`core.serve`): aiohttp's own answer to bad
+gzip is to hang up, and the client would send it again for ever.
 """
 
 import asyncio
@@ -40,7 +43,7 @@ _GZIP_RATIO = 8
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Limits of the server. The limit after decompression is the receiver's."""
+    """Limits of the server. The limit after decompression is the receiver's `max_decoded`."""
 
     max_body: int = 16 << 20
     """Bytes of a request as they come over the wire."""
@@ -108,7 +111,9 @@ class _Endpoint:
     async def _answer(self, request: web.Request, lease: _Lease) -> Answer:
         json, gzip = self._check_head(request)
         body = await self._read(request, lease, json=json, gzip=gzip)
-        return await self._receiver.receive(self._signal, body, json=json, gzip=gzip)
+        return await self._receiver.receive(
+            self._signal, body, json=json, gzip=gzip, cover=lease.cover
+        )
 
     def _check_head(self, request: web.Request) -> tuple[bool, bool]:
         """Whether it is JSON, and whether it is gzip."""
@@ -132,21 +137,19 @@ class _Endpoint:
         return json, encoding == "gzip"
 
     async def _read(self, request: web.Request, lease: _Lease, *, json: bool, gzip: bool) -> bytes:
-        most = self._receiver.max_decoded
+        most = self._settings.max_body
         length = request.content_length
-        expected = most if length is None else min(most, length * (_GZIP_RATIO if gzip else 1))
+        expected = (most if length is None else length) * (_GZIP_RATIO if gzip else 1)
         try:
-            await lease.take(expected, self._settings.wait_for_room)
+            await lease.take(min(expected, self._room.size), self._settings.wait_for_room)
             async with asyncio.timeout(self._settings.read_timeout):
                 parts: list[bytes] = []
                 size = 0
-                # With gzip these may be unpacked bytes: aiohttp does that, in bounded steps.
                 async for part in request.content.iter_any():
                     size += len(part)
                     if size > most:
-                        text = f"the body unpacks to more than {most} bytes"
+                        text = f"the body has more than {most} bytes"
                         raise _NotTakenError(failed(413, INVALID_ARGUMENT, text, json=json))
-                    lease.cover(size)
                     parts.append(part)
                 return b"".join(parts)
         except Busy:
@@ -163,7 +166,7 @@ class _Endpoint:
 def otlp_routes(receiver: Receiver, settings: ServerSettings | None = None) -> list[web.RouteDef]:
     """The three endpoints; all methods, so that also a 405 is a Protobuf message."""
     settings = settings or ServerSettings()
-    room = Room(max(settings.room, receiver.max_decoded))
+    room = Room(max(settings.room, settings.max_body, receiver.max_decoded))
     return [
         web.route(
             hdrs.METH_ANY,

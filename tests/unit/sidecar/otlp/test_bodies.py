@@ -13,7 +13,6 @@ from spanyard_sidecar.otlp.bodies import (
     Busy,
     Room,
     gunzip,
-    is_gzip,
 )
 
 
@@ -21,7 +20,6 @@ from spanyard_sidecar.otlp.bodies import (
 def test_gzip_comes_back(size: int) -> None:
     data = random.Random(size).randbytes(size)
     packed = gzip.compress(data)
-    assert is_gzip(packed)
     assert gunzip(packed, 4_000_000) == data
     assert gunzip(packed + gzip.compress(b"more"), 4_000_000) == data + b"more"
 
