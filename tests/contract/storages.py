@@ -52,10 +52,12 @@ def opener(backend: str, request: pytest.FixtureRequest) -> Open:
 
 @asynccontextmanager
 async def emptied(storage: Storage) -> AsyncIterator[Storage]:
-    """Delete what the block leaves (real buckets cost money) and close."""
+    """Close in the end; in a real bucket, which costs money, delete what the block leaves."""
+    real = [os.environ.get(variable, "") for variable in REAL_BUCKETS.values()]
     try:
         yield storage
     finally:
-        for key in [info.key async for info in storage.list("")]:
-            await storage.delete(key)
+        if any(url and storage.url.startswith(url.partition("?")[0].rstrip("/")) for url in real):
+            for key in [info.key async for info in storage.list("")]:
+                await storage.delete(key)
         await storage.close()

@@ -193,6 +193,7 @@ class TestCreateIfAbsent:
             await storage.write("k", b"second", if_absent=True)
         assert await storage.read("k") == b"first"
 
+    @pytest.mark.slow  # SeaweedFS takes 0.2 s per writer that meets others
     async def test_one_of_fifty_writers_wins(self, storage: Storage) -> None:
         async def attempt(n: int) -> int | None:
             try:
@@ -277,10 +278,10 @@ class TestMove:
         assert await keys(storage) == ["a/k"]
 
     async def test_two_at_once_both_succeed(self, storage: Storage) -> None:
-        for n in range(10):
+        for n in range(3):
             await storage.write(f"a/{n}", b"1")
             await asyncio.gather(*(storage.move(f"a/{n}", f"b/{n}") for _ in range(2)))
-        assert await keys(storage) == [f"b/{n}" for n in range(10)]
+        assert await keys(storage) == [f"b/{n}" for n in range(3)]
 
 
 class TestListing:

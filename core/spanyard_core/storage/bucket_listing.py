@@ -1,9 +1,9 @@
 """Listing a bucket in UTF-8 byte order of whole keys, page by page.
 
-S3, GCS, MinIO and Ceph list in that order themselves. SeaweedFS and S3's directory buckets do
-not: SeaweedFS walks directories, so `a/b` comes before `a-b`, and a start key cuts in its own
-order. There `listing=walk` lists each directory on its own, which is in order on any server, at
-one request per directory. A server that is caught breaking the order is walked from then on.
+S3 and GCS list in that order themselves, and say so. SeaweedFS does not: it walks directories,
+so `a/b` comes before `a-b`, and a start key cuts in its own order. There `listing=walk` lists
+each directory on its own, which is in order, at one request per directory. A server that is
+caught breaking the order is walked from then on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import obstore
 from obstore.store import GCSStore, S3Store
 
-from spanyard_core.errors import StorageError
+from spanyard_core.errors import StorageError, StorageRefusedError
 from spanyard_core.storage.protocol import ObjectInfo
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class Lister:
                 continue
             key = info.key.encode()
             if last and key <= last:
+                if self.walks:
+                    raise StorageRefusedError(
+                        f"the server listed {info.key!r} after {last.decode()!r}, though they"
+                        " lie in one directory; servers that list in no order cannot be used"
+                    )
                 self.walks = True
                 raise StorageError(
                     f"the server listed {info.key!r} after {last.decode()!r}, which is not key"
@@ -101,16 +106,16 @@ class Lister:
                 yield _info(row)
 
     async def _walk(self, folder: str, prefix: bytes, lower: bytes) -> AsyncIterator[ObjectInfo]:
-        """One directory, and those below it, in order.
+        """One directory, and those below it, in order; `list` drops what is not after `lower`.
 
-        Where all of it is wanted, objects directly in it are taken from the server's pages, up to
-        the first one that lies deeper: within one directory every server lists by name. Else, or
-        from there on, the directory is taken as a whole, objects and directories, and sorted. No
-        start key is used: SeaweedFS would leave out `a/b` after `a-b`.
+        Where all of it has the prefix, objects directly in it are taken from the server's pages,
+        up to the first one that lies deeper: within one directory every server lists by name.
+        Else, or from there on, the directory is taken as a whole, objects and directories, and
+        sorted. No start key is used: SeaweedFS would leave out `a/b` after `a-b`.
         """
         below = folder.encode()
-        last = lower
-        if below.startswith(prefix) and not lower.startswith(below):
+        last = b""
+        if below.startswith(prefix):
             async for info in self._flat(folder, ""):
                 key = info.key.encode()
                 if b"/" in key[len(below) :]:
@@ -123,10 +128,11 @@ class Lister:
         objects = {row["path"].encode(): row for row in level["objects"]}
         folders = [path.encode() + b"/" for path in level["common_prefixes"]]
         for key in sorted([*objects, *folders]):
+            if key <= last:
+                continue
             if key in objects:
-                if key > last and key.startswith(prefix):
-                    yield _info(objects[key])
-            elif (key > last or last.startswith(key)) and (
+                yield _info(objects[key])
+            elif (key > lower or lower.startswith(key)) and (
                 key.startswith(prefix) or prefix.startswith(key)
             ):
                 async for info in self._walk(key.decode(), prefix, lower):

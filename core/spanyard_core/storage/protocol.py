@@ -19,7 +19,10 @@ class ObjectInfo:
     size: int
     """Bytes as stored."""
     modified_ns: int
-    """Last modification, nanoseconds since the epoch, as the server tells it."""
+    """Last modification, nanoseconds since the epoch, as the server tells it.
+
+    After a move a bucket tells the move's time, a directory the write's.
+    """
 
 
 class Storage(Protocol):
@@ -40,7 +43,9 @@ class Storage(Protocol):
 
         With `if_absent`, exactly one of several concurrent writers wins and the others get
         `ObjectExistsError`; after a lost answer a repeated call may get it for its own object,
-        so callers compare `digest`.
+        so callers compare `digest`. The backend repeats by itself too: even a first call may get
+        it for its own object. What exists is durable when the error is raised; `digest` may
+        still say `ObjectNotFoundError`, when somebody moved or deleted it in between.
         """
         ...
 
@@ -52,7 +57,8 @@ class Storage(Protocol):
         """Objects whose key starts with `prefix`, in UTF-8 byte order, those after `after` only.
 
         Pages are fetched as they are consumed. Sees every object that was written before the
-        listing began and not deleted since.
+        listing began and not deleted since. An error may come after some objects; the listing is
+        then continued with `after`.
         """
         ...
 
