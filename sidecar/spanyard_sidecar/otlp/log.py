@@ -119,6 +119,8 @@ class OtlpLog:
         self._queue: deque[Waiting] = deque()
         self._queued = 0
         self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._trouble = ""
         self._closed = False
         self._writing = False
@@ -214,6 +216,7 @@ class OtlpLog:
         self._queue.append(waiting)
         self._queued += waiting.size
         self._arrived.set()
+        self._idle.clear()
         await waiting.done
 
     async def run(self) -> None:
@@ -243,6 +246,7 @@ class OtlpLog:
         self._closed = True
         while group := self._take_group():
             self._turn_away(group, "the collector is stopping", self.settings.retry_busy)
+        self._idle.set()
         self._appender.close()
 
     def _take_group(self) -> list[Waiting]:

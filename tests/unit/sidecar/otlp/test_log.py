@@ -343,6 +343,33 @@ async def test_stopping_turns_waiting_requests_away() -> None:
     assert (await machine.send(1)).status == 503
 
 
+async def test_refusing_waits_for_what_was_taken_and_takes_no_more() -> None:
+    machine = Machine()
+    gate = asyncio.Event()
+    sync = SimAppendFile.sync
+
+    async def slow_sync(self: SimAppendFile) -> None:
+        await gate.wait()
+        await sync(self)
+
+    async with machine.running():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SimAppendFile, "sync", slow_sync)
+            first = asyncio.create_task(machine.send(1, name="first"))
+            await asyncio.sleep(0.01)
+            second = asyncio.create_task(machine.send(1, name="second"))
+            await asyncio.sleep(0.01)
+            refusing = asyncio.create_task(machine.log.refuse())
+            await asyncio.sleep(0.01)
+            assert not refusing.done()
+            assert (await machine.send(1, name="third")).status == 503
+            gate.set()
+            await refusing
+        assert [(await first).status, (await second).status] == [200, 200]
+        assert machine.names() == ["first 0", "second 0"]
+        await machine.log.refuse()
+
+
 async def test_the_pipeline_is_woken_after_each_group() -> None:
     machine = Machine()
     woken = 0
