@@ -5,6 +5,7 @@ from). It may lag by seconds and can be made again: a start copies everything si
 snapshot, and a snapshot is taken only when nothing is left to copy.
 """
 
+import asyncio
 from collections import deque
 from datetime import datetime
 
@@ -31,6 +32,7 @@ class Copier:
     def __init__(self, warehouse: Warehouse, shard: int) -> None:
         self._warehouse = warehouse
         self._shard = shard
+        self._copying = asyncio.Lock()
         self._rows: deque[LedgerRow] = deque()
         self.waiting = 0
         """Rows not copied yet."""
@@ -112,6 +114,10 @@ class Copier:
 
     async def run_once(self) -> None:
         """Copy what waits. Raises DatabaseError; what was not copied waits on."""
+        async with self._copying:
+            await self._run_once()
+
+    async def _run_once(self) -> None:
         while self._rows:
             some = [self._rows[i] for i in range(min(_AT_ONCE, len(self._rows)))]
             await self._warehouse.ledger_copy(some)

@@ -81,6 +81,7 @@ class Ingester:
             self.ledger,
             self.pending,
             self.rejects,
+            self.copier,
             after_load=settings.settled,
             at_once=settings.fetches,
         )

@@ -110,6 +110,8 @@ class LedgerState:
                 self._bad(operation)
             case Reject():
                 self.rejected[tail_of(operation.key)] = operation.id
+                self.replayed.pop(operation.id, None)  # replayed, and bad again
+                self.deleted.discard(operation.id)
                 self.unfiled[operation.id] = operation
             case Filed():
                 for name in operation.ids:

@@ -82,6 +82,7 @@ class Counts:
     refused: int = 0
     bad_lines: int = 0
     rejected: int = 0
+    """Whole objects found bad only by inserting them."""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """Seconds from an object's first sight to its commit."""
 
@@ -143,7 +144,6 @@ class Loader:
             log.warning("cannot read %s, trying again: %s", ready.key, error)
             self.pending.retry(ready, Backoff(self.rng, first=1.0).next())
         except BadRecordError as error:
-            self.counts.rejected += 1
             self.rejects.add(
                 reject_of(ready.key, ready.name, str(error), size=ready.size, facts=ready.facts)
             )

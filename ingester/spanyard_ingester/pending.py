@@ -113,6 +113,7 @@ class Pending:
         self._foreign: set[str] = set()
         self._resume = ""
         self.backlog = Backlog()
+        self.hints_taken = 0
         self.hints_dropped = 0
         self.unwanted: deque[Unwanted] = deque()
         """Found by listing, to be rejected; bounded by `limit`."""
@@ -140,6 +141,7 @@ class Pending:
                 self.hints_dropped += 1
                 continue
             taken += self._add(key, name, None, state)
+        self.hints_taken += taken
         return taken
 
     async def list_once(self, state: LedgerState) -> None:

@@ -48,6 +48,8 @@ class Rejects:
         self._pending = pending
         self._waiting: deque[Reject] = deque()
         self._flushing = asyncio.Lock()
+        self.told = 0
+        """Objects rejected since the start, but for those found by the engine."""
 
     def add(self, reject: Reject) -> None:
         """Take one; its key stays known to `Pending` until the ledger has it."""
@@ -86,6 +88,7 @@ class Rejects:
                 self._waiting.popleft()
                 self._pending.forget(reject.key)
             told += len(some)
+            self.told += len(some)
         return told
 
 

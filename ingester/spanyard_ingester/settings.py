@@ -1,11 +1,12 @@
 """Settings of the ingester."""
 
+import ipaddress
 import socket
 import tempfile
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from spanyard_core.settings import setting
+from spanyard_core.settings import refuse, setting
 from spanyard_ingester.planner import Limits
 
 AfterLoad = Literal["move", "keep", "delete"]
@@ -31,13 +32,23 @@ class IngesterSettings:
     temp_dir: str = setting(
         "", help="folder for objects on their way; empty: the system's", group="where"
     )
-    host: str = setting("127.0.0.1", help="address to listen on", group="where")
-    port: int = setting(8321, least=0, most=65535, help="port to listen on", group="where")
+    listen: str = setting("127.0.0.1", help="address to listen on", group="where")
+    port: int = setting(
+        8081, least=0, most=65535, help="port to listen on; 0 takes a free one", group="where"
+    )
+    allow_remote: bool = setting(
+        False,
+        help="listen on an address that other machines reach, without asking for a token",
+        group="where",
+    )
     token: str = setting(
         "",
         secret=True,
-        help="what callers send as a bearer token; empty: no token is asked for (loopback only)",
+        help="what callers send as a bearer token; set it by the variable",
         group="where",
+    )
+    log_level: str = setting(
+        "info", help="what is logged", choices=["debug", "info", "warn", "error"], group="where"
     )
 
     owner: str = setting(
@@ -134,6 +145,15 @@ class IngesterSettings:
         group="bad input",
     )
 
+    def __post_init__(self) -> None:
+        if not (self.allow_remote or self.token or _is_loopback(self.listen)):
+            raise refuse(
+                self,
+                "listen",
+                "is reachable from other machines, and whoever reaches it can delete what is in "
+                "quarantine. Listen on 127.0.0.1, set a token, or say --allow-remote",
+            )
+
     @property
     def name(self) -> str:
         """The owner's name in force."""
@@ -153,3 +173,12 @@ class IngesterSettings:
     def limits(self) -> Limits:
         """What a batch may hold."""
         return Limits(self.batch_decoded, self.batch_rows, self.batch_objects)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

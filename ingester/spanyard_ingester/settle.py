@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from spanyard_core.chunks import HEAD_BYTES, MAX_FACTS_BYTES, decode_facts
-from spanyard_core.errors import BadRecordError, ObjectNotFoundError, StorageError
+from spanyard_core.errors import BadRecordError, DatabaseError, ObjectNotFoundError, StorageError
 from spanyard_core.faults import fault_point
 from spanyard_core.object_names import PENDING, ChunkName, parse_key
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
+from spanyard_ingester.copying import Copier
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.operations import Settled, processed_key
 from spanyard_ingester.pending import Pending
@@ -35,6 +36,7 @@ class Settler:
         ledger: Ledger,
         pending: Pending,
         rejects: Rejects,
+        copier: Copier,
         *,
         after_load: AfterLoad,
         at_once: int,
@@ -43,6 +45,7 @@ class Settler:
         self._ledger = ledger
         self._pending = pending
         self._rejects = rejects
+        self._copier = copier
         self._after_load = after_load
         self._settling = asyncio.Lock()
         self._at_once = at_once
@@ -75,6 +78,9 @@ class Settler:
 
     async def _run_once(self) -> bool:
         try:
+            # Who asks how far a file is stored looks at pending objects, then at the ledger's
+            # copy: an object must be in the one before it leaves the other.
+            await self._copier.run_once()
             while self._loaded:
                 attempt, keys = self._loaded[0]
                 await map_bounded(self._settle, keys, limit=self._at_once)
@@ -92,9 +98,9 @@ class Settler:
                 await map_bounded(self._settle_covered, some, limit=self._at_once)
                 for _ in some:
                     self._covered.popleft()
-        except StorageError as error:
+        except (StorageError, DatabaseError) as error:
             if not self.problem:
-                log.warning("loaded objects cannot be moved, trying again: %s", error)
+                log.warning("loaded objects cannot be moved yet, trying again: %s", error)
             self.problem = str(error)
             return False
         self.problem = ""

@@ -1,0 +1,127 @@
+"""`spanyard-ingester`: the ingester as a process, and its offline commands."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import web
+
+from spanyard_core.clickhouse import Database, open_database
+from spanyard_core.clickhouse.schema import migrate
+from spanyard_core.clock import SystemClock
+from spanyard_core.errors import DatabaseUnavailableError, SettingError, SpanyardError
+from spanyard_core.files import SystemFiles
+from spanyard_core.logs import setup_logs
+from spanyard_core.retry import Backoff
+from spanyard_core.serve import operations_routes, serving
+from spanyard_core.settings import settings_or_exit, shown_settings
+from spanyard_core.storage import open_storage
+from spanyard_ingester.ingester import Ingester, shards_of
+from spanyard_ingester.quarantine import Quarantine
+from spanyard_ingester.quarantine_store import ClickHouseQuarantine
+from spanyard_ingester.server import make_app
+from spanyard_ingester.settings import IngesterSettings
+from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+
+log = logging.getLogger("spanyard.ingester")
+
+PROG = "spanyard-ingester"
+DESCRIPTION = """\
+Loads objects from the bucket into ClickHouse, each record once. Bad lines go to quarantine.
+
+Example, on a laptop:
+  spanyard-ingester --storage file:///tmp/spanyard/bucket --clickhouse chdb:///tmp/spanyard/db
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
+    """Run until told to end; leaves by SystemExit: 0 in order, 1 failed, 2 wrong settings."""
+    settings = settings_or_exit(
+        IngesterSettings,
+        prog=PROG,
+        description=DESCRIPTION,
+        argv=argv,
+        environ=os.environ if environ is None else environ,
+    )
+    setup_logs("ingester", level=settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except SettingError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (SpanyardError, OSError) as error:
+        log.error("%s", error)
+        raise SystemExit(1) from None
+
+
+async def run(settings: IngesterSettings) -> None:
+    """Serve and load until SIGTERM or SIGINT; the second one ends at once."""
+    log.info("starting", extra={"fields": shown_settings(settings)})
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        if stop.is_set():
+            os._exit(1)  # what is under way is recovered at the next start
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    async with ingester_of(settings) as (ingester, quarantine):
+        app = make_app(ingester, quarantine, token=settings.token)
+        async with serving(app, settings.listen, settings.port):
+            await ingester.run(stop)
+
+
+@asynccontextmanager
+async def ingester_of(settings: IngesterSettings) -> AsyncIterator[tuple[Ingester, Quarantine]]:
+    """An ingester on the storage and the ClickHouse of its settings, migrated and not started."""
+    clock, rng = SystemClock(), random.SystemRandom()
+    storage = open_storage(settings.storage)
+    async with AsyncExitStack() as resources:
+        resources.push_async_callback(storage.close)
+        database = await _connect(settings, clock, rng)
+        resources.push_async_callback(database.close)
+        warehouse = ClickHouseWarehouse(database)
+        shards = await shards_of(storage, clock, rng)
+        ingester = Ingester(settings, storage, warehouse, SystemFiles(), clock, rng, shards=shards)
+        store = ClickHouseQuarantine(database)
+        yield (
+            ingester,
+            Quarantine(store, storage, warehouse, ingester.ledger, ingester.filer, clock),
+        )
+
+
+async def _connect(settings: IngesterSettings, clock: SystemClock, rng: random.Random) -> Database:
+    """A connection to ClickHouse, migrated; waits while it is away, healthy and not ready."""
+    backoff = Backoff(rng)
+    while True:
+        try:
+            database = await open_database(settings.clickhouse, pool=settings.clickhouse_pool)
+        except DatabaseUnavailableError as error:
+            problem = f"waiting for ClickHouse: {error}"
+        else:
+            try:
+                await migrate(database)
+            except DatabaseUnavailableError as error:
+                problem = f"waiting for ClickHouse: {error}"
+                await database.close()
+            except BaseException:
+                await database.close()
+                raise
+            else:
+                return database
+        log.warning("%s", problem)
+        app = web.Application()
+        app.add_routes(operations_routes(lambda problem=problem: problem))  # type: ignore[misc]
+        async with serving(app, settings.listen, settings.port):
+            await clock.sleep(backoff.next())
+
+
+if __name__ == "__main__":
+    main()
