@@ -215,7 +215,7 @@ class Spool:
                 # Durable or not, nobody has seen it: the next commit takes the same number.
                 with contextlib.suppress(OSError):
                     self.files.unlink(self._path(n, "entry"))
-                self._release(charge)
+                self.budget.release(charge)  # no news: `room` would end the caller's back-off
                 raise
             fault_point("spool.durable")
             self._next = n + 1
@@ -336,7 +336,7 @@ class Spool:
             # It may be there under its name, when only the directory's sync failed.
             with contextlib.suppress(OSError):
                 self.files.unlink(self._path(n, "state"))
-            self._release(charge)
+            self.budget.release(charge)
             raise
         old_charge, self._state_charge, self._covered = self._state_charge, charge, n
         if old_charge:
