@@ -123,6 +123,13 @@ class Tables:
     def parts_of(self, table: str, attempt: int, day: date) -> list[Part]:
         return [p for p in self.parts.get(table, []) if p.attempt == attempt and p.day == day]
 
+    def index_trace(self, row: Row) -> None:
+        """Take a span into trace_index."""
+        key = (str(row["project"]), str(row["traceId"]))
+        start, end = str(row["startTime"]), str(row.get("endTime") or "")
+        there = self.traces.get(key, (start, end))
+        self.traces[key] = (min(start, there[0]), max(end, there[1]))
+
     async def statement(self, name: str, act: Callable[[], Any]) -> Any:
         """Any statement but an insert of a batch."""
         await asyncio.sleep(self.weather.takes())

@@ -137,8 +137,9 @@ class SimWarehouse:
 
         def act() -> None:
             for part in tables.parts_of(table, attempt, day):
-                for row in part.rows:
-                    _derive(tables, table, row)
+                if table == "spans":
+                    for row in part.rows:
+                        tables.index_trace(row)
 
         await tables.statement("derive", act)
 
@@ -221,14 +222,9 @@ def _sums(tables: Tables, attempt: int, table: str, day: date) -> dict[str, Writ
     }
 
 
-def _derive(tables: Tables, table: Signal, row: Row) -> None:
-    if table not in {"spans", "traces"}:
-        return
-    trace = str(row["traceId"] if table == "spans" else row["id"])
-    start, end = str(row["startTime"]), str(row.get("endTime") or "")
-    key = (str(row["project"]), trace)
-    there = tables.traces.get(key, (start, end))
-    tables.traces[key] = (min(start, there[0]), max(end, there[1]))
+def rows_of(table: Signal, data: bytes) -> list[Row]:
+    """The rows of a whole object. Raises DatabaseError where the engine would refuse it."""
+    return [_row(table, line) for line in _unpacked(data).splitlines()]
 
 
 def _unpacked(data: bytes) -> bytes:

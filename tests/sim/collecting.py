@@ -1,0 +1,135 @@
+"""The collector in the world: how it is started, reached, and brought to rest."""
+
+import asyncio
+from collections.abc import Sequence
+
+from spanyard_sidecar.collector import Collector, Hints
+from spanyard_sidecar.model import SourceIndex, Sources
+from spanyard_sidecar.settings import CollectorSettings
+from tests.sim.clock import SimClock
+from tests.sim.disk import Disk, Folder, Inode
+from tests.sim.keeper import Keeper
+from tests.sim.process import Process
+from tests.sim.world import POD_UID, PROJECT, SPANS, SPOOL, World
+
+POINTS = (
+    "spool.written",
+    "spool.renamed",
+    "spool.durable",
+    "spool.marked",
+    "upload.done",
+    "upload.known",
+    "otlp.appended",
+    "otlp.durable",
+    "spanfile.stored",
+    "collector.drained",
+)
+
+
+class Collecting:
+    """One pod's collector."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        rng = world.random("collector settings")
+        self.settings = CollectorSettings(
+            storage="sim:///",
+            project=PROJECT,
+            pod="web-0",
+            pod_uid=POD_UID,
+            logs="/var/log/pods",
+            spans_dir=SPANS,
+            spool=SPOOL,
+            spool_limit=rng.choice((3_000_000, 20_000_000)),
+            flush_interval=rng.choice((0.3, 1.0, 5.0)),
+            chunk_size=rng.choice((2_000, 10_000, 10_000_000)),
+            ring_keep=rng.choice((1.0, 10.0)),
+            ring_disk=1_000_000,
+            index_wait=rng.choice((5.0, 600.0)),
+            otlp_listen="",
+            listen="",
+        )
+        self.collector: Collector | None = None
+        self.leftover = ""
+        world.disk.mkdir("/pod")
+        world.disk.mkdir("/var/log/pods")
+        world.disk.settle()
+        self.keeper = Keeper(
+            "collector",
+            self._program,
+            world.random("collector keeper"),
+            world.chronicle,
+            world.kills,
+            points=POINTS if world.troubles.collector_fault_points else (),
+            may_fail=lambda: world.disk_failing,
+        )
+
+    async def _program(self, process: Process, stop: asyncio.Event) -> None:
+        world = self.world
+        rng = world.random(process.name)
+        collector = Collector(
+            self.settings,
+            files=world.disk.view(process),
+            clock=SimClock(world.wall, process),
+            storage=world.bucket.view(process),
+            rng=rng,
+            sources=self._sources,
+            index=self._index(process),
+            hinter=self._hinter(process),
+        )
+        await collector.open()
+        self.collector = collector
+        await collector.run(stop)
+        self.leftover = collector.leftover
+
+    def _sources(self, collector: Collector) -> Sequence[Sources]:
+        return ()
+
+    def _index(self, process: Process) -> SourceIndex | None:
+        return None
+
+    def _hinter(self, process: Process) -> Hints | None:
+        return None
+
+    async def send(self, signal: str, body: bytes) -> int:
+        """An OTLP request over the pod's loopback."""
+        process, collector = self.keeper.process, self.collector
+        if process is None or collector is None or not process.alive:
+            raise ConnectionRefusedError("no collector")
+        receive = collector.receiver.receive
+        answer = await process.call(receive(signal, body, json=True))  # type: ignore[arg-type]
+        return answer.status
+
+    def check_limit(self) -> None:
+        """The spool is never above its limit."""
+        used = blocks_below(self.world.disk, SPOOL)
+        assert used <= self.settings.spool_limit, (
+            f"the spool takes {used} of {self.settings.spool_limit} bytes"
+        )
+
+    def pending(self) -> int:
+        """Entries on disk that are not uploaded."""
+        try:
+            names = self.world.disk.folder(SPOOL).entries
+        except FileNotFoundError:
+            return 0
+        return sum(name.endswith(".entry") for name in names)
+
+
+def blocks_below(disk: Disk, path: str) -> int:
+    """Bytes on disk of all files below `path`, in whole blocks."""
+    total = 0
+
+    def walk(folder: Folder) -> None:
+        nonlocal total
+        for target in folder.entries.values():
+            if isinstance(target, Inode):
+                total += -(-len(target.data) // 4096) * 4096
+            else:
+                walk(target)
+
+    try:
+        walk(disk.folder(path))
+    except FileNotFoundError:
+        return 0
+    return total

@@ -1,0 +1,190 @@
+"""Histories of the collector, with or without the ingester behind it."""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import date
+from typing import Any
+
+from spanyard_core.chunks import check_chunk
+from spanyard_core.object_names import ChunkName, parse_key
+from tests.sim.checker import Checker, Findings
+from tests.sim.chronicle import Chronicle
+from tests.sim.collecting import Collecting
+from tests.sim.tables import Part
+from tests.sim.warehouse import rows_of
+from tests.sim.world import World
+
+QUIET_SECONDS = 900.0
+"""Virtual time within which everything must have drained once the troubles are over."""
+
+
+class CollectorHistory:
+    """Applications, kubelet, collector, bucket; at the end the objects are read directly."""
+
+    def __init__(self, seed: int, chronicle: Chronicle) -> None:
+        self.world = World(seed, chronicle)
+        self.kills = self.world.kills
+        self.collecting = Collecting(self.world)
+        self.findings = Findings()
+        self._actors: list[asyncio.Task[None]] = []
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._actors.append(asyncio.create_task(coroutine, name=name))
+
+    async def run(self) -> None:
+        world = self.world
+        world.chronicle.note(f"troubles: {world.troubles}")
+        collecting = self.collecting
+        keeper = asyncio.create_task(collecting.keeper.run(), name="collector keeper")
+        self._start_applications()
+        self._start(self._trouble(), "troubles")
+        await self._for(world.rng.uniform(10, 60))
+        await self._quiet()
+        await collecting.keeper.end()
+        await keeper
+        collecting.keeper.raise_failures()
+        assert not collecting.leftover, collecting.leftover
+        await self._load()
+        self.findings = Checker(world.oracle, world.tables).check()
+        self.findings.raise_if_any()
+
+    def _start_applications(self) -> None:
+        world = self.world
+        self._start(world.otlp_client(self.collecting.send).run(), "OTLP client")
+
+    async def _for(self, seconds: float) -> None:
+        """Let time pass, looking at what must hold at every moment."""
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.5)
+            self.collecting.check_limit()
+            for actor in self._actors:
+                if actor.done():
+                    actor.result()
+
+    # -- troubles ------------------------------------------------------------------------------
+
+    async def _trouble(self) -> None:
+        world, troubles = self.world, self.world.troubles
+        rng = world.random("when")
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / 4))
+            kinds = [name for name in self._KINDS if getattr(troubles, name)]
+            if kinds:
+                await getattr(self, f"_do_{rng.choice(kinds)}")(rng)
+
+    _KINDS = (
+        "collector_kills",
+        "power_loss",
+        "disk_errors",
+        "disk_full",
+        "storage_away",
+        "clock_jumps",
+        "clock_leaps",
+        "container_restarts",
+    )
+
+    async def _do_collector_kills(self, rng: Any) -> None:
+        self.collecting.keeper.kill()
+
+    async def _do_power_loss(self, rng: Any) -> None:
+        keeper = self.collecting.keeper
+        keeper.kill()
+        keeper.pause()
+        await self.world.cut_power()
+        await asyncio.sleep(rng.uniform(0, 5))
+        keeper.resume()
+
+    async def _do_disk_errors(self, rng: Any) -> None:
+        world = self.world
+        world.chronicle.note("the disk fails")
+        world.disk_failing = True
+        await asyncio.sleep(rng.uniform(0.5, 10))
+        world.disk_failing = False
+        world.chronicle.note("the disk is well again")
+
+    async def _do_disk_full(self, rng: Any) -> None:
+        world = self.world
+        room = rng.randint(0, 30_000)
+        world.chronicle.note(f"only {room} bytes are left on the disk")
+        world.disk.capacity["/pod"] = world.disk.used("/pod") + room
+        await asyncio.sleep(rng.uniform(2, 20))
+        world.disk.capacity.clear()
+        world.chronicle.note("there is room on the disk again")
+
+    async def _do_storage_away(self, rng: Any) -> None:
+        world = self.world
+        world.chronicle.note("storage is away")
+        world.bucket.weather.away = True
+        await asyncio.sleep(rng.uniform(1, 60))
+        world.bucket.weather.away = False
+        world.chronicle.note("storage is back")
+
+    async def _do_clock_jumps(self, rng: Any) -> None:
+        seconds = rng.uniform(-30, 30)
+        self.world.chronicle.note(f"the clock jumps by {seconds:.1f} s")
+        self.world.wall.jump(seconds)
+
+    async def _do_clock_leaps(self, rng: Any) -> None:
+        seconds = rng.uniform(-7200, 7200)
+        self.world.chronicle.note(f"the clock leaps by {seconds:.0f} s")
+        self.world.wall.jump(seconds)
+
+    async def _do_container_restarts(self, rng: Any) -> None:
+        if self.world.containers:
+            await self.world.restart_container(rng.choice(sorted(self.world.containers)))
+
+    # -- rest ----------------------------------------------------------------------------------
+
+    async def _quiet(self) -> None:
+        """Troubles stop, applications end, everything drains."""
+        world = self.world
+        world.chronicle.note("quiet from here on")
+        world.ending = True
+        for actor in self._actors:
+            actor.cancel()
+        await asyncio.wait(self._actors)
+        for name in list(world.containers):
+            await world.stop_container(name)
+        if world.span_writer is not None:
+            world.span_writer.end()
+        world.bucket.weather.calm()
+        world.tables.weather.calm()
+        world.disk_failing = False
+        world.disk.capacity.clear()
+        world.kills.disarm()
+        self.collecting.keeper.points = ()
+        self.collecting.keeper.resume()
+        await self._until_drained()
+
+    def _rest(self) -> tuple[object, ...]:
+        """What is left to do; equal for a while means that nothing moves."""
+        return (self.collecting.pending(), len(self.world.bucket.objects))
+
+    def _is_drained(self) -> bool:
+        return self.collecting.pending() == 0
+
+    async def _until_drained(self) -> None:
+        loop = asyncio.get_running_loop()
+        end, still, before = loop.time() + QUIET_SECONDS, 0.0, self._rest()
+        while still < 30 or not self._is_drained():
+            await asyncio.sleep(1)
+            self.collecting.check_limit()
+            now = self._rest()
+            still = still + 1 if now == before else 0.0
+            before = now
+            assert loop.time() < end, f"does not come to rest: {now}"
+
+    async def _load(self) -> None:
+        """Without an ingester: what is in the bucket is what is stored."""
+        for attempt, (key, stored) in enumerate(self.world.bucket.objects.items(), 1):
+            name = parse_key(key)
+            assert isinstance(name, ChunkName), key
+            facts = check_chunk(stored.data)
+            assert facts.name.key() == key, f"{key} declares {facts.name.key()}"
+            rows = rows_of(name.signal, stored.data)
+            assert [row["seq"] for row in rows] == list(range(facts.first, facts.last + 1)), key
+            part = Part(attempt, date(2026, 11, 21), rows)
+            self.world.tables.parts.setdefault(name.signal, []).append(part)
+        for row in self.world.tables.rows("spans"):
+            self.world.tables.index_trace(row)
