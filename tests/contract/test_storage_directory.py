@@ -69,6 +69,27 @@ class TestPowerCut:
         await storage.write("a/b/c", b"data", if_absent=True)
         assert power.survivors(root)["a/b/c"] == b"data"
 
+    async def test_it_survives_where_another_process_replaced_the_directory(
+        self, storage: Storage, root: Path, power: PowerCut
+    ) -> None:
+        await storage.write("a/b/c", b"1")
+        other = open_storage(root.as_uri())
+        await other.delete("a/b/c")
+        assert not (root / "a").exists()
+        (root / "a" / "b").mkdir(parents=True)  # as it would before its own write
+        await storage.write("a/b/d", b"2")
+        assert power.survivors(root) == {"a/b/d": b"2"}
+        await other.close()
+
+    async def test_a_known_directory_costs_one_sync_beside_the_file(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await storage.write("a/b/c/d/1", b"1")
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        await storage.write("a/b/c/d/2", b"2", if_absent=True)
+        assert len(synced) == 2
+
     async def test_what_is_reported_as_existing_survives_though_its_writer_died_before_its_sync(
         self, storage: Storage, root: Path, power: PowerCut
     ) -> None:
@@ -404,6 +425,19 @@ async def test_a_killed_writer_leaves_whole_objects_only(storage: Storage, root:
     assert len(found) <= len(told) + 5
     for key in found:
         assert await storage.digest(key) == key.rpartition("-")[2]
+
+
+async def test_open_directories_are_few_and_given_back(storage: Storage, root: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    before = open_files()
+    for n in range(100):
+        await storage.write(f"{n}/k", b"1")
+    assert open_files() <= before + 70
+    assert await storage.read("0/k") == b"1"
+    await storage.close()
+    assert open_files() <= before + 1
 
 
 def test_using_a_directory_does_not_load_the_cloud_library(tmp_path: Path) -> None:

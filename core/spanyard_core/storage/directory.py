@@ -1,8 +1,8 @@
 """Storage in a directory: `file:///abs/path`. Standard library only.
 
 A write goes to a temporary file in `{root}/.spanyard-tmp`, is synced, and gets its name by
-link(2), which fails when the name is taken, or by rename(2), which replaces; then every directory
-up to the root is synced. Directories that become empty are removed, so that a listing costs what
+link(2), which fails when the name is taken, or by rename(2), which replaces; then the directories
+up to the root are synced. Directories that become empty are removed, so that a listing costs what
 is there; a writer whose directory is pruned under it makes it again.
 """
 
@@ -44,6 +44,7 @@ class DirectoryStorage:
         self._url = root.as_uri()
         self._root = os.path.realpath(os.fsencode(root))
         self._temp = os.path.join(self._root, TEMP_PART.encode())
+        self._directories = durable.SyncedDirectories(self._root)
         self._swept = False
         self._closed = False
 
@@ -89,6 +90,7 @@ class DirectoryStorage:
 
     async def close(self) -> None:
         self._closed = True
+        self._directories.close()
 
     # Below: blocking, in a thread.
 
@@ -100,7 +102,7 @@ class DirectoryStorage:
                 self._give_name(temporary, path, key, if_absent)
             finally:
                 _unlink_if_there(temporary)
-            durable.sync_chain(os.path.dirname(path), self._root)
+            self._directories.sync(os.path.dirname(path))
 
     def _give_name(self, temporary: bytes, path: bytes, key: str, if_absent: bool) -> None:
         parent = os.path.dirname(path)
@@ -122,7 +124,7 @@ class DirectoryStorage:
                     raise
                 # The winner may have died before its fsync; whoever is told "it exists" may
                 # delete his own copy, so it must be durable first.
-                durable.sync_chain(parent, self._root)
+                self._directories.sync(parent)
                 raise ObjectExistsError(f"{self._name(key)} exists already") from None
             else:
                 return
@@ -173,7 +175,7 @@ class DirectoryStorage:
             parent = os.path.dirname(path)
             _unlink_if_there(path)
             if os.path.isdir(self._root):
-                durable.sync_chain(parent, self._root)
+                self._directories.sync(parent)
             durable.prune(parent, self._root)
 
     def _move(self, old: bytes, source: str, new: bytes, target: str) -> None:
@@ -195,15 +197,15 @@ class DirectoryStorage:
                     os.rmdir(new)
             else:
                 raise StorageError(f"cannot move to {self._name(target)}: it keeps changing")
-            durable.sync_chain(os.path.dirname(new), self._root)
-            durable.sync_chain(os.path.dirname(old), self._root)
+            self._directories.sync(os.path.dirname(new))
+            self._directories.sync(os.path.dirname(old))
             durable.prune(os.path.dirname(old), self._root)
 
     def _finish_move(self, new: bytes, source: str, target: str) -> None:
         """An earlier call may have died between its rename and its fsync."""
         if not self._is_object(new, target):
             raise ObjectNotFoundError(f"neither {self._name(source)} nor {target} exists")
-        durable.sync_chain(os.path.dirname(new), self._root)
+        self._directories.sync(os.path.dirname(new))
 
     def _is_object(self, path: bytes, key: str) -> bool:
         with durable.translated("look at", self._name(key)):

@@ -1,22 +1,26 @@
 """Calls to the file system that survive a power cut once they have returned. POSIX only.
 
 An entry in a directory is durable only after an fsync of that directory, and so is the directory
-itself in its parent; a file's bytes after an fsync of the file. Nothing here remembers what it
-has synced: another process may have made a directory and not yet synced it, and an fsync of a
-clean directory costs 40 µs (ext4, SSD).
+itself in its parent; a file's bytes after an fsync of the file. An fsync of a clean directory
+costs 40 µs on a quiet disk and 4 ms on a busy one (ext4, virtual disk).
 """
 
 import errno
 import fcntl
 import os
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from spanyard_core.errors import StorageError, StorageRefusedError
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: its fsync stops at the disk's cache, this goes through it."""
+
+_MAX_HELD = 64
+"""Open directories per storage; a collector writes into a handful."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {
@@ -73,20 +77,78 @@ def sync_directory(path: bytes) -> None:
         os.close(descriptor)
 
 
-def sync_chain(directory: bytes, root: bytes) -> None:
-    """Make `directory` and all its parents up to and with `root` durable.
+class SyncedDirectories:
+    """Makes directories under `root` durable, and knows which ones it need not walk up from again.
 
-    One that is gone meanwhile was emptied and pruned by somebody else: nothing is left to sync.
+    A directory whose entry, and those of its parents, were synced once stays durable until it is
+    removed, and only an empty one can be. So after the first time its own entries are all there
+    is to sync. It is held open meanwhile: the path then leads to the same inode number only if it
+    is the same directory, not one that another process made in its place and has not synced.
     """
-    while True:
-        try:
-            sync_directory(directory)
-        except FileNotFoundError:
-            if directory == root:
-                raise
-        if directory == root:
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._held: OrderedDict[bytes, _Directory] = OrderedDict()
+        self._lock = Lock()
+
+    def sync(self, path: bytes) -> None:
+        """Make `path` and all its parents up to and with the root durable.
+
+        One that is gone meanwhile was emptied and pruned by somebody else: then only what is left
+        of its parents is synced.
+        """
+        with self._lock:
+            known = self._held.get(path)
+        if known is not None and known.is_at(path):
+            sync(known.descriptor)
             return
-        directory = os.path.dirname(directory)
+        first: _Directory | None = None
+        directory = path
+        while True:
+            try:
+                opened = _Directory(directory)
+                sync(opened.descriptor)
+                if directory == path:
+                    first = opened
+            except FileNotFoundError:
+                if directory == self._root:
+                    raise
+            if directory == self._root:
+                break
+            directory = os.path.dirname(directory)
+        if first is not None:
+            self._hold(path, first)
+
+    def _hold(self, path: bytes, directory: "_Directory") -> None:
+        with self._lock:
+            self._held[path] = directory
+            self._held.move_to_end(path)
+            while len(self._held) > _MAX_HELD:
+                self._held.popitem(last=False)
+
+    def close(self) -> None:
+        """Give back the open directories."""
+        with self._lock:
+            self._held.clear()
+
+
+class _Directory:
+    """An open directory; closed with its last reference, so that no thread syncs a reused number."""
+
+    descriptor = -1
+
+    def __init__(self, path: bytes) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def is_at(self, path: bytes) -> bool:
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.descriptor))
+        except FileNotFoundError:
+            return False
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
 def make_root(root: bytes) -> None:
