@@ -48,8 +48,9 @@ class LogSettings:
     """Encoded records that may wait for the disk; beyond, requests are turned away."""
     group_bytes: int = 8 << 20
     """About how much goes into one write."""
-    retry_full: float = 5.0
-    """Seconds after which a client may try again when there is no room."""
+    retry_full: float = 2.0
+    """Seconds after which a client may try again when there is no room. OpenTelemetry's SDK for
+    Python tries for 10 s in all and gives up when a longer wait is asked for than is left."""
     retry_busy: float = 1.0
     """The same while others wait."""
 

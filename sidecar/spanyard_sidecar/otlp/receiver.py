@@ -74,7 +74,7 @@ class Receiver:
         except Exception:
             # Not 500: the specification lets clients throw the data away then.
             log.exception("an OTLP request for %s failed", signal)
-            answer = try_again("something failed on our side; our log has it", 5.0, json=json)
+            answer = try_again("something failed on our side; our log has it", 2.0, json=json)
         return self.count(signal, answer)
 
     def count(self, signal: OtlpSignal, answer: Answer) -> Answer:
