@@ -172,8 +172,8 @@ class Loader:
 
         def build(state: LedgerState) -> list[Operation]:
             nonlocal fitted
-            if attempt in state.open or done_attempt in state.unsettled:
-                return []  # a lost answer: it stands there already
+            if attempt in state.open or attempt in state.dead or done_attempt in state.unsettled:
+                return []  # a lost answer: it stands there already, or was even taken over
             fitted = fit(prepared, state)
             operations: list[Operation] = [
                 Bad(
@@ -203,6 +203,8 @@ class Loader:
             self.settler.loaded(done_attempt, [loaded.key for _, loaded in fitted.done])
         opened = self.ledger.state.open.get(attempt)
         if opened is None:
+            for item, _ in fitted.objects:
+                self.pending.retry(item.ready)
             return None
         fault_point("ingest.planned")
         return Batch(opened.plan, {item.ready.key: item for item in prepared}, trash)
