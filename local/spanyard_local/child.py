@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from spanyard_local.crilog import PIECE_BYTES, CriLog
 
@@ -29,21 +30,25 @@ class Child:
         environment: Mapping[str, str],
         directory: Path | None = None,
         log: CriLog | None = None,
+        output: Path | None = None,
     ) -> "Child":
-        """Start `command`. With `log`, its output goes there; else to our own standard error.
+        """Start `command`. Its output goes to the CRI log, or is appended to a plain file.
 
         Raises OSError when the command cannot be started.
         """
-        output = asyncio.subprocess.PIPE if log else None
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(environment),
-            cwd=directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # a Ctrl-C on the terminal is ours to pass on, in order
-        )
+        with contextlib.ExitStack() as files:
+            target: int | IO[bytes] | None = asyncio.subprocess.PIPE if log else None
+            if output is not None:
+                target = files.enter_context(output.open("ab"))
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=dict(environment),
+                cwd=directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=target,
+                stderr=target,
+                start_new_session=True,  # a Ctrl-C on the terminal is ours to pass on, in order
+            )
         child = cls(name, process)
         if log:
             assert process.stdout is not None

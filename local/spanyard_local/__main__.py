@@ -1,0 +1,151 @@
+"""`spanyard`: the command."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spanyard_core import __version__
+from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_local.terminal import Terminal
+from spanyard_local.verify import LOST, USAGE
+
+EXIT_CODES = "Exit codes: 0 fine, 1 something is wrong (it says what), 2 wrong usage."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spanyard",
+        description="Run agent servers and keep everything they say.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"spanyard {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo",
+        help="run the whole chain on this machine with an example agent",
+        description="Runs the support agent under collector, ingester, gateway and an embedded "
+        "ClickHouse, asks it questions, and shows what arrives. Ctrl-C ends it in order.",
+        epilog="Exit codes: 0 every record is stored once, 1 not so, 2 wrong usage, 3 not proven.",
+    )
+    demo.add_argument("--once", action="store_true", help="ask, check, print the counts, exit")
+    demo.add_argument(
+        "--requests", type=_positive, default=60, metavar="N", help="with --once: how many (60)"
+    )
+    demo.add_argument(
+        "--rate", type=float, default=0, metavar="N", help="questions per second (2; --once: 20)"
+    )
+    demo.add_argument(
+        "--kills",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --once: kill -9 that often on the way",
+    )
+    demo.add_argument("--seed", type=int, default=7, metavar="N", help="of questions and kills (7)")
+    _data(demo)
+    _address(demo)
+    _output(demo)
+
+    verify = commands.add_parser(
+        "verify",
+        help="prove that nothing is missing",
+        description="Prints per writer what was expected, stored, quarantined, lost and is still "
+        "open. Asks a running gateway, or else opens the data folder of a demo that has ended.",
+        epilog="Exit codes: 0 complete, 1 something was lost or doubled, 2 wrong usage or no "
+        "answer, 3 nothing lost so far, but writers are open or objects pending.",
+    )
+    verify.add_argument("project", nargs="?", help="namespace.name; all without it")
+    verify.add_argument("--server", metavar="URL", help="gateway to ask [SPANYARD_SERVER]")
+    verify.add_argument("--all", action="store_true", help="show writers without trouble too")
+    _data(verify)
+    _output(verify)
+
+    serve = commands.add_parser("serve")  # what `demo` runs; not in the help
+    _data(serve)
+    _address(serve)
+    return parser
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, default=Path(".demo"), metavar="DIR", help="the data folder (.demo)"
+    )
+
+
+def _address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address of the gateway (127.0.0.1)")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port of the gateway (8080, or a free one)"
+    )
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="for people or scripts"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script; leaves by SystemExit."""
+    if sys.platform == "win32":
+        print("spanyard: Windows is not supported; use Linux, macOS or WSL", file=sys.stderr)
+        raise SystemExit(USAGE)
+    given = _parser().parse_args(argv)
+    try:
+        raise SystemExit(_run(given))
+    except SettingError as error:
+        print(f"spanyard: {error}", file=sys.stderr)
+        raise SystemExit(USAGE) from None
+    except SpanyardError as error:
+        print(f"spanyard: {error}", file=sys.stderr)
+        raise SystemExit(USAGE if given.command == "verify" else LOST) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(given: argparse.Namespace) -> int:
+    terminal = Terminal.of()
+    if given.command == "demo":
+        from spanyard_local.demo import Demo, DemoOptions
+
+        options = DemoOptions(
+            data=given.data,
+            once=given.once,
+            requests=given.requests,
+            rate=given.rate or (20.0 if given.once else 2.0),
+            kills=given.kills,
+            host=given.host,
+            port=given.port,
+            seed=given.seed,
+            output=given.output,
+        )
+        return asyncio.run(Demo(options, terminal).run())
+    if given.command == "verify":
+        from spanyard_local.offline import client_for
+        from spanyard_local.verify import verify
+
+        with client_for(given.server, given.data) as client:
+            return verify(
+                client, given.project, whole=given.all, output=given.output, terminal=terminal
+            )
+    from spanyard_core.logs import setup_logs
+    from spanyard_local.layout import Layout
+    from spanyard_local.serve import serve
+
+    setup_logs("server")
+    asyncio.run(serve(Layout(given.data.resolve()), host=given.host, port=given.port))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

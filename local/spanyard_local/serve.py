@@ -1,0 +1,144 @@
+"""Gateway and ingester in one process, over one embedded ClickHouse and one folder (O2).
+
+The same parts as in the cluster. They share a process because the embedded engine's folder can be
+opened by one process only.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from spanyard_core.clickhouse import Database, database
+from spanyard_core.clickhouse.schema import migrate
+from spanyard_core.clock import SystemClock
+from spanyard_core.errors import BadRecordError
+from spanyard_core.files import SystemFiles
+from spanyard_core.serve import Address, serving
+from spanyard_core.storage import open_storage
+from spanyard_gateway.app import check_ready, make_app
+from spanyard_gateway.ingester_client import IngesterRefusedError
+from spanyard_gateway.settings import GatewaySettings
+from spanyard_gateway.state import METRICS
+from spanyard_ingester.ingester import Ingester, shards_of
+from spanyard_ingester.quarantine import (
+    CannotReplayError,
+    NotInQuarantineError,
+    Quarantine,
+)
+from spanyard_ingester.quarantine_store import ClickHouseQuarantine
+from spanyard_ingester.settings import IngesterSettings
+from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+from spanyard_local.layout import Layout
+
+log = logging.getLogger("spanyard.local")
+
+LIST_INTERVAL_S = 2.0
+"""Listing a local folder is cheap, so a lost hint costs two seconds here instead of ten."""
+
+
+class DirectIngester:
+    """The gateway's view of an ingester in the same process."""
+
+    def __init__(self, ingester: Ingester, quarantine: Quarantine) -> None:
+        self._ingester = ingester
+        self._quarantine = quarantine
+
+    async def hint(self, keys: Sequence[str]) -> None:
+        self._ingester.hint(keys)
+
+    async def quarantine_action(
+        self, action: str, quarantine_id: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            if action == "replay":
+                return await self._quarantine.replay(quarantine_id, body.get("text"))
+            return await self._quarantine.delete(quarantine_id)
+        except NotInQuarantineError as error:
+            raise _refused(404, "Not in quarantine", error) from error
+        except CannotReplayError as error:
+            raise _refused(409, "Cannot be replayed", error) from error
+        except BadRecordError as error:
+            raise _refused(400, "Bad request", error) from error
+
+
+def _refused(status: int, title: str, error: Exception) -> IngesterRefusedError:
+    return IngesterRefusedError(status, {"title": title, "detail": str(error)})
+
+
+class LocalServer:
+    """A gateway that listens and an ingester to run."""
+
+    def __init__(self, database: Database, ingester: Ingester, address: Address) -> None:
+        self.database = database
+        self.ingester = ingester
+        self.address = address
+
+
+@contextlib.asynccontextmanager
+async def local_server(layout: Layout, *, host: str, port: int) -> AsyncIterator[LocalServer]:
+    """Open the folder's database and listen. Raises SpanyardError.
+
+    `layout.server_file` tells others the address while the block runs.
+    """
+    clock, rng = SystemClock(), random.SystemRandom()
+    ingester_settings = IngesterSettings(
+        storage=layout.storage_url,
+        clickhouse=layout.clickhouse_url,
+        owner="laptop",
+        takeover_after=0,  # the folder's lock says that no other ingester is there
+        list_interval=LIST_INTERVAL_S,
+    )
+    gateway_settings = GatewaySettings(
+        storage=layout.storage_url, clickhouse=layout.clickhouse_url, listen=host, port=port
+    )
+    async with contextlib.AsyncExitStack() as resources:
+        storage = open_storage(layout.storage_url)
+        resources.push_async_callback(storage.close)
+        db = await resources.enter_async_context(database(layout.clickhouse_url, pool=4))
+        await migrate(db)
+        warehouse = ClickHouseWarehouse(db)
+        ingester = Ingester(
+            ingester_settings,
+            storage,
+            warehouse,
+            SystemFiles(),
+            clock,
+            rng,
+            shards=await shards_of(storage, clock, rng),
+        )
+        quarantine = Quarantine(
+            ClickHouseQuarantine(db), storage, warehouse, ingester.ledger, ingester.filer, clock
+        )
+        app = make_app(
+            gateway_settings,
+            database=db,
+            storage=storage,
+            ingester=DirectIngester(ingester, quarantine),
+            clock=clock,
+        )
+        address = await resources.enter_async_context(serving(app, host, port))
+        await check_ready(app)
+        app[METRICS].not_ready = None
+        temporary = layout.server_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"url": address.url, "pid": os.getpid()}))
+        temporary.replace(layout.server_file)
+        try:
+            yield LocalServer(db, ingester, address)
+        finally:
+            layout.server_file.unlink(missing_ok=True)
+
+
+async def serve(layout: Layout, *, host: str, port: int) -> None:
+    """Run until SIGTERM or SIGINT, finish what is under way, end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with local_server(layout, host=host, port=port) as server:
+        await server.ingester.run(stop)

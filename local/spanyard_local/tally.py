@@ -1,0 +1,70 @@
+"""Comparing what a server says that it emitted with what the proof says is stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SIGNALS = ("logs", "spans", "traces", "metrics", "scores")
+WAYS = ("stdout and stderr", "span files", "OTLP")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of one signal."""
+
+    way: str
+    signal: str
+    emitted: int
+    stored: int
+    at_least: bool = False
+    """A request whose answer was lost may be stored without the sender's knowledge."""
+
+    @property
+    def right(self) -> bool:
+        return self.stored == self.emitted or (self.at_least and self.stored > self.emitted)
+
+
+def emitted_counts(report: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """The agent's `/emitted` by way and signal."""
+    counts = {(WAYS[0], "logs"): sum(report["lines"].values())}
+    for signal in SIGNALS:
+        counts[WAYS[1], signal] = report["spanFiles"].get(signal, 0)
+        counts[WAYS[2], signal] = report["otlp"].get(signal, 0)
+    return counts
+
+
+def stored_counts(proof: Mapping[str, Any], container: str) -> dict[tuple[str, str], int]:
+    """What is stored by way and signal, from the writers' ids.
+
+    `{pod uid}/{container}/{restart}@…` is a container's run, `{pod uid}/{signal}/{file}@…` a span
+    file, `{pod uid}/{signal}@…` one signal of OTLP.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for writer in proof["writers"]:
+        parts = writer["writer"].split("@")[0].split("/")
+        if writer["signal"] == "gaps" or len(parts) not in {2, 3}:
+            continue
+        way = WAYS[2] if len(parts) == 2 else WAYS[0] if parts[1] == container else WAYS[1]
+        key = (way, writer["signal"])
+        counts[key] = counts.get(key, 0) + writer["stored"]
+    return counts
+
+
+def compare(
+    emitted: Mapping[tuple[str, str], int],
+    before: Mapping[tuple[str, str], int],
+    after: Mapping[tuple[str, str], int],
+    *,
+    lenient_otlp: bool,
+) -> list[Row]:
+    """A row per way and signal that anything was emitted or stored of."""
+    rows = []
+    for way in WAYS:
+        for signal in SIGNALS:
+            key = (way, signal)
+            stored = after.get(key, 0) - before.get(key, 0)
+            if emitted.get(key, 0) or stored:
+                rows.append(
+                    Row(way, signal, emitted.get(key, 0), stored, lenient_otlp and way == WAYS[2])
+                )
+    return rows
