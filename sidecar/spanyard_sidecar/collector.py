@@ -94,7 +94,7 @@ class Collector:
         self.receiver: Receiver
         self._sources = sources
         self._index = index
-        self._hinter = hinter
+        self.hinter = hinter
         self._pipeline_settings = pipeline_settings or PipelineSettings(
             flush_interval=settings.flush_interval,
             chunk_size=settings.chunk_size,
@@ -145,7 +145,7 @@ class Collector:
             clock=clock,
             rng=self.rng,
             metrics=self.metrics,
-            hinter=self._hinter,
+            hinter=self.hinter,
             uploaded=self.pipeline.uploaded,
         )
         watch(self)
@@ -165,8 +165,8 @@ class Collector:
             "questions": self.pipeline.attaching.questions.run(),
             "housekeeping": self._keep_house(),
         }
-        if self._hinter is not None:
-            tasks["hints"] = self._hinter.run()
+        if self.hinter is not None:
+            tasks["hints"] = self.hinter.run()
         try:
             await run_root_tasks(tasks, until=self._ending(stop))
         finally:

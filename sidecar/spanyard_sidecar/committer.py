@@ -7,7 +7,7 @@ disk are told once a minute, counted, and left alone with growing pauses.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from spanyard_core.clock import Clock
@@ -20,6 +20,7 @@ from spanyard_sidecar.model import Gap, NewObject, State
 
 log = logging.getLogger("spanyard.sidecar")
 
+LOOK_EVERY = 1.0
 FULL_NOTE_EVERY = 600.0
 """Seconds between two gap lines that say that the spool is full."""
 
@@ -45,6 +46,9 @@ class Committer:
         """What stands in the way right now, in words; empty when nothing does."""
         self.touched: Sequence[Subject] = ()
         """Writers that a full spool holds up; for the gap lines that say so."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called about every second while there is no room: sources must not lose hold of files
+        that are rotated away, though nothing is read."""
 
     def give_up_at(self, deadline: float) -> None:
         """From the monotonic time `deadline` on, do not wait for room any longer."""
@@ -104,12 +108,16 @@ class Committer:
 
     async def _wait_for_room(self) -> None:
         before = self._clock.monotonic()
-        if self._deadline is not None and before >= self._deadline:
+        if self._deadline is not None and before >= self._deadline - 0.001:
             raise DrainDeadlineError(f"not everything could be spooled: {self.trouble}")
-        delay = self._backoff.next()
+        end = before + self._backoff.next()
         if self._deadline is not None:
-            delay = min(delay, self._deadline - before)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._spool.room.wait()
+            end = min(end, self._deadline)
+        now = before
+        while now < end - 0.001 and not self._spool.room.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(end - now, LOOK_EVERY)):
+                    await self._spool.room.wait()
+            self.meanwhile()
+            now = self._clock.monotonic()
         self._metrics.spool_full_seconds.inc(self._clock.monotonic() - before)

@@ -78,6 +78,7 @@ class Pipeline:
         self.attaching = Attaching(
             kinds, book, index, clock, rng, patience=self.settings.patience, metrics=metrics
         )
+        self.committer.meanwhile = self.attaching.scan
         self.writers: dict[str, OpenWriter] = {}
         self._open: dict[str, OpenWriter] = {}
         """Writers with an open chunk, the oldest first."""

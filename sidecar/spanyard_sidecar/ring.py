@@ -120,7 +120,7 @@ class Ring:
         kept.size += len(lines)
         self.size += len(lines)
         # The oldest block goes when the rest alone has the lines asked for: 10,000 are kept whole.
-        while kept.lines - kept.blocks[0][2] >= self._lines:
+        while kept.blocks and kept.lines - kept.blocks[0][2] >= self._lines:
             self._evict(kept)
         while self.size > self._limit:
             largest = max(self._kept.values(), key=lambda k: k.size)

@@ -1,0 +1,171 @@
+"""`spanyard-sidecar`: the collector as a process.
+
+Signals: the first SIGTERM or SIGINT ends in order (read to the end, spool, upload), the second
+ends at once; what is spooled goes out at the next start. Exit codes: 0 all stored, 1 failed,
+2 wrong settings, 3 ended with something unsent (it is in the spool).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from spanyard_core.clock import SystemClock
+from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_core.files import SystemFiles
+from spanyard_core.logs import setup_logs
+from spanyard_core.settings import settings_or_exit, shown_settings
+from spanyard_core.storage import Storage, open_storage
+from spanyard_sidecar.collector import Collector
+from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
+from spanyard_sidecar.kinds import sources_of
+from spanyard_sidecar.nostorage import NoStorage
+from spanyard_sidecar.servers import Servers
+from spanyard_sidecar.settings import CollectorSettings
+
+log = logging.getLogger("spanyard.sidecar")
+
+PROG = "spanyard-sidecar"
+DESCRIPTION = """\
+The collector: reads container logs, span files and OTLP, keeps what it read in a spool, and stores
+it as objects. It survives kill -9, a full disk and a storage outage with nothing lost or twice.
+
+Example, on a laptop:
+  spanyard-sidecar --project local.demo --storage file:///tmp/spanyard/bucket \\
+      --spool /tmp/spanyard/spool --logs /tmp/spanyard/logs --spans-dir /tmp/spanyard/spans
+"""
+
+THREADS = 4
+"""For syncs and the directory storage; each costs an arena of memory."""
+MAX_MESSAGE = 4000
+"""The kubelet keeps 4096 bytes of a termination message."""
+UNSENT = 3
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
+    """Run until told to end; leaves by SystemExit."""
+    environ = os.environ if environ is None else environ
+    settings = settings_or_exit(
+        CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
+    )
+    setup_logs("collector", level=settings.log_level)
+    in_pod = settings.must_start or bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    try:
+        storage = _storage(settings, in_pod=in_pod)
+        with _only_one(settings.spool):
+            raise SystemExit(asyncio.run(_run(settings, storage, in_pod=in_pod)))
+    except SettingError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (SpanyardError, OSError) as error:
+        log.error("%s", error)
+        raise SystemExit(1) from None
+
+
+def _storage(settings: CollectorSettings, *, in_pod: bool) -> Storage:
+    try:
+        return open_storage(settings.storage)
+    except SettingError as error:
+        if not in_pod:
+            raise
+        # The application must not pay for a typing error: collect, report, keep it in the spool.
+        log.error("%s; nothing can be uploaded until this is mended", error)
+        return NoStorage(settings.storage, str(error))
+
+
+@contextlib.contextmanager
+def _only_one(spool: str) -> Iterator[None]:
+    """Two collectors on one spool would take the same numbers for different records."""
+    try:
+        os.makedirs(spool, exist_ok=True)
+        lock = os.open(f"{spool}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise SettingError(
+            f"spool: {spool!r} cannot be used: {error.strerror}. Set --spool or SPANYARD_SPOOL to "
+            "a folder that the collector may write to."
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise SettingError(
+            f"spool: another collector is using {spool!r}. End it, or set --spool or "
+            "SPANYARD_SPOOL to another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "files"))
+    log.info("starting", extra={"fields": shown_settings(settings)})
+    clock = SystemClock()
+    http = GatewayHttp(settings.gateway) if settings.gateway else None
+    collector: Collector | None = None
+    try:
+        collector = Collector(
+            settings,
+            files=SystemFiles(),
+            clock=clock,
+            storage=storage,
+            rng=random.SystemRandom(),
+            sources=sources_of,
+            index=GatewayIndex(http) if http else None,
+        )
+        if http is not None:
+            collector.hinter = GatewayHinter(http, clock, collector.metrics)
+        stop = _stop_on_signal(loop)
+        await collector.open()
+        async with Servers(collector, insist=not in_pod).running():
+            # What was made so far lives as long as the process: never look through it again.
+            gc.collect()
+            gc.freeze()
+            await collector.run(stop)
+    finally:
+        if http is not None:
+            await http.close()
+        await storage.close()
+    if collector.leftover:
+        _tell_kubelet(settings.termination_log, collector.leftover)
+        return UNSENT
+    return 0
+
+
+def _stop_on_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def handle(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("%s again: exiting at once; what is spooled goes out later", number.name)
+            logging.shutdown()
+            os._exit(UNSENT)
+        log.info("%s", number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return stop
+
+
+def _tell_kubelet(path: str, message: str) -> None:
+    if not path or not os.path.exists(path):
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(message[:MAX_MESSAGE])
+    except OSError as error:
+        log.warning("the termination message cannot be written: %s", error)
+
+
+if __name__ == "__main__":
+    main()
