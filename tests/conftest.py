@@ -7,9 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.gcs_server import GcsServer, running_gcs
 from tests.fakes.s3_server import S3Server, running_s3
+
+# The same examples in every run, however slow the machine: a red run can be run again. To look for
+# new ones: `make test ARGS=--hypothesis-profile=explore`.
+settings.register_profile(
+    "house", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", settings.get_profile("house"), max_examples=1000, derandomize=False
+)
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
