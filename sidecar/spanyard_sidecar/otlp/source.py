@@ -56,7 +56,12 @@ class OtlpSource:
         size = records = time_ns = 0
         first = self._seq + 1
         while size < budget:
-            frame = self._frame()
+            try:
+                frame = self._frame()
+            except OSError:
+                if not parts:
+                    raise
+                break  # what was taken already is given first; the error comes again
             if frame is None:
                 break
             missing = self._missing_before(frame)
@@ -68,7 +73,12 @@ class OtlpSource:
                 self._go(frame.end)
                 continue
             time_ns = time_ns or frame.head.time_ns
-            data, count = self._piece(frame, max(budget - size, _LEAST))
+            try:
+                data, count = self._piece(frame, max(budget - size, _LEAST))
+            except OSError:
+                if not parts:
+                    raise
+                break
             parts.append(data)
             size += len(data)
             records += count
