@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import traceback
 from collections import deque
 
 from tests.sim.process import current_process
@@ -33,7 +34,10 @@ class Chronicle(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """What the code under test logs is part of the story."""
-        self.note(f"{record.levelname.lower()} {record.name}: {record.getMessage()[:300]}")
+        text = f"{record.levelname.lower()} {record.name}: {record.getMessage()[:300]}"
+        if record.exc_info and record.exc_info[1] is not None:
+            text += "\n" + "".join(traceback.format_exception(record.exc_info[1], limit=-4))
+        self.note(text)
 
     @property
     def digest(self) -> str:

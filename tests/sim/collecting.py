@@ -42,7 +42,7 @@ class Collecting:
             spool=SPOOL,
             spool_limit=rng.choice((3_000_000, 20_000_000)),
             flush_interval=rng.choice((0.3, 1.0, 5.0)),
-            chunk_size=rng.choice((2_000, 10_000, 10_000_000)),
+            chunk_size=rng.choice((2_000, 10_000, 1_000_000)),
             ring_keep=rng.choice((1.0, 10.0)),
             ring_disk=1_000_000,
             index_wait=rng.choice((5.0, 600.0)),
