@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.unit.sdk.conftest import SpansDir
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "support-agent"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "support-agent"
 QUESTIONS = 20
 
 
