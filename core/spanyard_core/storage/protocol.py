@@ -29,8 +29,8 @@ class Storage(Protocol):
     """Objects under one URL. Keys are relative, `/`-separated, UTF-8, without `.` or `..` parts.
 
     Raises `ObjectNotFoundError`, `ObjectExistsError`, `StorageRefusedError` (waiting does not
-    help) or `StorageError` (it may). A cancelled call may still take effect. No method retries for longer than a few seconds: back-off
-    is the caller's, who knows what waits.
+    help) or `StorageError` (it may). No method retries for longer than a few seconds: back-off
+    is the caller's, who knows what waits. A cancelled call may still take effect.
     """
 
     @property
