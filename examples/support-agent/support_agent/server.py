@@ -1,8 +1,10 @@
 """The HTTP server: `/ask`, `/burst`, `/emitted`, `/health`; ends orderly on SIGTERM."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import uuid
@@ -101,10 +103,30 @@ def _number(body: dict[str, Any], name: str, default: int, most: int) -> int:
 
 def http_server(agent: SupportAgent, host: str, port: int) -> ThreadingHTTPServer:
     """The server, bound but not yet serving."""
+    connections: set[socket.socket] = set()
+
+    class Server(ThreadingHTTPServer):
+        # Requests under way are waited for at the end.
+        daemon_threads = False
+
+        def server_close(self) -> None:
+            for connection in list(connections):
+                # Who waits for a further request on it sees the end; an answer still goes out.
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+            super().server_close()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 60
+
+        def setup(self) -> None:
+            super().setup()
+            connections.add(self.connection)
+
+        def finish(self) -> None:
+            connections.discard(self.connection)
+            super().finish()
 
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
@@ -150,10 +172,7 @@ def http_server(agent: SupportAgent, host: str, port: int) -> ThreadingHTTPServe
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base has it
             return  # each line that is printed is counted, so nobody else prints
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    # Requests under way are waited for at the end; the loop's threads are no daemons.
-    server.daemon_threads = False
-    return server
+    return Server((host, port), Handler)
 
 
 def main() -> None:
