@@ -3,7 +3,7 @@
 Add one to `IMPLEMENTATIONS`: an async context manager that yields a `Bench`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -19,6 +19,7 @@ from spanyard_core.records import AnyLine, LogLine, Signal, SpanLine, TraceLine
 from spanyard_ingester.warehouse import LedgerRow, QuarantineRow, Warehouse, WriterSums
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 from tests.fakes.engine import migrated_database
+from tests.sim.warehouse import SimWarehouse
 
 pytestmark = pytest.mark.engine
 
@@ -51,8 +52,25 @@ async def embedded() -> AsyncIterator[Bench]:
         yield Bench(ClickHouseWarehouse(db), count)
 
 
+@asynccontextmanager
+async def simulated() -> AsyncIterator[Bench]:
+    warehouse = SimWarehouse()
+    tables = warehouse.tables
+
+    async def count(table: str) -> int:
+        others: dict[str, Sized] = {
+            "trace_index": tables.traces,
+            "quarantine": tables.quarantine,
+            "ledger": tables.ledger,
+        }
+        return len(others[table]) if table in others else len(tables.rows(table))
+
+    yield Bench(warehouse, count)
+
+
 IMPLEMENTATIONS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
-    "embedded": embedded
+    "embedded": embedded,
+    "simulated": simulated,
 }
 
 

@@ -123,9 +123,9 @@ class Tables:
     def parts_of(self, table: str, attempt: int, day: date) -> list[Part]:
         return [p for p in self.parts.get(table, []) if p.attempt == attempt and p.day == day]
 
-    def index_trace(self, row: Row) -> None:
-        """Take a span into trace_index."""
-        key = (str(row["project"]), str(row["traceId"]))
+    def index_trace(self, row: Row, field: str = "traceId") -> None:
+        """Take a span, or a trace by its `id`, into trace_index."""
+        key = (str(row["project"]), str(row[field]))
         start, end = str(row["startTime"]), str(row.get("endTime") or "")
         there = self.traces.get(key, (start, end))
         self.traces[key] = (min(start, there[0]), max(end, there[1]))

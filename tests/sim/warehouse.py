@@ -9,13 +9,14 @@ import json
 import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import zstandard
 
+from spanyard_core.clickhouse.hashes import city_hash64, city_hash64_sum
 from spanyard_core.errors import DatabaseError
 from spanyard_core.records import LINE_TYPES, Signal
 from spanyard_ingester.warehouse import (
@@ -32,14 +33,6 @@ from tests.sim.tables import Row, Tables, Weather
 _MODULO = 1 << 64
 _TIMES = ("timestamp", "startTime", "endTime", "recordedAt", "fromTime", "toTime")
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
-_TYPES = {
-    "traces": "trace",
-    "spans": "span",
-    "logs": "log",
-    "metrics": "metric",
-    "scores": "score",
-    "gaps": "gap",
-}
 _FIELDS = {
     signal: {f.encode_name for f in msgspec.structs.fields(line)} | {"type"}
     for signal, line in LINE_TYPES.items()
@@ -50,14 +43,6 @@ _DEFAULTS = {
     }
     for signal, line in LINE_TYPES.items()
 }
-
-
-def seq_hash(seq: int) -> int:
-    """Stands for cityHash64(seq): only compared with itself."""
-    x = (seq + 0x9E3779B97F4A7C15) % _MODULO
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % _MODULO
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % _MODULO
-    return x ^ (x >> 31)
 
 
 class SimWarehouse:
@@ -125,10 +110,7 @@ class SimWarehouse:
 
     async def hash_sums(self, ranges: Mapping[str, Sequence[SeqRange]]) -> dict[str, int]:
         def act() -> dict[str, int]:
-            return {
-                writer: sum(seq_hash(n) for a, b in pairs for n in range(a, b + 1)) % _MODULO
-                for writer, pairs in ranges.items()
-            }
+            return {writer: city_hash64_sum(pairs) for writer, pairs in ranges.items()}
 
         return dict(await self._check().statement("hash sums", act))
 
@@ -137,9 +119,11 @@ class SimWarehouse:
 
         def act() -> None:
             for part in tables.parts_of(table, attempt, day):
-                if table == "spans":
-                    for row in part.rows:
+                for row in part.rows:
+                    if table == "spans":
                         tables.index_trace(row)
+                    elif table == "traces":
+                        tables.index_trace(row, "id")
 
         await tables.statement("derive", act)
 
@@ -214,7 +198,7 @@ def _sums(tables: Tables, attempt: int, table: str, day: date) -> dict[str, Writ
             min_seq=min(int(r["seq"]) for r in rows),
             max_seq=max(int(r["seq"]) for r in rows),
             seq_sum=sum(int(r["seq"]) for r in rows) % _MODULO,
-            hash_sum=sum(seq_hash(int(r["seq"])) for r in rows) % _MODULO,
+            hash_sum=sum(city_hash64(int(r["seq"])) for r in rows) % _MODULO,
             min_project=min(str(r["project"]) for r in rows),
             max_project=max(str(r["project"]) for r in rows),
         )
@@ -265,12 +249,19 @@ def _row(table: Signal, line: bytes) -> Row:
     if isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < _MODULO:
         raise _refuse(f"seq {seq!r}", 70)
     for field in ("project", "writer"):
-        if not isinstance(row.get(field), str) or not row[field]:
-            raise _refuse(f"{field} is empty", 469)
-    if row.get("type") != _TYPES[table]:
-        raise _refuse(f"type {row.get('type')!r} in {table}", 469)
+        if not row.get(field) or "\0" in str(row[field]):
+            raise _refuse(f"{field} is {row.get(field)!r}", 469)
+    if "type" not in row:
+        raise _refuse("no type", 469)
+    for field in ("attributes", "resource", "metadata"):
+        if not isinstance(row.get(field, {}), dict):
+            raise _refuse(f"{field} is no object", 469)
     for field in _TIMES:
         _check_time(field, row.get(field))
+    try:
+        msgspec.convert(row, LINE_TYPES[table])
+    except msgspec.ValidationError as error:
+        raise _refuse(str(error), 469) from error
     for field, default in _DEFAULTS[table].items():
         row.setdefault(field, default)
     return row
@@ -283,6 +274,6 @@ def _check_time(field: str, value: Any) -> None:
     if match is None or not 1900 <= int(match[1]) <= 2261:
         raise _refuse(f"{field} {value!r} is no time", 6)
     try:
-        date(int(match[1]), int(match[2]), int(match[3]))
+        datetime.fromisoformat(value[:19])
     except ValueError as error:
         raise _refuse(f"{field} {value!r}: {error}", 6) from error
