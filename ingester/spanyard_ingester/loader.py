@@ -26,9 +26,11 @@ from spanyard_ingester.operations import (
     Bad,
     Close,
     Done,
+    LoadedObject,
     Operation,
     Plan,
     Range,
+    Reject,
     tail_of,
 )
 from spanyard_ingester.pending import Pending
@@ -46,6 +48,11 @@ _UNEXPLAINED_MOST = 5
 """Objects that may go to quarantine in a row on ClickHouse's word alone. When it refuses more,
 with nothing loaded in between, it is ClickHouse (a wrong schema, a right taken away) and not the
 data: then everything waits instead of draining into quarantine."""
+
+
+_DOUBTS_MOST = 3
+"""Times that one object is tried alone before it goes to quarantine on ClickHouse's word: an
+insert that was carried out twice looks just like an object that holds its lines twice."""
 
 
 @dataclass(slots=True)
@@ -105,6 +112,8 @@ class Loader:
     counts: Counts = field(default_factory=Counts)
     unexplained: dict[Signal, int] = field(default_factory=dict)
     """Table → objects rejected in a row without a line found bad."""
+    _doubts: dict[str, int] = field(default_factory=dict)
+    """Key → how often its object, alone, was refused or miscounted without a line found bad."""
 
     async def load_once(self) -> bool:
         """Load one batch from start to end; False when there is none."""
@@ -235,6 +244,7 @@ class Loader:
         fault_point("ingest.committed")
         now = self.clock.monotonic()
         for item in batch.plan.objects:
+            self._doubts.pop(item.key, None)
             self.counts.rows += item.rows
             self.counts.latencies.append(now - batch.files[item.key].ready.since)
         self.counts.objects += len(batch.plan.objects)
@@ -259,21 +269,18 @@ class Loader:
         plan, reason = batch.plan, refusal.reason
         findings = await self._scan(batch)
         if not findings and len(plan.objects) == 1:
-            if self.unexplained.get(plan.table, 0) >= _UNEXPLAINED_MOST:
-                self.attempts.availability.problem = f"it refuses all of {plan.table}: {reason}"
-                await self.attempts.give_up(plan, f"everything is refused; {refusal.brief}")
+            key = plan.objects[0].key
+            self._doubts[key] = self._doubts.get(key, 0) + 1
+            blocked = self.unexplained.get(plan.table, 0) >= _UNEXPLAINED_MOST
+            if blocked or self._doubts[key] < _DOUBTS_MOST:
+                if blocked:
+                    self.attempts.availability.problem = f"it refuses all of {plan.table}: {reason}"
+                await self.attempts.give_up(plan, f"without a line found bad: {refusal.brief}")
                 await self._abandoned(batch)
                 return []
+            del self._doubts[key]
             self.unexplained[plan.table] = self.unexplained.get(plan.table, 0) + 1
-            item = plan.objects[0]
-            ready = batch.files[item.key].ready
-            findings.rejects[item.key] = reject_of(
-                item.key,
-                ready.name,
-                f"ClickHouse does not take it, though no line of it looks bad: {reason}",
-                size=item.size,
-                facts=ready.facts,
-            )
+            findings.rejects[key] = _unexplained(plan.objects[0], batch, reason)
         fault_point("ingest.scanned")
         children = children_of(plan, findings, [self.new_attempt(), self.new_attempt()])
         done_attempt = self.new_attempt()
@@ -366,6 +373,17 @@ class Loader:
     def new_attempt(self) -> int:
         """A number never used before: milliseconds since the epoch and 20 random bits."""
         return (self.clock.time_ns() // 1_000_000) << 20 | self.rng.getrandbits(20)
+
+
+def _unexplained(item: LoadedObject, batch: Batch, reason: str) -> Reject:
+    ready = batch.files[item.key].ready
+    return reject_of(
+        item.key,
+        ready.name,
+        f"ClickHouse does not take it, though no line of it looks bad: {reason}",
+        size=item.size,
+        facts=ready.facts,
+    )
 
 
 def _stands(children: Children, done_attempt: int, state: LedgerState) -> bool:
