@@ -73,7 +73,8 @@ def _logs() -> list[AnyLine]:
     return [
         LogLine(
             project=PROJECT, writer="uid/server/0@e", seq=i, deployment="agent", pod="agent-0",
-            container="server", stream="stdout", service="agent", recorded_at=_at(i // 3),
+            container="server", stream="stdout", service="agent",
+            recorded_at="" if i == 5 else _at(i // 3),  # left out, it is the line's own time
             timestamp=_at(i // 3),  # three lines share a nanosecond: the cursor must tell them apart
             level=("info", "error", "warn")[i % 3], message=f"line {i} Straße\t\x07",
             trace_id=TRACE if i == 5 else "", span_id="b7ad6b7169203331" if i == 5 else "",

@@ -81,8 +81,9 @@ def _whole(field: str, default: str = "0") -> str:
     return f"accurateCast(if(empty({field}), '{default}', {field}), 'UInt64')"
 
 
-def _optional_whole(field: str) -> str:
-    return f"accurateCast(nullIf({field}, ''), 'Nullable(UInt64)')"
+def _or_null(field: str, value: str) -> str:
+    # Not nullIf: the engine also converts the text beneath a NULL, and refuses an empty one.
+    return f"if(empty({field}), NULL, {value})"
 
 
 def _number(field: str) -> str:
@@ -106,6 +107,7 @@ _IDENTITY_FIELDS = (
 
 
 def _identity(kind: str, *refused: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    happened = "startTime" if kind in {"span", "trace"} else "timestamp"
     guards = [
         (f"type != '{kind}'", f"a line here has the type {kind}"),
         (
@@ -126,7 +128,8 @@ def _identity(kind: str, *refused: tuple[str, str]) -> tuple[tuple[str, str], ..
         ("container", "container"),
         ("stream", "stream"),
         ("service", "service"),
-        ("recorded_at", _optional_time("recordedAt")),
+        # The collector leaves it out where the line's own time says it: that of container logs.
+        ("recorded_at", _optional_time("recordedAt", happened)),
     )
 
 
@@ -343,8 +346,8 @@ METRICS = LineTable(
         ("attribute_map", "labels"),
         *_SCOPE,
         ("count", _whole("count")),
-        ("min", "toFloat64(nullIf(min, ''))"),
-        ("max", "toFloat64(nullIf(max, ''))"),
+        ("min", _or_null("min", "toFloat64(if(empty(min), '0', min))")),
+        ("max", _or_null("max", "toFloat64(if(empty(max), '0', max))")),
         ("bounds", "bounds"),
         ("bucket_counts", "accurateCast(bucketCounts, 'Array(UInt64)')"),
         ("exemplars", _or("exemplars", "[]")),
@@ -395,13 +398,13 @@ GAPS = LineTable(
         ("cause", "cause"),
         ("message", "message"),
         ("after_seq", _whole("afterSeq")),
-        ("lines", _optional_whole("lines")),
-        ("bytes", _optional_whole("bytes")),
-        ("from_time", _time("nullIf(fromTime, '')")),
-        ("to_time", _time("nullIf(toTime, '')")),
+        ("lines", _or_null("lines", _whole("lines"))),
+        ("bytes", _or_null("bytes", _whole("bytes"))),
+        ("from_time", _or_null("fromTime", _optional_time("fromTime"))),
+        ("to_time", _or_null("toTime", _optional_time("toTime"))),
         ("source", "source"),
-        ("from_offset", _optional_whole("fromOffset")),
-        ("to_offset", _optional_whole("toOffset")),
+        ("from_offset", _or_null("fromOffset", _whole("fromOffset"))),
+        ("to_offset", _or_null("toOffset", _whole("toOffset"))),
         ("continues", "continues"),
         ("continues_seq", _whole("continuesSeq")),
     ),
