@@ -10,6 +10,7 @@ written together are a group, counted down by `left`; a group begins when the on
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -74,13 +75,15 @@ _encoder = msgspec.msgpack.Encoder()
 _heads = msgspec.msgpack.Decoder(Head)
 
 
-def frame_parts(head: Head, payload: bytes) -> list[bytes]:
-    """A frame in two parts, so that a large payload is not copied."""
+def frame_parts(head: Head, payload: Sequence[bytes]) -> list[bytes]:
+    """A frame in parts, so that a large payload is not copied."""
     encoded = _encoder.encode(head)
-    payload_crc = zlib.crc32(payload)
-    lengths = struct.pack("<III", len(encoded), len(payload), payload_crc)
+    payload_crc = 0
+    for piece in payload:
+        payload_crc = zlib.crc32(piece, payload_crc)
+    lengths = struct.pack("<III", len(encoded), sum(map(len, payload)), payload_crc)
     head_crc = zlib.crc32(encoded, zlib.crc32(lengths))
-    return [MAGIC + lengths + struct.pack("<I", head_crc) + encoded, payload]
+    return [MAGIC + lengths + struct.pack("<I", head_crc) + encoded, *payload]
 
 
 def read_frame(file: ReadFile, offset: int, end: int) -> Frame | None:

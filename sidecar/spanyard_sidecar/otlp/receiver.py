@@ -19,8 +19,9 @@ from spanyard_sidecar.otlp.answers import (
 from spanyard_sidecar.otlp.bodies import BadEncodingError, BodyTooLargeError, Busy, gunzip
 from spanyard_sidecar.otlp.decode import SIGNALS, Run, decode
 from spanyard_sidecar.otlp.form import OtlpSignal, UnreadableRequestError
-from spanyard_sidecar.otlp.log import LogUnavailableError, OtlpLog, Waiting
+from spanyard_sidecar.otlp.log import OtlpLog
 from spanyard_sidecar.otlp.receipts import digest_of
+from spanyard_sidecar.otlp.waiting import LogUnavailableError, Waiting
 
 log = logging.getLogger("spanyard.sidecar")
 
@@ -37,10 +38,14 @@ class ReceiverCounts:
     """Resends that were acknowledged and not stored again."""
 
 
+MAX_DECODED = 20 << 20
+"""What the specification recommends. Taking a request needs about six times its size in memory."""
+
+
 class Receiver:
     """Takes requests and puts their records into the log."""
 
-    def __init__(self, otlp_log: OtlpLog, clock: Clock, *, max_decoded: int = 20 << 20) -> None:
+    def __init__(self, otlp_log: OtlpLog, clock: Clock, *, max_decoded: int = MAX_DECODED) -> None:
         self.log = otlp_log
         self.clock = clock
         self.max_decoded = max_decoded

@@ -45,10 +45,10 @@ _GZIP_RATIO = 8
 class ServerSettings:
     """Limits of the server. The limit after decompression is the receiver's `max_decoded`."""
 
-    max_body: int = 16 << 20
-    """Bytes of a request as they come over the wire."""
-    room: int = 64 << 20
-    """Decoded bytes of all requests in work together."""
+    max_packed: int = 16 << 20
+    """Bytes of a gzip body as they come over the wire."""
+    room: int = 20 << 20
+    """Decoded bytes of all requests in work together; never less than one may have."""
     wait_for_room: float = 10.0
     """Seconds a request waits for room before it is told to come back."""
     read_timeout: float = 30.0
@@ -130,14 +130,18 @@ class _Endpoint:
         if encoding not in {"identity", "gzip", ""}:
             text = f"Content-Encoding {encoding[:80]!r} is not gzip or identity"
             raise _NotTakenError(failed(415, INVALID_ARGUMENT, text, json=json))
-        length = request.content_length or 0
-        if length > self._settings.max_body:
-            text = f"the body has {length} bytes; {self._settings.max_body} is most"
+        gzip = encoding == "gzip"
+        length, most = request.content_length or 0, self._most(gzip=gzip)
+        if length > most:
+            text = f"the body has {length} bytes; {most} is most"
             raise _NotTakenError(failed(413, INVALID_ARGUMENT, text, json=json))
-        return json, encoding == "gzip"
+        return json, gzip
+
+    def _most(self, *, gzip: bool) -> int:
+        return self._settings.max_packed if gzip else self._receiver.max_decoded
 
     async def _read(self, request: web.Request, lease: _Lease, *, json: bool, gzip: bool) -> bytes:
-        most = self._settings.max_body
+        most = self._most(gzip=gzip)
         length = request.content_length
         expected = (most if length is None else length) * (_GZIP_RATIO if gzip else 1)
         try:
@@ -166,7 +170,7 @@ class _Endpoint:
 def otlp_routes(receiver: Receiver, settings: ServerSettings | None = None) -> list[web.RouteDef]:
     """The three endpoints; all methods, so that also a 405 is a Protobuf message."""
     settings = settings or ServerSettings()
-    room = Room(max(settings.room, settings.max_body, receiver.max_decoded))
+    room = Room(max(settings.room, receiver.max_decoded))
     return [
         web.route(
             hdrs.METH_ANY,

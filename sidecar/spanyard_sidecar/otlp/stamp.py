@@ -4,8 +4,6 @@ A number is settled at the append, when nothing can come in between any more; th
 encoded before, without. So a request's records are never kept as objects while they wait.
 """
 
-from collections.abc import Sequence
-
 import msgspec
 
 from spanyard_core.clock import rfc3339
@@ -29,19 +27,32 @@ class Stamp:
             b',"%b":%b' % (name.encode(), _json(value)) for name, value in constant.items() if value
         )
 
-    def lines(self, runs: Sequence[Run], *, writer: str, first: int, taken_ns: int) -> bytes:
-        """The runs' lines, numbered from `first`, each ending in a newline."""
+    def pieces(
+        self, runs: list[Run], *, writer: str, first: int, taken_ns: int, use_up: bool = False
+    ) -> list[bytes]:
+        """The runs' lines, numbered from `first`, each ending in a newline; one piece per run.
+
+        With `use_up` the runs are taken away one by one, so that a large request is not in memory
+        twice.
+        """
         before = b',"project":%b,"writer":%b,"seq":' % (self._project, _json(writer))
         taken = b',"recordedAt":"%b"}\n' % rfc3339(taken_ns).encode()
-        parts: list[bytes] = []
+        pieces: list[bytes] = []
         seq = first
-        for run in runs:
+        for i, run in enumerate(runs):
             service = b',"service":' + _json(run.service) if run.service else b""
             after = self._constant + service + taken
+            parts: list[bytes] = []
             for body in run.bodies:
                 parts += (body, before, b"%d" % seq, after)
                 seq += 1
-        return b"".join(parts)
+            pieces.append(b"".join(parts))
+            if use_up:
+                runs[i] = _USED
+        return pieces
+
+
+_USED = Run([], 0, "")
 
 
 def _json(text: str) -> bytes:

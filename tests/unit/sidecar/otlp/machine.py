@@ -11,9 +11,10 @@ from spanyard_sidecar.budget import DiskBudget
 from spanyard_sidecar.model import Gap, State
 from spanyard_sidecar.otlp.answers import Answer
 from spanyard_sidecar.otlp.form import OtlpSignal
-from spanyard_sidecar.otlp.log import LogSettings, OtlpLog
+from spanyard_sidecar.otlp.log import OtlpLog
 from spanyard_sidecar.otlp.receiver import Receiver
 from spanyard_sidecar.otlp.source import OtlpSource, OtlpSources
+from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.disk import Disk, SimFiles
 from tests.unit.sidecar.otlp.requests import IDENTITY, NOW, span_request, to_json
 

@@ -51,8 +51,8 @@ def to_json(message: Any) -> bytes:
 
 def lines_of(decoded: Decoded) -> list[dict[str, Any]]:
     """The request's lines as objects, numbered from 1; each is checked against its type."""
-    text = Stamp(IDENTITY).lines(list(decoded.runs), writer="w", first=1, taken_ns=NOW)
-    lines = text.splitlines()
+    pieces = Stamp(IDENTITY).pieces(list(decoded.runs), writer="w", first=1, taken_ns=NOW)
+    lines = b"".join(pieces).splitlines()
     for line in lines:
         msgspec.json.decode(line, type=LINE_TYPES[decoded.signal])
     return [json.loads(line) for line in lines]

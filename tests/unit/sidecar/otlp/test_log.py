@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spanyard_core import faults
-from spanyard_sidecar.otlp.log import LogSettings
+from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.disk import Inode, SimAppendFile
 from tests.unit.sidecar.otlp.machine import DIRECTORY, Machine, expected
 

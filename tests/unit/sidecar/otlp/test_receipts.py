@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from spanyard_sidecar.otlp.log import LogSettings
 from spanyard_sidecar.otlp.receipts import Receipts, decode_receipts, digest_of
+from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.disk import SimAppendFile
 from tests.unit.sidecar.otlp.machine import HandClock, Machine, expected
 from tests.unit.sidecar.otlp.requests import span_request

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanyard_sidecar.otlp.log import LogSettings
+from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.unit.sidecar.otlp.machine import DIRECTORY, Machine, expected
 
 SMALL = LogSettings(segment_bytes=3000)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -208,7 +209,7 @@ async def test_an_empty_request_is_a_success() -> None:
 
 
 async def test_a_body_over_the_limits_is_413() -> None:
-    async with serve(settings=ServerSettings(max_body=10_000), max_decoded=20_000) as server:
+    async with serve(settings=ServerSettings(max_packed=5_000), max_decoded=10_000) as server:
         status, _, body = await server.post("/v1/traces", b"x" * 10_001, PROTOBUF)
         assert status == 413
         assert "10001 bytes" in status_of(body)
@@ -219,6 +220,11 @@ async def test_a_body_over_the_limits_is_413() -> None:
 
         status, _, body = await server.post("/v1/traces", chunks(), PROTOBUF)
         assert status == 413
+        packed = gzip.compress(random.Random(1).randbytes(6000))
+        headers = PROTOBUF | {"Content-Encoding": "gzip"}
+        status, _, body = await server.post("/v1/traces", packed, headers)
+        assert status == 413
+        assert "5000 is most" in status_of(body)
 
 
 async def test_a_full_spool_is_503_with_a_time_to_wait() -> None:
@@ -233,7 +239,7 @@ async def test_a_full_spool_is_503_with_a_time_to_wait() -> None:
 
 
 async def test_a_body_that_does_not_arrive_is_408_and_gives_its_room_back() -> None:
-    settings = ServerSettings(read_timeout=0.05, room=30_000, max_body=30_000, wait_for_room=5)
+    settings = ServerSettings(read_timeout=0.05, room=30_000, wait_for_room=5)
     async with serve(settings=settings, max_decoded=30_000) as server:
         reader, writer = await server.half_a_request(length=30_000)
         assert (await reader.readline()).split()[1] == b"408"
@@ -261,7 +267,7 @@ async def test_large_requests_at_once_wait_for_room_and_all_get_through() -> Non
 
 
 async def test_without_room_in_time_the_client_is_told_to_come_back() -> None:
-    settings = ServerSettings(room=30_000, max_body=30_000, wait_for_room=0.05)
+    settings = ServerSettings(room=30_000, wait_for_room=0.05)
     async with serve(settings=settings, max_decoded=30_000) as server:
         _, writer = await server.half_a_request(length=25_000)
         await asyncio.sleep(0.05)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spanyard_sidecar.otlp.log import LogSettings
 from spanyard_sidecar.otlp.source import OtlpSource
+from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.unit.sidecar.otlp.machine import Machine, expected
 
 SMALL = LogSettings(segment_bytes=6000)
