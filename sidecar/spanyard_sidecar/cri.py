@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from spanyard_sidecar.cri_state import MAX_LINE, MAX_PREFIX, Batch, CriState
-from spanyard_sidecar.cri_time import normal_time
+from spanyard_sidecar.cri_time import LONGEST, cri_time
 from spanyard_sidecar.cri_work import STREAMS, Record, Work
 from spanyard_sidecar.lines import (
     LEVEL_WORDS_SEEN,
@@ -126,9 +126,15 @@ class CriTransformer:
                 if found:
                     usual, other, mark, other_mark = other, usual, other_mark, mark
                     head = heads[usual]
-            if not found or pending or time[:20] != second or time[-1] != "Z" or len(time) > 30:
+            if (
+                not found
+                or pending
+                or time[:20] != second
+                or time[-1] != "Z"
+                or len(time) > LONGEST
+            ):
                 # Pieces, bad lines, another zone; once per second its time's checking.
-                time = normal_time(time) if found and not pending else ""
+                time = cri_time(time) if found and not pending else ""
                 if not time:
                     work.seq = seq
                     work.line(line.encode(), place.of_current())

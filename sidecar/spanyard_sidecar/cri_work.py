@@ -11,7 +11,7 @@ import msgspec
 
 from spanyard_core.records import Level
 from spanyard_sidecar.cri_state import MAX_LINE, Batch, CriState, Inside, Pending
-from spanyard_sidecar.cri_time import normal_time, time_ns
+from spanyard_sidecar.cri_time import cri_time, time_ns
 from spanyard_sidecar.lines import ids_of_text, json_fields, level_of_text
 
 STREAMS = ("stdout", "stderr")
@@ -220,7 +220,7 @@ def _parse(line: bytes) -> tuple[str, str, bool, bytes]:
     """Stream, time in UTC, whether the line ends here, text. Stream "": no CRI line, all is text."""
     row = line.split(b" ", 3)
     if len(row) >= 3 and row[1] in _STREAM_OF:
-        time = normal_time(row[0].decode(errors="replace"))
+        time = cri_time(row[0].decode(errors="replace"))
         tag = row[2].partition(b":")[0]  # tags after the first are for later versions of CRI
         if time and tag in {b"F", b"P"}:
             return _STREAM_OF[row[1]], time, tag == b"F", row[3] if len(row) == 4 else b""

@@ -204,7 +204,7 @@ def json_fields(line: str) -> JsonFields | None:
         value = _decode(line)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors; int's digit limit too
         return None
-    if len(line) > _SURELY_SHALLOW and _too_deep(line, value):
+    if len(line) > 2 * MAX_DEPTH and is_too_deep(line, value):
         return None
     get = value.get
     message = get("msg")
@@ -246,12 +246,11 @@ def _first_ids(get: _Get) -> tuple[str, str]:
     return (hex_id(found[1], 32), hex_id(found[2], 16)) if found else ("", "")
 
 
-_SURELY_SHALLOW = 2 * MAX_DEPTH
-"""A line of so many characters cannot be nested deeper: every level has two brackets."""
+def is_too_deep(line: str, value: Any) -> bool:
+    """Whether the line's containers are nested deeper than MAX_DEPTH.
 
-
-def _too_deep(line: str, value: Any) -> bool:
-    """Whether containers are nested deeper than MAX_DEPTH. Level by level: no recursion."""
+    Never in a line of 2 * MAX_DEPTH characters: every level has two brackets.
+    """
     if line.count("{") + line.count("[") <= MAX_DEPTH:
         return False
     containers = [value]

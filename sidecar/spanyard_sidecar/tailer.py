@@ -19,7 +19,7 @@ from spanyard_core.files import Files
 from spanyard_core.records import Signal
 from spanyard_sidecar.cri import CriTransformer
 from spanyard_sidecar.cri_state import MAX_LINE, MAX_PREFIX, UNKNOWN_TIME, Batch, CriState
-from spanyard_sidecar.cri_time import normal_time, time_ns
+from spanyard_sidecar.cri_time import cri_time, time_ns
 from spanyard_sidecar.fingerprint import HEAD_BYTES, fingerprint, head_of
 from spanyard_sidecar.holding import HoldSettings, LogFiles
 from spanyard_sidecar.model import Block, End, Gap, Identity, State, Stored
@@ -364,7 +364,7 @@ class CriSource:
             for file in self._files:
                 data = self._set.beginning(file, READ_SIZE)
                 if b"\n" in data:
-                    time = normal_time(data.partition(b" ")[0].decode(errors="replace"))
+                    time = cri_time(data.partition(b" ")[0].decode(errors="replace"))
                     self._first_time = time_ns(time) if time else 0
                     break
         return self._first_time
