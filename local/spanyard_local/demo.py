@@ -357,6 +357,14 @@ class Demo:
         )
         self.terminal.print()
         print_proof(self.terminal, proof, whole=False)
+        if wrong:
+            self.terminal.print(
+                self.terminal.style(
+                    "What is stored is not what the agent emitted: see DIFFERENT above.",
+                    "red",
+                    "bold",
+                )
+            )
         return code
 
 

@@ -48,7 +48,7 @@ class ServerClient:
             headers={"Content-Type": "application/json"} if body is not None else {},
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - as set
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
             raise ServerError(_told(error), status=error.code) from error
