@@ -25,6 +25,7 @@ from spanyard_core.errors import (
     SpanyardError,
     StorageRefusedError,
 )
+from spanyard_core.faults import fault_point
 from spanyard_core.storage.bucket_errors import raise_translated, status_of, summary_of
 from spanyard_core.storage.bucket_listing import Lister
 from spanyard_core.storage.keys import check_key, check_prefix
@@ -223,6 +224,7 @@ class BucketStorage:
             return
         except Exception as error:
             raise_translated(error, "move", self._name(source))
+        fault_point("ingest.copied")
         await self.delete(source)
 
     async def exists(self, key: str) -> bool:
