@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from spanyard_sidecar.collector import Collector, Hints
+from spanyard_sidecar.kinds import sources_of
 from spanyard_sidecar.model import SourceIndex, Sources
 from spanyard_sidecar.settings import CollectorSettings
 from tests.sim.clock import SimClock
@@ -83,7 +84,7 @@ class Collecting:
         self.leftover = collector.leftover
 
     def _sources(self, collector: Collector) -> Sequence[Sources]:
-        return ()
+        return sources_of(collector)
 
     def _index(self, process: Process) -> SourceIndex | None:
         return None

@@ -50,7 +50,19 @@ class CollectorHistory:
 
     def _start_applications(self) -> None:
         world = self.world
-        self._start(world.otlp_client(self.collecting.send).run(), "OTLP client")
+        kinds = world.random("applications").choices(
+            ("logs", "otlp", "spans", "both", "all"), (4, 1, 0, 1, 0)
+        )[0]
+        if kinds in {"logs", "both", "all"}:
+            world.start_container("main", 0)
+            if world.rng.random() < 0.3:
+                world.start_container("proxy", 0)
+            self._start(world.run_kubelet(), "kubelet")
+            self._start(world.run_writeback(), "writeback")
+        if kinds in {"spans", "all"}:
+            self._start(world.start_spans(), "span files")
+        if kinds in {"otlp", "both", "all"}:
+            self._start(world.otlp_client(self.collecting.send).run(), "OTLP client")
 
     async def _for(self, seconds: float) -> None:
         """Let time pass, looking at what must hold at every moment."""

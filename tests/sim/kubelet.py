@@ -9,6 +9,7 @@ ever synced.
 
 import asyncio
 import gzip
+import json
 import random
 from dataclasses import dataclass, field
 
@@ -24,6 +25,11 @@ def cri_time(ns: int, zone: str) -> str:
     hours = {"Z": 0, "+02:00": 2, "-07:00": -7}[zone]
     text = rfc3339(ns + hours * 3_600_000_000_000)[:-1].rstrip("0").rstrip(".")
     return text + zone
+
+
+def message_of(line: str) -> str:
+    """What a collector stores of the line as its message."""
+    return str(json.loads(line)["msg"]) if line.startswith("{") else line
 
 
 @dataclass(slots=True)
@@ -84,12 +90,13 @@ class Container:
         if not full:
             return None
         record = self.track.add(
-            half.text,
+            message_of(half.text),
             half.size,
             half.ns,
             inode=self._inode.number,
             end=len(self._inode.data),
         )
+        record.raw = (half.text, line.decode())
         self._halves[stream] = Half()
         return record
 

@@ -24,6 +24,9 @@ class Written:
     owed: bool = True
     """Must be stored or told as lost. False: may be (a power cut took the bytes from the file, a
     request was never acknowledged)."""
+    raw: tuple[str, ...] = ()
+    """Its text as written, and the last line of the file that carries some of it: what a cut may
+    leave the beginning of."""
     twice: bool = False
     """May be stored more than once (a request repeated over the loss of the spool)."""
     note: str = ""
@@ -73,6 +76,7 @@ class Oracle:
                 if record.inode and record.end > sizes.get(record.inode, 0):
                     record.owed = False
                     record.note = "taken by a power cut"
+                    track.fragments += record.raw
 
     @property
     def count(self) -> int:
