@@ -11,7 +11,6 @@ PASSED = "======== 3 passed, 1 skipped in 61.20s (0:01:01) ========"
 FAILED = "\\033[31m======= 1 failed, 2 passed in 0.20s =======\\033[0m"
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 @pytest.mark.parametrize(
     ("recipe", "code", "last"),
     [
