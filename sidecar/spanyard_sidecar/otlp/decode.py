@@ -4,7 +4,7 @@ Works in runs of at most RUN records, so that a large request gives others a tur
 its records never stand in memory as objects all at once. Numbers are given at the append.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,32 +65,21 @@ def decode(signal: OtlpSignal, body: bytes, *, json: bool, now_ns: int) -> Decod
 _Add = Callable[[Context, Any, list[Any]], int]
 
 
-def _scopes(signal: OtlpSignal, context: Context) -> Iterator[tuple[Any, _Add]]:
-    request = context.form.request
-    if signal == "traces":
-        for group in request.resource_spans:
-            context.enter_resource(group.resource)
-            for scope in group.scope_spans:
-                context.enter_scope(scope.scope)
-                yield scope.spans, add_span
-    elif signal == "logs":
-        for group in request.resource_logs:
-            context.enter_resource(group.resource)
-            for scope in group.scope_logs:
-                context.enter_scope(scope.scope)
-                yield scope.log_records, add_log
-    else:
-        for group in request.resource_metrics:
-            context.enter_resource(group.resource)
-            for scope in group.scope_metrics:
-                context.enter_scope(scope.scope)
-                yield points_of(context, scope.metrics), add_point
+_ADD: dict[OtlpSignal, _Add] = {"traces": add_span, "logs": add_log, "metrics": add_point}
+
+
+def _scopes(signal: OtlpSignal, context: Context) -> Iterator[Iterable[Any]]:
+    for resource, scopes in context.form.groups:
+        context.enter_resource(resource)
+        for scope, records in scopes:
+            context.enter_scope(scope)
+            yield points_of(context, records) if signal == "metrics" else records
 
 
 def _runs(signal: OtlpSignal, context: Context, decoded: Decoded) -> Iterator[Run]:
     lines: list[Any] = []
-    refuse = context.refusals.add
-    for elements, add in _scopes(signal, context):
+    refuse, add = context.refusals.add, _ADD[signal]
+    for elements in _scopes(signal, context):
         for element in elements:
             try:
                 time_ns = add(context, element, lines)

@@ -6,7 +6,7 @@ with the same names. What differs (ids, any-values, presence) is behind `Form`.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,10 @@ class RefusedRecordError(Exception):
     """One record cannot be taken; the text says why. The others of the request can."""
 
 
+Group = tuple[Any, list[tuple[Any, Sequence[Any]]]]
+"""Resource, and its scopes, each with its records as `Form.record` takes them."""
+
+
 class Form(Protocol):
     """One request in one encoding."""
 
@@ -43,8 +47,8 @@ class Form(Protocol):
     """Times that something was repaired in this request."""
 
     @property
-    def request(self) -> Any:
-        """The Export…ServiceRequest message."""
+    def groups(self) -> "list[Group]":
+        """The request's records by resource and scope."""
         ...
 
     def record(self, element: Any, kind: str) -> Any:

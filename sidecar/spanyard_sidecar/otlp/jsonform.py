@@ -25,7 +25,9 @@ from spanyard_sidecar.otlp.messages import RECORDS, REQUESTS
 
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError)
 
-_requests = {signal: msgspec.json.Decoder(kind, strict=False) for signal, kind in REQUESTS.items()}
+_requests = {
+    signal: msgspec.json.Decoder(kind, strict=False) for signal, (kind, *_) in REQUESTS.items()
+}
 _records = {kind: msgspec.json.Decoder(type_, strict=False) for kind, type_ in RECORDS.items()}
 
 _ESCAPE = re.compile(
@@ -59,19 +61,27 @@ def without_nulls(value: Any) -> Any:
 class JsonForm:
     """One request. Raises UnreadableRequestError when it is no such JSON."""
 
-    __slots__ = ("_all_repaired", "repaired", "repairs", "request")
+    __slots__ = ("_all_repaired", "groups", "repaired", "repairs")
 
     def __init__(self, signal: OtlpSignal, body: bytes) -> None:
         self._all_repaired = self.repaired = False
         self.repairs = 0
         try:
-            self.request = self._decode(_requests[signal], body)
+            request = self._decode(_requests[signal], body)
         except _DECODE_ERRORS as error:
             raise UnreadableRequestError(
                 f"the body is not the JSON of an export request for {signal}: {_reason(error)}"
             ) from error
         # A lone surrogate anywhere is noticed here already; invalid UTF-8 with its record.
         self._all_repaired = self.repaired
+        _, groups, scopes, records = REQUESTS[signal]
+        self.groups = [
+            (
+                group.resource,
+                [(scope.scope, getattr(scope, records)) for scope in getattr(group, scopes)],
+            )
+            for group in getattr(request, groups)
+        ]
 
     def _decode(self, decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
         self.repaired = self._all_repaired

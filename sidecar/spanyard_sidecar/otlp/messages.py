@@ -208,7 +208,7 @@ class ResourceLogs(Message, frozen=True):
 
 class ScopeMetrics(Message, frozen=True):
     scope: InstrumentationScope = InstrumentationScope()
-    metrics: list[Metric] = []
+    metrics: list[Raw] = []
 
 
 class ResourceMetrics(Message, frozen=True):
@@ -228,15 +228,17 @@ class ExportMetricsServiceRequest(Message, frozen=True):
     resource_metrics: list[ResourceMetrics] = []
 
 
-REQUESTS: dict[str, type[Any]] = {
-    "traces": ExportTraceServiceRequest,
-    "logs": ExportLogsServiceRequest,
-    "metrics": ExportMetricsServiceRequest,
+REQUESTS: dict[str, tuple[type[Any], str, str, str]] = {
+    "traces": (ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+    "logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    "metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
 }
+"""Message, and the fields that lead to the records."""
 
 RECORDS: dict[str, type[Any]] = {
     "span": Span,
     "log": LogRecord,
+    "metric": Metric,
     "gauge": NumberDataPoint,
     "sum": NumberDataPoint,
     "histogram": HistogramDataPoint,

@@ -31,8 +31,13 @@ class Point(NamedTuple):
 
 
 def points_of(context: Context, metrics: Any) -> Iterator[Point]:
-    """All data points below some metrics."""
-    for metric in metrics:
+    """All data points below some metrics; what is no metric is refused as one point."""
+    for raw in metrics:
+        try:
+            metric = context.form.record(raw, "metric")
+        except RefusedRecordError as error:
+            context.refusals.add(str(error))
+            continue
         kind = context.form.which(metric, KINDS)
         if kind is not None:
             data = getattr(metric, kind)

@@ -1,24 +1,27 @@
 """ProtobufForm: a request in binary Protobuf, read by upb.
 
 The schema's modules cost about 8 MB of memory: they are imported at the first such request.
-Strings with invalid UTF-8 are refused by upb together with their whole request. Then the request
-is read a second time with a copy of the schema that has bytes where this one has strings, mended,
-and read again: one cut emoji must not cost 500 spans.
+The envelope is walked by `wire`, each record parsed for itself. upb refuses a record with invalid
+UTF-8: then it is read a second time with a copy of the schema that has bytes where this one has
+strings, mended, and read again: a cut emoji must not cost a span.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from math import isfinite
 from typing import Any
 
 from spanyard_sidecar.otlp.form import (
     MAX_DEPTH,
+    Group,
     OtlpSignal,
+    RefusedRecordError,
     UnreadableRequestError,
     base64_text,
     number,
     text_of,
 )
+from spanyard_sidecar.otlp.wire import WireError, submessages
 
 _NO_TRACE = bytes(16)
 _NO_SPAN = bytes(8)
@@ -27,46 +30,101 @@ _ONEOFS = {"as_double": "value", "as_int": "value"}
 """Field → its oneof; the metric's fields are the oneof `data`."""
 
 
+_RECORDS: dict[OtlpSignal, str] = {"traces": "span", "logs": "log", "metrics": "metric"}
+_GROUPS = _RESOURCE = _SCOPE = 1
+_SCOPES = _ELEMENTS = 2
+"""Field numbers in Export…ServiceRequest, Resource{Spans,Logs,Metrics} and
+Scope{Spans,Logs,Metrics}: the same in all three."""
+
+
 @cache
-def _request_type(signal: OtlpSignal) -> Any:
-    if signal == "traces":
-        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+def _type(name: str) -> Any:
+    if name == "span":
+        from opentelemetry.proto.trace.v1 import trace_pb2
 
-        return trace_service_pb2.ExportTraceServiceRequest
-    if signal == "logs":
-        from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+        return trace_pb2.Span
+    if name == "log":
+        from opentelemetry.proto.logs.v1 import logs_pb2
 
-        return logs_service_pb2.ExportLogsServiceRequest
-    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+        return logs_pb2.LogRecord
+    if name == "metric":
+        from opentelemetry.proto.metrics.v1 import metrics_pb2
 
-    return metrics_service_pb2.ExportMetricsServiceRequest
+        return metrics_pb2.Metric
+    if name == "resource":
+        from opentelemetry.proto.resource.v1 import resource_pb2
+
+        return resource_pb2.Resource
+    from opentelemetry.proto.common.v1 import common_pb2
+
+    return common_pb2.InstrumentationScope
 
 
 class ProtobufForm:
     """One request. Raises UnreadableRequestError when it is no such message."""
 
-    __slots__ = ("repaired", "repairs", "request")
+    __slots__ = ("_error", "_kind", "_parse", "groups", "repaired", "repairs")
 
     def __init__(self, signal: OtlpSignal, body: bytes) -> None:
         from google.protobuf.message import DecodeError
 
         self.repaired = False
         self.repairs = 0
-        kind = _request_type(signal)
+        self._error = DecodeError
+        self._kind = _RECORDS[signal]
+        self._parse = _type(self._kind).FromString
         try:
-            self.request = kind.FromString(body)
-        except DecodeError as error:
-            try:
-                self.request, self.repairs = _mended(kind, body)
-            except DecodeError:
-                raise UnreadableRequestError(
-                    f"the body is not the Protobuf message {kind.DESCRIPTOR.name} "
-                    f"({str(error)[:200]}; nesting beyond 100 levels is one possible reason)"
-                ) from error
+            self.groups = [
+                self._group(body, start, end)
+                for field, start, end in submessages(body, 0, len(body))
+                if field == _GROUPS
+            ]
+        except (WireError, DecodeError) as error:
+            raise UnreadableRequestError(
+                f"the body is not the Protobuf message of an export request for {signal}: "
+                f"{str(error)[:200]}"
+            ) from error
+
+    def _group(self, body: bytes, start: int, end: int) -> Group:
+        fields = submessages(body, start, end)
+        scopes: list[tuple[Any, Sequence[Any]]] = []
+        for field, scope_start, scope_end in fields:
+            if field == _SCOPES:
+                within = submessages(body, scope_start, scope_end)
+                scope = self._only("scope", _SCOPE, body, within)
+                view = memoryview(body)
+                records = [view[a:b] for n, a, b in within if n == _ELEMENTS]
+                scopes.append((scope, records))
+        return self._only("resource", _RESOURCE, body, fields), scopes
+
+    def _only(self, name: str, wanted: int, body: bytes, fields: list[tuple[int, int, int]]) -> Any:
+        # Encodings of one message, concatenated, are the message merged: so says Protobuf.
+        data = b"".join(body[a:b] for n, a, b in fields if n == wanted)
+        return self._parsed(_type(name), data)
+
+    def _parsed(self, kind: Any, data: Any) -> Any:
+        try:
+            return kind.FromString(data)
+        except self._error:
+            message, repairs = _mended(kind, bytes(data))
             self.repaired = True
+            self.repairs += repairs
+            return message
 
     def record(self, element: Any, kind: str) -> Any:
-        return element
+        if kind != self._kind:
+            return element  # a data point, parsed with its metric
+        self.repaired = False
+        try:
+            return self._parse(element)
+        except self._error as error:
+            try:
+                return self._parsed(_type(kind), element)
+            except self._error:
+                raise RefusedRecordError(
+                    f"a record that is no Protobuf message {_type(kind).DESCRIPTOR.name} "
+                    f"({str(error)[:100]}; nesting beyond 100 levels is one possible reason)"
+                ) from error
 
     def attributes(self, pairs: Iterable[Any]) -> dict[str, Any]:
         # The hottest loop of the receiver: eight passes per span.
@@ -152,7 +210,7 @@ def _lenient_type(kind: Any) -> tuple[Any, frozenset[str]]:
 
 
 def _mended(kind: Any, body: bytes) -> tuple[Any, int]:
-    """The request with invalid UTF-8 as U+FFFD, and how many strings that were.
+    """The message with invalid UTF-8 as U+FFFD, and how many strings that were.
 
     Raises DecodeError when something else is wrong with it.
     """

@@ -335,18 +335,33 @@ def test_json_that_is_no_request_is_unreadable(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"nonsense", b"\x0a\xff\x01", b"\x1f\x8b\x08"])
 def test_protobuf_that_is_no_request_is_unreadable(body: bytes) -> None:
-    with pytest.raises(UnreadableRequestError, match="ExportTraceServiceRequest"):
+    with pytest.raises(UnreadableRequestError, match="export request for traces"):
         decode("traces", body, json=False, now_ns=NOW)
 
 
-def test_protobuf_nested_without_end_is_unreadable() -> None:
+def test_a_bad_protobuf_record_is_refused_alone() -> None:
+    request = span_request(3)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    spans[1].name = "here"
+    body = request.SerializeToString()
+    at = body.index(b"here") - 2
+    assert body[at] == 0x2A  # name: field 5, length and bytes
+    broken = body[:at] + b"\x2b" + body[at + 1 :]  # a group that never ends
+    decoded = decode("traces", broken, json=False, now_ns=NOW)
+    assert [line["name"] for line in lines_of(decoded)] == ["step 0", "step 2"]
+    assert decoded.refusals.count == 1
+    assert "no Protobuf message Span" in decoded.refusals.message
+
+
+def test_protobuf_nested_without_end_refuses_its_record() -> None:
     inner = b""
     for _ in range(200):
         inner = b"\x2a" + _length(inner) + inner  # AnyValue.array_value
         inner = b"\x0a" + _length(inner) + inner  # ArrayValue.values
     inner = b"\x2a" + _length(inner) + inner
-    with pytest.raises(UnreadableRequestError, match="nesting"):
-        decode("logs", _wrapped_body(inner), json=False, now_ns=NOW)
+    decoded = decode("logs", _wrapped_body(inner), json=False, now_ns=NOW)
+    assert lines_of(decoded) == []
+    assert "nesting" in decoded.refusals.message
 
 
 def _length(data: bytes) -> bytes:
