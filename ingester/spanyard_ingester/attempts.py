@@ -64,6 +64,9 @@ class Availability:
     """Whether ClickHouse answers, for readiness and metrics."""
 
     problem: str = ""
+    """Why it does not answer."""
+    refusal: str = ""
+    """Why it answers and takes nothing."""
     since: float = 0.0
     failures: int = 0
     """In a row."""

@@ -199,6 +199,8 @@ class Ingester:
 
     async def step(self) -> bool:
         """One round of everything; False when there was nothing to do."""
+        await self.ledger.refresh()
+        await self.recovery.take_over()
         await self.list_once()
         did = False
         while await self.examine_once() or await self.load_once():
@@ -208,9 +210,13 @@ class Ingester:
         return did
 
     async def drain(self) -> None:
-        """Load everything pending and return. For tests and one-shot runs; waits for nobody."""
-        while await self.step():
-            pass
+        """Load everything pending and return, also what is under way elsewhere or delayed."""
+        while True:
+            if not await self.step():
+                due = self.pending.next_due
+                if due is None:
+                    return
+                await self.clock.sleep(due)
 
     async def audit(self) -> int:
         """Delete late rows of attempts that were given up; how many attempts had any."""
@@ -226,7 +232,7 @@ class Ingester:
             return self.attempts.availability.problem or "starting: reading the ledger"
         if self.ledger.waiting_since is not None:
             return "storage does not take ledger entries"
-        return self.attempts.availability.problem or None
+        return self.attempts.availability.problem or self.attempts.availability.refusal or None
 
 
 async def shards_of(storage: Storage, clock: Clock, rng: Random) -> int:

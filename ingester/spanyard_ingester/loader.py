@@ -241,6 +241,7 @@ class Loader:
 
     def _committed(self, batch: Batch) -> None:
         self.unexplained.pop(batch.plan.table, None)
+        self.attempts.availability.refusal = ""
         fault_point("ingest.committed")
         now = self.clock.monotonic()
         for item in batch.plan.objects:
@@ -274,7 +275,7 @@ class Loader:
             blocked = self.unexplained.get(plan.table, 0) >= _UNEXPLAINED_MOST
             if blocked or self._doubts[key] < _DOUBTS_MOST:
                 if blocked:
-                    self.attempts.availability.problem = f"it refuses all of {plan.table}: {reason}"
+                    self.attempts.availability.refusal = f"it refuses all of {plan.table}: {reason}"
                 await self.attempts.give_up(plan, f"without a line found bad: {refusal.brief}")
                 await self._abandoned(batch)
                 return []
