@@ -48,6 +48,19 @@ class StoredRows:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Objects of one writer that lie in the bucket and are not known to be loaded."""
+
+    signal: str
+    project: str
+    records: int
+    last: int
+    """Their highest seq."""
+    key: str = ""
+    """One of them."""
+
+
 @dataclass(slots=True)
 class _Writer:
     signal: str = ""
@@ -66,14 +79,13 @@ def fold(
     events: Iterable[LifeEvent],
     rows: Mapping[str, StoredRows],
     quarantined: Mapping[str, int],
-    waiting: Mapping[str, tuple[int, int]],
+    waiting: Mapping[str, Waiting],
     *,
     projects: Mapping[str, str] | None = None,
 ) -> Proof:
     """Put the facts together.
 
-    `events` are ordered by meta writer and seq. `waiting` is writer → (records in objects that
-    are not loaded yet, their highest seq). `projects` names the project of writers that never
+    `events` are ordered by meta writer and seq. `projects` names the project of writers that never
     announced themselves (plain objects).
     """
     writers: dict[str, _Writer] = {}
@@ -107,10 +119,15 @@ def fold(
         if name.startswith("plain:") and writer.state == "open":
             # One object is all there ever is of it: it is complete by being there.
             writer.state, writer.expected = "ended", stored.distinct + quarantined.get(name, 0)
+    for name, lying in waiting.items():
+        # Nothing of it is loaded yet, not even its begin: it is there all the same.
+        writer = writers.setdefault(name, _Writer())
+        writer.signal = writer.signal or lying.signal
+        writer.project = writer.project or lying.project
     proofs = [
-        _prove(name, writer, rows.get(name), quarantined.get(name, 0), waiting.get(name, (0, 0)))
+        _prove(name, writer, rows.get(name), quarantined.get(name, 0), waiting.get(name))
         for name, writer in sorted(writers.items())
-        if not _is_quiet_meta(name, rows.get(name))
+        if not _is_quiet_meta(name, rows.get(name), waiting.get(name))
     ]
     told = [_gap_item(e) for _, w in sorted(writers.items()) for e in w.gaps]
     totals = {
@@ -139,10 +156,13 @@ def fold(
     )
 
 
-def _is_quiet_meta(name: str, stored: StoredRows | None) -> bool:
+def _is_quiet_meta(name: str, stored: StoredRows | None, waiting: Waiting | None) -> bool:
     """A meta writer whose own numbers have no hole is not worth a row: it only tells of others."""
-    return name.endswith("/meta") and (
-        stored is None or stored.count == stored.distinct == stored.last
+    last = max(stored.last if stored else 0, waiting.last if waiting else 0)
+    return (
+        name.endswith("/meta")
+        and (stored is None or stored.count == stored.distinct == last)
+        and (stored is not None or waiting is None)
     )
 
 
@@ -151,16 +171,18 @@ def _prove(
     writer: _Writer,
     stored: StoredRows | None,
     quarantined: int,
-    waiting: tuple[int, int],
+    waiting: Waiting | None,
 ) -> WriterProof:
     count = stored.count if stored else 0
     distinct = stored.distinct if stored else 0
     expected = writer.expected
     if writer.state == "open" or name.endswith("/meta"):
-        expected = max(stored.last if stored else 0, waiting[1], writer.expected)
+        expected = max(
+            stored.last if stored else 0, waiting.last if waiting else 0, writer.expected
+        )
     found = distinct + quarantined
     # An object in the bucket may be loaded already and only not yet moved: what is stored counts.
-    pending = min(waiting[0], max(0, expected - found))
+    pending = min(waiting.records if waiting else 0, max(0, expected - found))
     return WriterProof(
         writer=name,
         signal=writer.signal,

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _output(verify)
 
     serve = commands.add_parser("serve")  # what `demo` runs; not in the help
+    serve.add_argument("--storage", default="", metavar="URL", help="a bucket elsewhere")
     _data(serve)
     _address(serve)
     return parser
@@ -143,7 +144,8 @@ def _run(given: argparse.Namespace) -> int:
     from spanyard_local.serve import serve
 
     setup_logs("server")
-    asyncio.run(serve(Layout(given.data.resolve()), host=given.host, port=given.port))
+    layout = Layout(given.data.resolve(), given.storage)
+    asyncio.run(serve(layout, host=given.host, port=given.port))
     return 0
 
 

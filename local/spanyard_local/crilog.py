@@ -41,6 +41,8 @@ class CriLog:
         self._clock = clock
         self._max_size = max_size
         self._max_files = max_files
+        self.lines = 0
+        """Whole lines written: what a collector makes records of."""
         self._open()
 
     def _open(self) -> None:
@@ -62,6 +64,7 @@ class CriLog:
                 out += partial + line[at : at + PIECE_BYTES] + b"\n"
                 at += PIECE_BYTES
             out += full + line[at:] + b"\n"
+        self.lines += len(lines) + (1 if rest and ended else 0)
         at = 0
         while rest and at < len(rest):
             piece = rest[at : at + PIECE_BYTES]

@@ -68,6 +68,7 @@ class Demo:
         self.agent_url = ""
         self._rng = random.Random(options.seed)
         self._report = self.layout.root / "emitted.json"
+        self._log: CriLog | None = None
 
     async def run(self) -> int:
         """Run to the end; returns the exit code of the proof."""
@@ -114,7 +115,7 @@ class Demo:
                     self._say(f"the collector ended with {status}: something is still in its spool")
             proof = await self._loaded(session)
             rows = compare(
-                emitted_counts(self._read_report()),
+                emitted_counts(self._read_report(), self._lines()),
                 before,
                 stored_counts(proof, CONTAINER),
                 lenient_otlp=self.options.kills > 0,
@@ -154,7 +155,7 @@ class Demo:
         )
 
     async def _start_agent(self, port: int, otlp_port: int) -> Child:
-        log = CriLog(
+        log = self._log = CriLog(
             self.layout.pods,
             namespace=NAMESPACE,
             pod=POD,
@@ -285,6 +286,9 @@ class Demo:
                 raise SpanyardError(f"the proof is not to be had: {response.status}")
             proof: dict[str, Any] = await response.json()
             return proof
+
+    def _lines(self) -> int:
+        return self._log.lines if self._log is not None else 0
 
     def _read_report(self) -> dict[str, Any]:
         try:

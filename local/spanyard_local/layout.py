@@ -21,6 +21,8 @@ class Layout:
     """Paths below one data folder."""
 
     root: Path
+    storage: str = ""
+    """URL of a bucket elsewhere; empty: the folder's own."""
 
     @property
     def bucket(self) -> Path:
@@ -52,7 +54,7 @@ class Layout:
 
     @property
     def storage_url(self) -> str:
-        return self.bucket.resolve().as_uri()
+        return self.storage or self.bucket.resolve().as_uri()
 
     @property
     def clickhouse_url(self) -> str:

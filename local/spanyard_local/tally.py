@@ -24,9 +24,13 @@ class Row:
         return self.stored == self.emitted or (self.at_least and self.stored > self.emitted)
 
 
-def emitted_counts(report: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    """The agent's `/emitted` by way and signal."""
-    counts = {(WAYS[0], "logs"): sum(report["lines"].values())}
+def emitted_counts(report: Mapping[str, Any], lines: int) -> dict[tuple[str, str], int]:
+    """The agent's `/emitted` by way and signal; `lines` is what its log file got.
+
+    The file may have more lines than the agent counts: libraries print too, such as the
+    OpenTelemetry SDK when it must send again.
+    """
+    counts = {(WAYS[0], "logs"): max(lines, sum(report["lines"].values()))}
     for signal in SIGNALS:
         counts[WAYS[1], signal] = report["spanFiles"].get(signal, 0)
         counts[WAYS[2], signal] = report["otlp"].get(signal, 0)

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from spanyard_core.chunks import HEAD_BYTES, decode_facts
 from spanyard_core.clickhouse import Database, rfc3339
-from spanyard_core.errors import BadRecordError
+from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import PENDING, ChunkName, parse_key, writer_hash
 from spanyard_core.records import SIGNALS
 from spanyard_core.storage import Storage
 from spanyard_gateway.items import Proof
-from spanyard_gateway.proof import LifeEvent, StoredRows, fold
+from spanyard_gateway.proof import LifeEvent, StoredRows, Waiting, fold
 
 MAX_LISTED = 100_000
 """Pending objects looked at; with more, loading is far behind and the sum is a lower bound."""
@@ -19,7 +20,7 @@ async def prove(
 ) -> Proof:
     """The proof of one project, or of all. Raises DatabaseError, StorageError."""
     # The bucket first: what is loaded between the questions then counts as stored, not as lost.
-    waiting_by_hash = await _waiting(storage, project)
+    in_bucket = await _waiting(storage, project)
     condition = "project = {project:String}" if project else "1"
     params = {"project": project or ""}
     events = await _events(database, condition, params, settings)
@@ -30,16 +31,16 @@ async def prove(
         rows |= await _rows(database, signal, condition, params, settings)
     names |= {name: project or "" for name in rows if name not in names}
     quarantined = await _quarantined(database, condition, params, names, settings)
-    waiting = {
-        name: waiting_by_hash[writer_hash(name)]
-        for name in names
-        if writer_hash(name) in waiting_by_hash
-    }
+    by_hash = {writer_hash(name): name for name in names}
+    waiting: dict[str, Waiting] = {}
+    for hashed, found in in_bucket.items():
+        name = by_hash.get(hashed) or await _writer_of(storage, found.key) or f"?{hashed}"
+        waiting[name] = found
     return fold(events, rows, quarantined, waiting, projects=names)
 
 
-async def _waiting(storage: Storage, project: str | None) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
+async def _waiting(storage: Storage, project: str | None) -> dict[str, Waiting]:
+    found: dict[str, Waiting] = {}
     seen = 0
     for signal in SIGNALS:
         prefix = f"{PENDING}/{signal}/" + (f"{project}/" if project else "")
@@ -51,13 +52,27 @@ async def _waiting(storage: Storage, project: str | None) -> dict[str, tuple[int
                 name = parse_key(info.key)
             except BadRecordError:
                 continue
-            if isinstance(name, ChunkName):
-                count, last = found.get(name.writer_hash, (0, 0))
-                found[name.writer_hash] = (
-                    count + name.last - name.first + 1,
-                    max(last, name.last),
-                )
+            hashed = name.writer_hash if isinstance(name, ChunkName) else writer_hash(name.writer)
+            records, last = (
+                (name.last - name.first + 1, name.last) if isinstance(name, ChunkName) else (1, 1)
+            )
+            before = found.get(hashed)
+            found[hashed] = Waiting(
+                signal=signal,
+                project=name.project,
+                records=records + (before.records if before else 0),
+                last=max(last, before.last if before else 0),
+                key=info.key,
+            )
     return found
+
+
+async def _writer_of(storage: Storage, key: str) -> str:
+    """The writer of an object of which nothing else is known yet; empty when it cannot tell."""
+    try:
+        return decode_facts(await storage.read(key, length=HEAD_BYTES))[0].writer
+    except (BadRecordError, ObjectNotFoundError):
+        return ""
 
 
 async def _events(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spanyard_gateway.proof import LifeEvent, StoredRows, fold
+from spanyard_gateway.proof import LifeEvent, StoredRows, Waiting, fold
 
 W = "uid/server/0@e1"
 EVENT = LifeEvent(
@@ -82,12 +82,12 @@ def test_a_writer_that_went_on_after_its_end_is_open_again() -> None:
 
 
 def test_waiting_objects_are_pending_and_not_missing() -> None:
-    proof = fold([EVENT, end(10)], rows(6), {}, {W: (4, 10)})
+    proof = fold([EVENT, end(10)], rows(6), {}, {W: Waiting("logs", "local.a", 4, 10)})
     assert (proof.totals["pending"], proof.totals["missing"]) == (4, 0)
 
 
 def test_an_object_that_is_loaded_but_not_yet_moved_is_not_counted_twice() -> None:
-    proof = fold([EVENT, end(10)], rows(10), {}, {W: (10, 10)})
+    proof = fold([EVENT, end(10)], rows(10), {}, {W: Waiting("logs", "local.a", 10, 10)})
     assert (proof.totals["pending"], proof.complete) == (0, True)
 
 
@@ -122,3 +122,10 @@ def test_a_hole_in_a_meta_writer_itself_is_shown() -> None:
     proof = fold([EVENT, end(10)], stored, {}, {})
     assert [w.writer for w in proof.writers] == [W, f"{W}/meta"]
     assert proof.totals["missing"] == 1
+
+
+def test_a_writer_of_which_only_objects_in_the_bucket_are_known_is_pending_and_open() -> None:
+    proof = fold([], {}, {}, {W: Waiting("logs", "local.a", 5, 5)})
+    assert (proof.complete, proof.totals["pending"], proof.totals["open"]) == (False, 5, 1)
+    meta = fold([], {}, {}, {f"{W}/meta": Waiting("gaps", "local.a", 1, 1)})
+    assert (meta.complete, meta.totals["pending"]) == (False, 1)
