@@ -54,6 +54,7 @@ class LogFiles:
             if not missing:
                 break
         self.stale = bool(missing)
+        self._keep_newest(previous)
         self._mark_hole(previous)
         for file in self.files:
             if file.complete and not file.packed and file.name and file.size > file.offset:
@@ -61,6 +62,12 @@ class LogFiles:
             if file.handle is not None and not file.packed and not file.still_begins_so():
                 file.replaced = True
         self._hold()
+
+    def _keep_newest(self, previous: list[LogFile]) -> None:
+        """Without the newest file that was read from, nobody could tell that others followed it."""
+        touched = [file for file in previous if file.touched]
+        if touched and not any(file.touched for file in self.files):
+            self.files.insert(0, touched[-1])
 
     def _mark_hole(self, previous: list[LogFile]) -> None:
         """The kubelet deletes the oldest first: while our newest is there, all after it are."""
@@ -145,6 +152,18 @@ class LogFiles:
         fresh = LogFile(file.name, file.inode, handle=file.handle)
         file.handle = None
         self.files[self.files.index(file)] = fresh
+
+    def shorten(self, file: LogFile) -> bool:
+        """Whether a file that lost its end is still the same, as after a power cut of the node.
+
+        Then all that is left was read before, and reading goes on at its new end.
+        """
+        assert file.handle is not None
+        if file.packed or not file.fingerprint or not self.settle_head(file):
+            return False
+        file.offset = min(file.offset, file.handle.stat().size)
+        file.seen, file.inside, file.replaced = -1, None, False
+        return True
 
     def close(self) -> None:
         for file in self.files:

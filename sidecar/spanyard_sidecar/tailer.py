@@ -342,10 +342,12 @@ class CriSource:
         block = self._give_up(file)
         if block is not None:
             return block
-        self._set.replace(file)
-        return self._tell(
+        told = self._tell(
             "truncated", f"{file.name} was cut short after {file.offset} bytes were read", file
         )
+        if not self._set.shorten(file):
+            self._set.replace(file)
+        return told
 
     def _tell_unreadable(self, file: LogFile, error: BadRecordError) -> Block:
         block = self._give_up(file)
