@@ -140,10 +140,11 @@ class SpanFile:
         cut = rng.randrange(1, len(line)) if torn else len(line)
         self.half = line[cut:]
         self.disk.write(self.inode, line[:cut], self.path)
+        whole = len(self.inode.data) + len(self.half)
         record = self.oracle.track(self.track, self.signal).add(  # type: ignore[arg-type]
-            text, len(line), self.wall.time_ns(), inode=self.inode.number
+            text, len(line), self.wall.time_ns(), (self.inode, whole)
         )
-        record.end = len(self.inode.data) + len(self.half)
+        record.raw = (line.decode(),)
         self.half_record = record if torn else None
         if torn:
             # Owed as soon as it is whole; without its newline it still counts, once its writer is

@@ -103,8 +103,11 @@ class Checker:
             for row in rows:
                 places[str(row[field_name])].append((writer, int(row["seq"])))
         known = {record.text for record in track.records}
+        torn = [raw for r in track.records if r.text not in places for raw in r.raw]
+        torn += track.fragments
         for text in places:
-            if text not in known and not any(f.startswith(text) for f in track.fragments):
+            # Parts of a record show, without the whole, where its beginning or its end is lost.
+            if text not in known and not any(text in raw for raw in torn):
                 self.found.add(f"{track.writer}: {text[:60]!r} is stored and was never written")
         for record in track.records:
             at = places.get(record.text, [])

@@ -332,7 +332,8 @@ class Disk:
         self._changes.clear()
         self._locks.clear()
         self._folders = {"/": self._root}
-        links: dict[int, int] = {}
+        links: dict[Inode, int] = {}
+        numbers: set[int] = set()
 
         def restore(folder: Folder, path: str) -> None:
             folder.entries = dict(folder.durable)
@@ -340,11 +341,15 @@ class Disk:
                 if isinstance(target, Folder):
                     restore(target, f"{path}{name}/")
                     continue
-                if target.number not in links:
+                if target not in links:
                     target.survive(rng, zeros=zeros is not None and zeros(path + name))
-                links[target.number] = target.links = links.get(target.number, 0) + 1
+                    if target.number in numbers:  # given to a new file, and the old one is back
+                        target.number = next(self._numbers)
+                    numbers.add(target.number)
+                links[target] = target.links = links.get(target, 0) + 1
 
         restore(self._root, "/")
+        self._free_numbers = [n for n in self._free_numbers if n not in numbers]
 
     def crash(self) -> None:
         """Every process of the machine was killed, the kernel lives: the page cache stays."""

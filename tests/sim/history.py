@@ -51,7 +51,7 @@ class CollectorHistory:
     def _start_applications(self) -> None:
         world = self.world
         kinds = world.random("applications").choices(
-            ("logs", "otlp", "spans", "both", "all"), (4, 1, 0, 1, 0)
+            ("logs", "otlp", "spans", "both", "all"), (4, 1, 2, 1, 1)
         )[0]
         if kinds in {"logs", "both", "all"}:
             world.start_container("main", 0)

@@ -39,6 +39,8 @@ class Half:
     text: str = ""
     size: int = 0
     ns: int = 0
+    ends: list[tuple[Inode, int]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,16 +89,12 @@ class Container:
         half.text += text
         half.size += len(line)
         half.ns = half.ns or ns
+        half.ends.append((self._inode, len(self._inode.data)))
+        half.lines.append(line.decode())
         if not full:
             return None
-        record = self.track.add(
-            message_of(half.text),
-            half.size,
-            half.ns,
-            inode=self._inode.number,
-            end=len(self._inode.data),
-        )
-        record.raw = (half.text, line.decode())
+        record = self.track.add(message_of(half.text), half.size, half.ns, *half.ends)
+        record.raw = (half.text, *half.lines)
         self._halves[stream] = Half()
         return record
 

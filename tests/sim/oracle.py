@@ -7,6 +7,7 @@ record carries a text that occurs once in the history.
 from dataclasses import dataclass, field
 
 from spanyard_core.records import Signal
+from tests.sim.disk import Inode
 
 
 @dataclass(slots=True, eq=False)
@@ -18,15 +19,14 @@ class Written:
     """Bytes in the file; of OTLP 0."""
     ns: int
     """Wall time at which it was written."""
-    inode: int = 0
-    end: int = 0
-    """Offset behind its last byte in that file."""
+    ends: tuple[tuple[Inode, int], ...] = ()
+    """Its pieces: the file of each, and the offset behind it there."""
     owed: bool = True
     """Must be stored or told as lost. False: may be (a power cut took the bytes from the file, a
     request was never acknowledged)."""
     raw: tuple[str, ...] = ()
-    """Its text as written, and the last line of the file that carries some of it: what a cut may
-    leave the beginning of."""
+    """Its text as written, and the lines of the file that carry it: what a cut or a lost file may
+    leave a part of."""
     twice: bool = False
     """May be stored more than once (a request repeated over the loss of the spool)."""
     note: str = ""
@@ -45,8 +45,8 @@ class Track:
     """Texts of lines that never got their end: a collector may give any beginning of one up as
     a record, or the whole."""
 
-    def add(self, text: str, size: int, ns: int, *, inode: int = 0, end: int = 0) -> Written:
-        record = Written(text, size, ns, inode, end)
+    def add(self, text: str, size: int, ns: int, *ends: tuple[Inode, int]) -> Written:
+        record = Written(text, size, ns, ends)
         self.records.append(record)
         return record
 
@@ -69,14 +69,14 @@ class Oracle:
         self._texts += 1
         return f"<{what}-{self._texts:06d}>"
 
-    def power_lost(self, sizes: dict[int, int]) -> None:
-        """Files came back with these sizes (inode → bytes; absent: gone)."""
+    def power_lost(self, left: list[Inode]) -> None:
+        """These files came back, with the sizes that they have; others are gone."""
+        sizes = {inode: len(inode.data) for inode in left}
         for track in self.tracks.values():
             for record in track.records:
-                if record.inode and record.end > sizes.get(record.inode, 0):
+                if any(end > sizes.get(inode, 0) for inode, end in record.ends):
                     record.owed = False
                     record.note = "taken by a power cut"
-                    track.fragments += record.raw
 
     @property
     def count(self) -> int:

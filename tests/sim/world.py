@@ -244,7 +244,7 @@ class World:
         self.disk.power_loss(
             self.random(f"power {self.rng.random()}"), zeros=lambda path: path.startswith("/pod")
         )
-        self.oracle.power_lost({i.number: len(i.data) for i in self.disk.files()})
+        self.oracle.power_lost(self.disk.files())
         for name in names:
             old = self.containers[name]
             if not self.ending:
