@@ -3,9 +3,9 @@
 In process the engine reads the files themselves by `file()`. Proven on the embedded engine 26.9:
 one part per batch, read-back, refusal of bad data, exact deletion, kill -9 around all of them.
 
-Over HTTP the files are streamed, one after the other as they are, as the body of
-`INSERT … SELECT … FROM input(…) FORMAT JSONEachRow` with `Content-Encoding: zstd` (zstd frames
-concatenate, skippable ones too). Proven: the request that is sent, by a server of the tests that
+Over HTTP the body is `INSERT … SELECT … FROM input(…) FORMAT JSONEachRow` and then the files, one
+after the other as they are, with `Content-Encoding: zstd` (zstd frames concatenate, skippable
+ones too). Proven: the request that is sent, by a server of the tests that
 speaks the protocol over the embedded engine. Not proven yet: a real server's reading of such a
 stream, one part from it, and its behaviour when the connection breaks in the middle. The
 self-test at start checks the first two on the server at hand, and the read-back every batch.
@@ -96,7 +96,6 @@ class ClickHouseWarehouse:
                     _statement(name, lines, source, attempt, day, exclude),
                     lambda: _bodies(files),
                     query_id=query_id(attempt),
-                    encoding="zstd",
                 )
         except DatabaseUnavailableError:
             raise

@@ -3,7 +3,7 @@
 Add one to `IMPLEMENTATIONS`: an async context manager that yields a `Bench`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -13,13 +13,14 @@ import msgspec
 import pytest
 import zstandard
 
+from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.hashes import city_hash64, city_hash64_sum
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 from spanyard_core.records import AnyLine, LogLine, Signal, SpanLine, TraceLine
 from spanyard_ingester.warehouse import LedgerRow, QuarantineRow, Warehouse, WriterSums
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+from tests.fakes.clickhouse_server import running_clickhouse
 from tests.fakes.engine import migrated_database
-from tests.sim.warehouse import SimWarehouse
 
 pytestmark = pytest.mark.engine
 
@@ -37,40 +38,37 @@ class Bench:
     """Rows in a table: a signal's, or `trace_index`, `quarantine`, `ledger` after replacement."""
 
 
+def _counter(db: Database) -> Callable[[str], Awaitable[int]]:
+    async def count(table: str) -> int:
+        if table == "trace_index":
+            source = "(SELECT DISTINCT trace_id, project FROM trace_index)"
+        else:
+            source = table if table in {"logs", "spans", "traces"} else f"{table} FINAL"
+        [row] = await db.rows(f"SELECT count() AS n FROM {source}")
+        return int(row["n"])
+
+    return count
+
+
 @asynccontextmanager
 async def embedded() -> AsyncIterator[Bench]:
     async with migrated_database() as db:
-
-        async def count(table: str) -> int:
-            if table == "trace_index":
-                source = "(SELECT DISTINCT trace_id, project FROM trace_index)"
-            else:
-                source = table if table in {"logs", "spans", "traces"} else f"{table} FINAL"
-            [row] = await db.rows(f"SELECT count() AS n FROM {source}")
-            return int(row["n"])
-
-        yield Bench(ClickHouseWarehouse(db), count)
+        yield Bench(ClickHouseWarehouse(db), _counter(db))
 
 
 @asynccontextmanager
-async def simulated() -> AsyncIterator[Bench]:
-    warehouse = SimWarehouse()
-    tables = warehouse.tables
-
-    async def count(table: str) -> int:
-        others: dict[str, Sized] = {
-            "trace_index": tables.traces,
-            "quarantine": tables.quarantine,
-            "ledger": tables.ledger,
-        }
-        return len(others[table]) if table in others else len(tables.rows(table))
-
-    yield Bench(warehouse, count)
+async def over_http() -> AsyncIterator[Bench]:
+    async with (
+        migrated_database() as db,
+        running_clickhouse() as server,
+        database(server.url(db.database)) as remote,
+    ):
+        yield Bench(ClickHouseWarehouse(remote), _counter(db))
 
 
 IMPLEMENTATIONS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
     "embedded": embedded,
-    "simulated": simulated,
+    "http": over_http,
 }
 
 

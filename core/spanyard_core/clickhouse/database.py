@@ -14,12 +14,13 @@ import fcntl
 import logging
 import queue
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import zstandard
 from clickhouse_connect import driver
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -126,24 +127,21 @@ class Database:
         body: Callable[[], Iterable[bytes]],
         *,
         query_id: str,
-        encoding: str,
         form: str = "JSONEachRow",
     ) -> None:
-        """Stream `body` to a server as the data of `INSERT INTO {statement} FORMAT {form}`.
+        """Stream zstd frames to a server as the data of `INSERT INTO {statement} FORMAT {form}`.
 
-        `encoding` is the body's Content-Encoding (`zstd`). The body is a stream, which the client
-        cannot send twice by itself. Not for the embedded engine: there `file()` reads the bytes.
+        The statement goes ahead of them as a frame of its own: in the address it would be too
+        long for many a proxy (8 KB). The body is a stream, which the client cannot send twice by
+        itself. Not for the embedded engine: there `file()` reads the bytes.
         """
         options = self._identified({"wait_end_of_query": 1}, query_id)
+        head = zstandard.compress(f"INSERT INTO {statement} FORMAT {form}\n".encode())
 
         def run(client: Client) -> None:
-            client.raw_insert(
-                statement,
-                insert_block=_generator(body()),
-                settings=options,
-                fmt=form,
-                compression=encoding,
-            )
+            # A generator: the client tells a stream from bytes by that, and repeats only bytes.
+            chunks = (chunk for part in ((head,), body()) for chunk in part)
+            client.raw_insert("", insert_block=chunks, settings=options, compression="zstd")
 
         await self._run(run, query_id)
 
@@ -325,11 +323,6 @@ def _is_locked(status: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _generator(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
-    # The client tells a stream from bytes by this, and only bytes would be sent again.
-    yield from chunks
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:

@@ -35,6 +35,8 @@ UNAVAILABLE_CODES = frozenset(
 """Codes that say nothing about the statement: the same one may go through later."""
 
 _TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)")
+_PROXY = re.compile(r"received HTTP status (429|5\d\d)")
+"""Without a code of ClickHouse's: something between us and it."""
 _LONGEST = 4_000
 """Characters kept of the engine's text: it may quote a whole line of the data."""
 
@@ -48,6 +50,7 @@ def translate(error: Exception, *, where: str) -> DatabaseError:
     if code is not None:
         kind = DatabaseUnavailableError if code in UNAVAILABLE_CODES else DatabaseError
         return kind(text, code=code)
-    if isinstance(error, (exceptions.OperationalError, exceptions.InterfaceError, OSError)):
+    away = (exceptions.OperationalError, exceptions.InterfaceError, OSError)
+    if isinstance(error, away) or _PROXY.search(text):
         return DatabaseUnavailableError(f"ClickHouse at {where} does not answer: {text}")
     return DatabaseError(f"ClickHouse at {where}: {text}")

@@ -1,0 +1,356 @@
+"""The connection: the same promises in process and over HTTP, and what only one of them has."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import pytest
+
+from spanyard_core.clickhouse import Database, database, open_database, parse_address, rfc3339
+from spanyard_core.errors import DatabaseError, DatabaseUnavailableError, SettingError
+from tests.fakes.clickhouse_server import PASSWORD, ClickHouseServer, running_clickhouse
+from tests.fakes.engine import engine_folder, engine_url
+
+pytestmark = pytest.mark.engine
+
+SLOW = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600) SETTINGS max_block_size = 1"
+"""Half a minute, if nobody ends it."""
+
+
+class Opener(Protocol):
+    def __call__(self, *, pool: int = 2) -> AbstractAsyncContextManager[Database]: ...
+
+
+@asynccontextmanager
+async def embedded(*, pool: int = 2) -> AsyncIterator[Database]:
+    async with database(engine_url(), pool=pool) as db:
+        await db.create_database()
+        yield db
+
+
+@asynccontextmanager
+async def over_http(*, pool: int = 2) -> AsyncIterator[Database]:
+    name = parse_address(engine_url()).database
+    async with running_clickhouse() as server, database(server.url(name), pool=pool) as db:
+        await db.create_database()
+        yield db
+
+
+@pytest.fixture(params=[embedded, over_http])
+def opened(request: pytest.FixtureRequest) -> Opener:
+    opener: Opener = request.param
+    return opener
+
+
+async def running(db: Database, count: int = 1) -> None:
+    """Wait until so many slow statements run."""
+    for _ in range(200):
+        [row] = await db.rows(
+            "SELECT count() AS n FROM system.processes WHERE query LIKE '%sleepEachRow%'"
+            " AND query NOT LIKE '%system.processes%'"
+        )
+        if row["n"] == count:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"there were never {count} slow statements")
+
+
+async def test_values_are_bound_and_arrive_as_they_were(opened: Opener) -> None:
+    text = "it's \\ {n:UInt8} \n\t é \x07"
+    async with opened() as db:
+        rows = await db.rows(
+            "SELECT {text:String} AS text, {n:UInt64} AS n, {list:Array(String)} AS list,"
+            " {none:Nullable(String)} AS none",
+            {"text": text, "n": 2**64 - 1, "list": ["a'b", "c"], "none": None},
+        )
+    assert rows == [{"text": text, "n": 2**64 - 1, "list": ["a'b", "c"], "none": None}]
+
+
+async def test_rows_are_inserted_and_read(opened: Opener) -> None:
+    async with opened() as db:
+        await db.command("CREATE TABLE t (a Int64, s String) ENGINE = MergeTree ORDER BY a")
+        await db.insert("t", ["s", "a"], [("x", 1), ("y'", -2)])
+        await db.insert("t", ["s", "a"], [])
+        await db.command("INSERT INTO t SELECT number, 'z' FROM numbers(3, 1)")
+        assert await db.rows("SELECT * FROM t ORDER BY a") == [
+            {"a": -2, "s": "y'"},
+            {"a": 1, "s": "x"},
+            {"a": 3, "s": "z"},
+        ]
+
+
+async def test_nanoseconds_are_kept_as_text(opened: Opener) -> None:
+    column = "toDateTime64('2026-11-21 14:45:00.123456789', 9, 'UTC')"
+    async with opened() as db:
+        [row] = await db.rows(f"SELECT {rfc3339(column)} AS t")
+    assert row == {"t": "2026-11-21T14:45:00.123456789Z"}
+
+
+async def test_settings_of_one_call_do_not_stay(opened: Opener) -> None:
+    async with opened(pool=1) as db:
+        sql = "SELECT toString(getSetting('max_block_size')) AS n"
+        [before] = await db.rows(sql)
+        assert await db.rows(sql, settings={"max_block_size": 17}) == [{"n": "17"}]
+        await db.command("SELECT 1", settings={"max_block_size": 17})
+        assert await db.rows(sql) == [before]
+
+
+async def test_a_refused_statement_says_why_and_the_connection_goes_on(opened: Opener) -> None:
+    async with opened(pool=1) as db:
+        with pytest.raises(DatabaseError, match="nowhere") as refused:
+            await db.rows("SELECT * FROM nowhere")
+        assert refused.value.code == 60
+        assert not isinstance(refused.value, DatabaseUnavailableError)
+        with pytest.raises(DatabaseError) as refused:
+            await db.command("DROP TABLE nowhere")
+        assert refused.value.code == 60
+        assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
+
+
+async def test_a_statement_out_of_memory_or_time_may_be_tried_again(opened: Opener) -> None:
+    async with opened() as db:
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            await db.rows(
+                "SELECT groupArray(number) FROM numbers(10000000)",
+                settings={"max_memory_usage": 1_000_000},
+            )
+        assert refused.value.code == 241
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            await db.rows(SLOW, settings={"max_execution_time": 1})
+        assert refused.value.code == 159
+
+
+async def test_several_statements_run_side_by_side(opened: Opener) -> None:
+    async with opened(pool=3) as db:
+        slow = [asyncio.create_task(db.command(SLOW, query_id=f"side-{n}")) for n in range(2)]
+        await running(db, 2)
+        for n in range(2):
+            await db.kill(f"side-{n}")
+        for task in slow:
+            with pytest.raises(DatabaseUnavailableError):
+                await task
+
+
+async def test_more_statements_than_clients_wait_their_turn(opened: Opener) -> None:
+    async with opened() as db:
+        rows = await asyncio.gather(
+            *(db.rows("SELECT {n:UInt8} AS n", {"n": n}) for n in range(20))
+        )
+    assert [row[0]["n"] for row in rows] == list(range(20))
+
+
+async def test_a_statement_is_killed_by_its_id_even_when_the_pool_is_full(opened: Opener) -> None:
+    async with opened(pool=2) as db:
+        slow = asyncio.create_task(db.command(SLOW, query_id="spanyard-5"))
+        await running(db)
+        begun = time.monotonic()
+        other = asyncio.create_task(db.command(SLOW, query_id="spanyard-55"))
+        await db.kill("spanyard-5")
+        with pytest.raises(DatabaseUnavailableError) as ended:
+            await slow
+        assert ended.value.code == 394
+        assert time.monotonic() - begun < 15
+        assert not other.done()
+        await running(db)
+        await db.kill("spanyard-55")
+        with pytest.raises(DatabaseUnavailableError):
+            await other
+        await db.kill("nobody")
+
+
+async def test_a_cancelled_read_ends_its_statement_and_leaves_the_pool_whole(
+    opened: Opener,
+) -> None:
+    async with opened(pool=2) as db:
+        for _ in range(3):
+            read = asyncio.create_task(db.rows(SLOW))
+            await running(db)
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+            await running(db, 0)
+        assert (
+            await asyncio.gather(*(db.rows("SELECT 1 AS n") for _ in range(4))) == [[{"n": 1}]] * 4
+        )
+
+
+async def test_a_cancelled_command_goes_on_until_it_is_killed(opened: Opener) -> None:
+    async with opened(pool=2) as db:
+        write = asyncio.create_task(db.command(SLOW, query_id="spanyard-6"))
+        await running(db)
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+        await running(db)
+        await db.kill("spanyard-6")
+        await running(db, 0)
+
+
+async def test_closing_ends_what_still_runs(opened: Opener) -> None:
+    begun = time.monotonic()
+    async with opened(pool=2) as db:
+        write = asyncio.create_task(db.command(SLOW))
+        await running(db)
+    with pytest.raises(DatabaseUnavailableError):
+        await write
+    assert time.monotonic() - begun < 15
+    await db.close()
+    with pytest.raises(DatabaseUnavailableError, match="closed"):
+        await db.rows("SELECT 1")
+
+
+class TestInProcess:
+    async def test_two_connections_of_a_process_share_the_engine(self) -> None:
+        url = engine_url()
+        async with database(url) as one, database(url) as other:
+            await one.create_database()
+            await one.command("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a")
+            await other.insert("t", ["a"], [(1,)])
+            assert await one.rows("SELECT a FROM t") == [{"a": 1}]
+
+    async def test_a_second_process_is_told_that_the_folder_is_taken(self) -> None:
+        engine_folder()
+        program = (
+            "import asyncio\n"
+            "from spanyard_core.clickhouse import open_database\n"
+            "from spanyard_core.errors import DatabaseUnavailableError\n"
+            "try:\n"
+            f"    asyncio.run(open_database('chdb://{engine_folder()}'))\n"
+            "except DatabaseUnavailableError as error:\n"
+            "    print(error)\n"
+        )
+        result = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True
+        )
+        assert "another process has this folder open" in result.stdout, result.stderr
+
+    async def test_another_folder_in_the_same_process_is_refused(self) -> None:
+        with pytest.raises(DatabaseError, match="has only one"):
+            await open_database(f"chdb://{engine_folder()}-other")
+
+
+class TestOverHttp:
+    @pytest.fixture
+    async def server(self) -> AsyncIterator[ClickHouseServer]:
+        engine_folder()
+        async with running_clickhouse() as started:
+            yield started
+
+    async def test_nobody_there(self) -> None:
+        with pytest.raises(DatabaseUnavailableError, match="does not answer") as refused:
+            await open_database("http://user:geheim@127.0.0.1:1/x")
+        assert "geheim" not in str(refused.value)
+
+    async def test_a_wrong_password(self, server: ClickHouseServer) -> None:
+        with pytest.raises(DatabaseError) as refused:
+            await open_database(server.url(password="geheim"))
+        assert refused.value.code == 516
+        assert not isinstance(refused.value, DatabaseUnavailableError)
+        assert "geheim" not in str(refused.value)
+
+    @pytest.mark.parametrize("status", [502, 503])
+    async def test_a_server_that_cannot_now(self, server: ClickHouseServer, status: int) -> None:
+        async with database(server.url()) as db:
+            server.answer_status = status
+            with pytest.raises(DatabaseUnavailableError):
+                await db.rows("SELECT 1")
+            with pytest.raises(DatabaseUnavailableError):
+                await db.command("SELECT 1")
+            server.answer_status = 0
+
+    async def test_a_command_whose_answer_is_lost_is_not_sent_again(
+        self, server: ClickHouseServer
+    ) -> None:
+        async with database(server.url(parse_address(engine_url()).database)) as db:
+            await db.create_database()
+            await db.command("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a")
+            server.lose_answers_to = "INSERT"
+            with pytest.raises(DatabaseUnavailableError):
+                await db.command("INSERT INTO t SELECT 1")
+            assert await db.rows("SELECT count() AS n FROM t") == [{"n": 1}]
+
+    async def test_a_stream_whose_answer_is_lost_is_not_sent_again(
+        self, server: ClickHouseServer
+    ) -> None:
+        import zstandard
+
+        async with database(server.url(parse_address(engine_url()).database)) as db:
+            await db.create_database()
+            await db.command("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a")
+            server.lose_answers_to = "INSERT"
+            with pytest.raises(DatabaseUnavailableError):
+                await db.send(
+                    "t SELECT a FROM input('a UInt8')",
+                    lambda: [zstandard.compress(b'{"a":1}\n'), zstandard.compress(b'{"a":2}\n')],
+                    query_id="spanyard-1",
+                )
+            assert await db.rows("SELECT count() AS n FROM t") == [{"n": 2}]
+            [sent] = server.inserts()
+            assert (sent.encoding, sent.chunked) == ("zstd", True)
+            assert sent.params["query_id"] == "spanyard-1"
+            assert "query" not in sent.params
+
+    async def test_ids_and_settings_travel_beside_the_statement(
+        self, server: ClickHouseServer
+    ) -> None:
+        async with database(server.url()) as db:
+            server.requests.clear()
+            await db.command("SELECT 1", settings={"max_threads": 3}, query_id="spanyard-9")
+            [request] = server.requests
+        assert request.params["query_id"] == "spanyard-9"
+        assert request.params["max_threads"] == "3"
+        assert request.params["wait_end_of_query"] == "1"
+        assert PASSWORD not in str(request)
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("chdb:///var/lib/spanyard", "chdb:///var/lib/spanyard"),
+            ("chdb:///data/a%20b?database=x", "chdb:///data/a%20b?database=x"),
+            ("http://ch", "http://ch:8123/default"),
+            ("https://me:p%40ss@ch/obs", "https://me@ch:8443/obs"),
+            ("http://[::1]:9000/x", "http://[::1]:9000/x"),
+        ],
+    )
+    def test_are_read_and_shown_without_their_password(self, url: str, shown: str) -> None:
+        address = parse_address(url)
+        assert str(address) == shown
+        assert "p@ss" not in repr(address)
+        assert address.password in {"", "p@ss"}
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "clickhouse:9000",
+            "postgres://x/y",
+            "chdb://relative/path",
+            "chdb:///",
+            "chdb:///data?colour=red",
+            "http://",
+            "http://host:port/x",
+            "http://host/da-ta",
+            "http://host/1st",
+        ],
+    )
+    def test_that_cannot_be_are_refused_with_the_right_shape(self, url: str) -> None:
+        with pytest.raises(SettingError):
+            parse_address(url)
+
+    def test_a_refusal_never_repeats_the_password(self) -> None:
+        for url in ("http://u:geheim@host:port/x", "ftp://u:geheim@host/x", "http://u:geheim@/x"):
+            with pytest.raises(SettingError) as refused:
+                parse_address(url)
+            assert "geheim" not in str(refused.value)
+
+
+async def test_a_pool_has_at_least_one_client() -> None:
+    arguments: dict[str, Any] = {"pool": 0}
+    with pytest.raises(ValueError, match="pool"):
+        await open_database(engine_url(), **arguments)
