@@ -8,8 +8,9 @@ So that the laptop's collector is the cluster's, byte for byte. Format: containe
 
 import gzip
 import os
+import re
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,9 @@ from spanyard_core.clock import Clock, rfc3339
 
 PIECE_BYTES = 16 * 1024
 """containerd's default `max_container_log_line_size`."""
+STAMP = "%Y%m%d-%H%M%S"
+"""The kubelet's suffix of rotated files."""
+_ROTATED = re.compile(r"\.log\.(\d{8}-\d{6})(?:\.|$)")
 
 
 class CriLog:
@@ -84,13 +88,7 @@ class CriLog:
 
     def _rotate(self) -> None:
         self._file.close()
-        stamp = datetime.fromtimestamp(self._clock.time_ns() / 1e9, UTC).strftime("%Y%m%d-%H%M%S")
-        target = Path(f"{self.path}.{stamp}")
-        k = 1
-        while target.exists() or Path(f"{target}.gz").exists():  # several in one second
-            target = Path(f"{self.path}.{stamp}-{k:03d}")
-            k += 1
-        self.path.rename(target)
+        self.path.rename(f"{self.path}.{self._next_stamp()}")
         self._open()
         rotated = sorted(
             p for p in self.directory.glob(f"{self.path.name}.*") if not p.name.endswith(".tmp")
@@ -100,6 +98,23 @@ class CriLog:
         for old in rotated[-(self._max_files - 1) : -1]:
             if not old.name.endswith(".gz"):
                 _compress(old)
+
+    def _next_stamp(self) -> str:
+        """Now, or the second after the newest rotated file's.
+
+        The kubelet never rotates twice in a second; a burst may here. Readers know no other names,
+        and take their order for the files' order.
+        """
+        now = datetime.fromtimestamp(self._clock.time_ns() // 10**9, UTC)
+        taken = (
+            match[1]
+            for path in self.directory.glob(f"{self.path.name}.*")
+            if (match := _ROTATED.search(path.name))
+        )
+        newest = max(taken, default="")
+        if newest >= now.strftime(STAMP):
+            now = datetime.strptime(newest, STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)
+        return now.strftime(STAMP)
 
     def close(self) -> None:
         """Close the file; what was written stays."""
