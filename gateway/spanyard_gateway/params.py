@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -253,6 +253,8 @@ class Query:
 
     values: Mapping[str, Any]
     attributes: Mapping[str, str]
+    relative: Mapping[str, str] = field(default_factory=dict)
+    """Times that were given as a duration before now, as they were given."""
 
     def __getitem__(self, name: str) -> Any:
         return self.values.get(name)
@@ -267,9 +269,12 @@ class Query:
         return bool(self.values.get("order", "desc") == "desc")
 
     def scope(self) -> list[tuple[str, str]]:
-        """What a cursor of this query is bound to: all but the page itself."""
+        """What a cursor of this query is bound to: all but the page itself.
+
+        A duration before now is another time on each page, and the same filter.
+        """
         own = [
-            (k, str(v))
+            (k, self.relative.get(k) or str(v))
             for k, v in self.values.items()
             if k not in {"cursor", "limit"} and v is not None
         ]
@@ -283,6 +288,7 @@ def parse_query(
     allowed = {name: ALL_PARAMS[name] for name in names}
     values: dict[str, Any] = {p.name: p.default for p in allowed.values()}
     attribute_values: dict[str, str] = {}
+    relative: dict[str, str] = {}
     seen: set[str] = set()
     for name, text in items:
         if name in seen:
@@ -301,10 +307,12 @@ def parse_query(
             values[name] = param.parse(text, now_ns)
         except ValueError as error:
             raise SettingError(f"{name}: {text[:80]!r} {error}") from error
+        if param.parse is time_ns and _DURATION.fullmatch(text.removeprefix("-")):
+            relative[name] = text
     for param in allowed.values():
         if param.required and values[param.name] is None:
             raise SettingError(f"{param.name}: missing. {param.description}")
     start, end = values.get("from"), values.get("to")
     if start is not None and end is not None and start >= end:
         raise SettingError("from: not before `to`, so nothing can match")
-    return Query(values, attribute_values)
+    return Query(values, attribute_values, relative)

@@ -12,9 +12,11 @@ NOW = 1_800_000_000_000_000_000
 
 
 def parse(
-    *items: tuple[str, str], names: tuple[str, ...] = ("limit", "from", "to", "level")
+    *items: tuple[str, str],
+    names: tuple[str, ...] = ("limit", "from", "to", "level"),
+    now_ns: int = NOW,
 ) -> Query:
-    return parse_query(items, names, attributes=True, now_ns=NOW)
+    return parse_query(items, names, attributes=True, now_ns=now_ns)
 
 
 @given(st.integers(0, 2**63 - 1))
@@ -77,3 +79,12 @@ def test_the_scope_of_a_cursor_is_all_but_the_page() -> None:
     two = parse(("level", "error"), ("limit", "7"))
     other = parse(("level", "warn"))
     assert one.scope() == two.scope() != other.scope()
+
+
+def test_a_cursor_stays_good_while_a_duration_before_now_moves_on() -> None:
+    one = parse(("from", "1d"))
+    later = parse(("from", "1d"), now_ns=NOW + 10**9)
+    assert one["from"] != later["from"]
+    assert one.scope() == later.scope() != parse(("from", "2d")).scope()
+    fixed = parse(("from", rfc3339(NOW))), parse(("from", rfc3339(NOW + 1)))
+    assert fixed[0].scope() != fixed[1].scope()
