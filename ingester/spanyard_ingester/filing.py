@@ -67,7 +67,7 @@ class Filer:
     @property
     def waiting(self) -> int:
         """Things without a quarantine row."""
-        return len(self._ledger.state.unfiled) - len(self._told)
+        return sum(name not in self._told for name in self._ledger.state.unfiled)
 
     async def run_once(self, only: Collection[str] | None = None) -> int:
         """File some of what waits (or what is named); how many.

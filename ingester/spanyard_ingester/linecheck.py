@@ -118,6 +118,7 @@ class LineCheck:
         signal = expected.signal
         kind = LINE_TYPES[signal]
         self._fields = {field.encode_name for field in msgspec.structs.fields(kind)} | {"type"}
+        self._type = kind.__struct_config__.tag
         self._decode: Callable[[bytes], AnyLine] = msgspec.json.Decoder(kind).decode
 
     def __call__(self, raw: bytes) -> int:
@@ -147,6 +148,8 @@ class LineCheck:
             raise BadLineError(str(error)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadLineError(f"not JSON: {error}") from None
+        if value.get("type") != self._type:  # the decoder does without
+            raise BadLineError(f"type is missing; it is {self._type!r} here")
         unknown = value.keys() - self._fields
         if unknown:
             raise BadLineError(f"the field {min(unknown)[:80]!r} is unknown")

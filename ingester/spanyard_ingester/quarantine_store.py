@@ -1,6 +1,7 @@
 """What the ingester reads of the quarantine table: one row by its id."""
 
 import base64
+from datetime import UTC
 from typing import Any, Protocol
 
 from spanyard_core.clickhouse import Database
@@ -43,6 +44,7 @@ class ClickHouseQuarantine:
             bytes=base64.b64decode(row["raw"]),
             size=int(row["size"]),
             status=row["status"],
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
+            # The client gives them without their zone, which is the column's.
+            created_at=row["created_at"].replace(tzinfo=UTC),
+            updated_at=row["updated_at"].replace(tzinfo=UTC),
         )
