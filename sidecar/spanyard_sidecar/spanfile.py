@@ -261,8 +261,16 @@ class SpanFileSource:
     def _tell_truncated(self) -> Block:
         offset = self._state.offset
         block = self._tell("truncated", f"{self._path} was cut short after {offset} bytes", None)
-        self._state = msgspec.structs.replace(self._state, offset=0, fingerprint="", within=False)
-        self._head, self._seen = b"", -1
+        self._seen = -1
+        if self._handle is not None and self._state.fingerprint and self._settle_head():
+            # It begins as before, as after a power cut of the node: what is left of it was read.
+            size = self._handle.stat().size
+            self._state = msgspec.structs.replace(self._state, offset=size, within=False)
+        else:
+            self._state = msgspec.structs.replace(
+                self._state, offset=0, fingerprint="", within=False
+            )
+            self._head = b""
         return block
 
     def _tell_dropped(self, size: int) -> Block:
