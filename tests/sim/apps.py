@@ -11,7 +11,7 @@ from tests.sim.chronicle import Chronicle
 from tests.sim.clock import WallClock
 from tests.sim.disk import Disk, Inode
 from tests.sim.kubelet import Container
-from tests.sim.oracle import Oracle, Written
+from tests.sim.oracle import HALF, Oracle, Written
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class SpanFile:
             # Owed as soon as it is whole; without its newline it still counts, once its writer is
             # gone, when it is whole JSON.
             record.owed = len(self.half) <= 1
-            record.note = "never finished"
+            record.note = "" if record.owed else HALF
         self.lines += 1
 
     def finish_half(self) -> None:

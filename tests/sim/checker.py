@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tests.sim.oracle import Oracle, Track, Written
+from tests.sim.oracle import HALF, Oracle, Track, Written
 from tests.sim.tables import Row, Tables
 
 _TEXT = {"logs": "message", "spans": "name", "metrics": "name", "scores": "name"}
@@ -87,7 +87,7 @@ class Checker:
                 self.found.add(f"{writer} has records and no begin line")
 
     def _told_numbers(self, writer: str) -> set[int]:
-        told: set[int] = set()
+        told = {int(row["seq"]) for row in self._tables.bad if row.get("writer") == writer}
         for gap in self._gaps.get(writer, ()):
             if gap.get("cause") in {"spool-damaged", "damaged", "spool-lost"}:
                 after = int(gap.get("afterSeq", 0))
@@ -114,9 +114,22 @@ class Checker:
             if len(at) > 1 and not record.twice:
                 where = ", ".join(f"{w}#{n}" for w, n in at)
                 self.found.add(f"{track.writer}: {record.text[:40]!r} is stored as {where}")
+        self._check_halves(track, places)
         if track.ordered:
             self._check_order(track, places)
         self._check_losses(track, places, epochs)
+
+    def _check_halves(self, track: Track, places: dict[str, list[tuple[str, int]]]) -> None:
+        """A line whose writer died within it lies in quarantine, as far as it was written."""
+        bad = [
+            str(row["unreadable"])
+            for row in self._tables.bad
+            if str(row.get("writer")).partition("@")[0] == track.writer and "unreadable" in row
+        ]
+        for record in track.records:
+            half = record.note == HALF and record.text not in places
+            if half and not any(record.raw[0].startswith(text) for text in bad):
+                self.found.add(f"{track.writer}: the half line {record.text} has vanished")
 
     def _check_order(self, track: Track, places: dict[str, list[tuple[str, int]]]) -> None:
         last: dict[str, tuple[int, str]] = {}

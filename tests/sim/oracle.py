@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from spanyard_core.records import Signal
 from tests.sim.disk import Inode
 
+HALF = "never finished"
+
 
 @dataclass(slots=True, eq=False)
 class Written:

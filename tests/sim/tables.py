@@ -112,6 +112,8 @@ class Tables:
     """trace_index: (project, trace id) → first start, last end."""
     quarantine: dict[str, Any] = field(default_factory=dict)
     ledger: dict[Any, Any] = field(default_factory=dict)
+    bad: list[Row] = field(default_factory=list)
+    """Lines that were refused and lie in quarantine, as they were sent."""
     inserts: list[Insert] = field(default_factory=list)
 
     def __post_init__(self) -> None:

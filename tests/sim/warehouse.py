@@ -206,9 +206,16 @@ def _sums(tables: Tables, attempt: int, table: str, day: date) -> dict[str, Writ
     }
 
 
-def rows_of(table: Signal, data: bytes) -> list[Row]:
-    """The rows of a whole object. Raises DatabaseError where the engine would refuse it."""
-    return [_row(table, line) for line in _unpacked(data).splitlines()]
+def rows_of(table: Signal, data: bytes) -> tuple[list[Row], list[Row]]:
+    """The rows of a whole object, and the lines that the engine would refuse."""
+    rows: list[Row] = []
+    bad: list[Row] = []
+    for line in _unpacked(data).splitlines():
+        try:
+            rows.append(_row(table, line))
+        except DatabaseError:
+            bad.append(json.loads(line))
+    return rows, bad
 
 
 def _unpacked(data: bytes) -> bytes:
