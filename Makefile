@@ -32,7 +32,7 @@ test: setup lint ## everything, on real components
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: setup ## the quick tier
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
