@@ -84,7 +84,8 @@ class Demo:
 
     async def _run(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> int:
         ports = _free_ports(4)
-        port = self.options.port if _is_free(self.options.host, self.options.port) else ports[3]
+        wanted = self.options.port
+        port = wanted if wanted and _is_free(self.options.host, wanted) else ports[3]
         self.gateway = f"http://{self.options.host}:{port}"
         server = Supervised("server", lambda: self._start_server(port))
         collector = Supervised("collector", lambda: self._start_collector(ports[0], ports[1]))
@@ -310,7 +311,7 @@ class Demo:
         if self.options.output != "table":
             return
         bold = self.terminal.style
-        if port != self.options.port:
+        if port != self.options.port != 0:
             self._say(f"port {self.options.port} is taken; the gateway listens on {port}")
         self.terminal.print(f"{bold('gateway', 'bold')}  {self.gateway}   (API: /openapi.json)")
         self.terminal.print(f"{bold('agent', 'bold')}    {self.agent_url}   POST /ask")
