@@ -1,8 +1,8 @@
 """Appender: the end of the OTLP log. Writes a group, syncs it, and takes it back when that fails.
 
-Nothing is ever appended behind bytes that are not good: a failed write is truncated away before
-the next; after a failed sync the kernel may have thrown pages away and forgotten it, so the next
-group begins a new segment, whose opening frame says from which numbers on older bytes don't count.
+Nothing is ever appended behind bytes that are not good: what a failed write or sync left is
+truncated away before the next. After a failed sync that matters most: the kernel may have thrown
+the pages away and call them clean, and the next sync would succeed without them.
 """
 
 import contextlib
@@ -33,7 +33,6 @@ class Appender:
         self._budget = budget
         self._segment_bytes = segment_bytes
         self._file: AppendFile | None = None
-        self._renew = False
         self._untidy = False
         self._last = 0
 
@@ -63,7 +62,7 @@ class Appender:
     @property
     def begins_segment(self) -> bool:
         """The next group is the first of a new segment: it has to begin with an opening frame."""
-        return self._renew or self._file is None or self._file.size >= self._segment_bytes
+        return self._file is None or self._file.size >= self._segment_bytes
 
     async def write(self, parts: Sequence[bytes]) -> Segment:
         """Append a group and sync it; gives its segment, whose `end` is for the caller to move.
@@ -82,7 +81,7 @@ class Appender:
         try:
             self._put(self._file, parts, size)
             fault_point("otlp.appended")
-            await self._sync(self._file)
+            await self._file.sync()
         except OSError:
             self._budget.release(charge)
             self._untidy = True
@@ -114,7 +113,7 @@ class Appender:
             raise
         if self._file is not None:
             self._file.close()
-        self._file, self._last, self._renew = file, n, False
+        self._file, self._last = file, n
         self.segments[n] = segment
         return segment
 
@@ -129,13 +128,6 @@ class Appender:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    async def _sync(self, file: AppendFile) -> None:
-        try:
-            await file.sync()
-        except OSError:
-            self._renew = True
-            raise
 
     def _put(self, file: AppendFile, parts: Sequence[bytes], size: int) -> None:
         for data in parts if size > _JOIN else (b"".join(parts),):

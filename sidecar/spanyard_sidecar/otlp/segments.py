@@ -14,7 +14,7 @@ import msgspec
 
 from spanyard_core.files import Files, ReadFile
 from spanyard_core.records import Signal
-from spanyard_sidecar.otlp.frames import Frame, Head, is_whole, next_frame, read_frame
+from spanyard_sidecar.otlp.frames import Frame, is_whole, next_frame, read_frame
 from spanyard_sidecar.otlp.receipts import Receipt, decode_receipts
 
 log = logging.getLogger("spanyard.sidecar")
@@ -68,100 +68,63 @@ def segment_path(directory: str, n: int) -> str:
 
 def read_segments(files: Files, directory: str) -> Found:
     """Look through all segments. Changes nothing. Raises OSError."""
-    reader = _Reader()
+    found = Found()
     numbers = sorted(
         int(match[1]) for name in files.listdir(directory) if (match := _NAME.fullmatch(name))
     )
     for n in numbers:
-        reader.read(files, Segment(n, segment_path(directory, n)), is_last=n == numbers[-1])
-    reader.settle()
-    return reader.found
-
-
-class _Reader:
-    """Goes through the frames in order. The newest group is held back until what follows it has
-    shown that it counts."""
-
-    def __init__(self) -> None:
-        self.found = Found()
-        self._segment: Segment | None = None
-        self._newest: list[Frame] = []
-
-    def read(self, files: Files, segment: Segment, *, is_last: bool) -> None:
+        segment = Segment(n, segment_path(directory, n))
         file = files.open_read(segment.path)
         try:
             size = file.stat().size
-            before = self._segment
-            for frame in self._frames(file, size, segment, is_last=is_last):
-                self._take(file, frame, segment)
+            for frame in _frames(file, size, segment, found, is_last=n == numbers[-1]):
+                _take(file, frame, segment, found)
         finally:
             file.close()
         if segment.end == 0:
-            self.found.empty.append(segment.path)
-            self._segment = before
+            found.empty.append(segment.path)
         else:
-            self.found.segments.append(segment)
-            self.found.torn = is_last and segment.end < size
+            found.segments.append(segment)
+            found.torn = n == numbers[-1] and segment.end < size
+    return found
 
-    def _frames(
-        self, file: ReadFile, size: int, segment: Segment, *, is_last: bool
-    ) -> Iterator[Frame]:
-        at = left = 0
-        while at < size:
-            frame = read_frame(file, at, size)
-            if frame is None or not is_whole(file, frame):
-                behind = next_frame(file, at + 1, size)
-                # In the last segment, the group that was being written is what a crash tore, and
-                # its parts may have reached the disk in any order. A later group behind it means
-                # that it had been synced: then it is damage.
-                torn = self.found.group if left else self.found.group + 1
-                while is_last and behind is not None and behind.head.group <= torn:
-                    behind = next_frame(file, behind.end, size)
-                if behind is None:
-                    return
-                log.error("%s is damaged from byte %d to %d", segment.path, at, behind.offset)
-                segment.holes.append((at, behind.offset))
-                frame = behind
-            yield frame
-            at = segment.end = frame.end
-            left = frame.head.left
 
-    def _take(self, file: ReadFile, frame: Frame, segment: Segment) -> None:
-        head = frame.head
-        if not head.writer:
-            self._open(head, file.pread(frame.payload_length, frame.payload_at))
-        elif self._newest and (self._segment, self._newest[0].head.group) != (segment, head.group):
-            self.settle()
-        self._segment = segment
-        self.found.group = max(self.found.group, head.group)
-        if head.writer:
-            self._newest.append(frame)
+def _frames(
+    file: ReadFile, size: int, segment: Segment, found: Found, *, is_last: bool
+) -> Iterator[Frame]:
+    at = left = 0
+    while at < size:
+        frame = read_frame(file, at, size)
+        if frame is None or not is_whole(file, frame):
+            behind = next_frame(file, at + 1, size)
+            # In the last segment, the group that was being written is what a crash tore, and its
+            # parts may have reached the disk in any order. A later group behind it means that it
+            # had been synced: then it is damage.
+            torn = found.group if left else found.group + 1
+            while is_last and behind is not None and behind.head.group <= torn:
+                behind = next_frame(file, behind.end, size)
+            if behind is None:
+                return
+            log.error("%s is damaged from byte %d to %d", segment.path, at, behind.offset)
+            segment.holes.append((at, behind.offset))
+            frame = behind
+        yield frame
+        at = segment.end = frame.end
+        left = frame.head.left
 
-    def _open(self, head: Head, payload: bytes) -> None:
-        """A segment begins: the group before it was in vain if its numbers are given again."""
-        for i, frame in enumerate(self._newest):
-            if frame.head.first >= head.next.get(frame.head.writer, 1):
-                assert self._segment is not None
-                self._segment.end = frame.offset
-                del self._newest[i:]
-                break
-        self.settle()
-        self.found.next.update(head.next)
-        try:
-            self.found.receipts += decode_receipts(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            # Its checksum was right: another version wrote it. Costs resends, not records.
-            log.warning("the receipts of the OTLP log are not readable: %s", error)
 
-    def settle(self) -> None:
-        """The newest group counts."""
-        for frame in self._newest:
-            head = frame.head
-            assert self._segment is not None
-            self._segment.last[head.writer] = head.last
-            self._segment.signals[head.writer] = head.signal
-            self.found.next[head.writer] = head.last + 1
-            self.found.receipts.append(
-                Receipt(head.digest, head.wall_ns, head.refused, head.message)
-            )
-        self._newest.clear()
+def _take(file: ReadFile, frame: Frame, segment: Segment, found: Found) -> None:
+    head = frame.head
+    found.group = max(found.group, head.group)
+    if head.writer:
+        segment.last[head.writer] = head.last
+        segment.signals[head.writer] = head.signal
+        found.next[head.writer] = head.last + 1
+        found.receipts.append(Receipt(head.digest, head.wall_ns, head.refused, head.message))
+        return
+    found.next.update(head.next)
+    try:
+        found.receipts += decode_receipts(file.pread(frame.payload_length, frame.payload_at))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Its checksum was right: another version wrote it. Costs resends, not records.
+        log.warning("the receipts of the OTLP log are not readable: %s", error)

@@ -173,23 +173,57 @@ async def test_a_full_disk_takes_nothing_and_leaves_nothing() -> None:
         assert len(machine.names()) == 7
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_a_failed_sync_is_no_acknowledgement_and_poisons_nothing(seed: int) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("seed", range(15))
+async def test_a_failed_sync_is_no_acknowledgement_and_poisons_nothing(
+    seed: int, at_once: bool
+) -> None:
     # After EIO the kernel may have dropped the pages; a later fsync of the same file succeeds.
     machine = Machine(seed=seed)
+    sent = expected(2, "before")
     async with machine.running():
         await machine.send(2, name="before")
         machine.disk.refuse = lambda operation, path: errno.EIO if operation == "sync" else None
         assert (await machine.send(3, name="during")).status == 503
         machine.disk.refuse = lambda operation, path: None
-        assert (await machine.send(2, name="after")).status == 200
-        assert (await machine.send(3, name="during")).status == 200
-        sent = expected(2, "before") + expected(2, "after") + expected(3, "during")
-        assert machine.names() == sent
+        if not at_once:
+            for name in ("after", "during"):
+                assert (await machine.send(3, name=name)).status == 200
+                sent += expected(3, name)
+            assert machine.names() == sent
     machine.power_loss(random.Random(seed))
     async with machine.running():
+        answer = await machine.send(3, name="during")
+        assert answer.status == 200
+        if at_once:
+            sent += expected(3, "during")
+        else:
+            assert answer.duplicate
         assert machine.names() == sent
-        assert (await machine.send(3, name="during")).duplicate
+
+
+@pytest.mark.parametrize("seed", range(15))
+async def test_what_a_crash_left_unsynced_is_durable_before_anyone_sees_it(seed: int) -> None:
+    machine = Machine(seed=seed)
+    with contextlib.suppress(Died):
+        async with machine.running():
+            await machine.send(2, name="before")
+            with dying_at("otlp.appended"), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await machine.send(3, name="unsynced")
+    async with machine.running():
+        [source] = machine.scan().values()
+        block = source.read(1 << 20)
+        assert block is not None
+        assert block.records == 5
+        machine.states[source.writer] = source.state()  # and it is uploaded
+        source.close()
+    machine.power_loss(random.Random(seed))
+    async with machine.running():
+        assert (await machine.send(3, name="unsynced")).duplicate
+        await machine.send(1, name="next")
+        [line] = machine.drain()
+        assert (line["name"], line["seq"]) == ("next 0", 6)
 
 
 async def test_a_truncation_that_fails_comes_again_before_the_next_write(
