@@ -20,6 +20,9 @@ MAX_FACTS_BYTES = 64 * 1024
 """A larger frame is not ours."""
 MAX_DECODED_BYTES = 256 * 1024 * 1024
 """A chunk is at most 10 MB decoded plus its last line; what says more is a bomb."""
+WINDOW_LOG = 17
+"""128 KiB: on log lines 15 % less CPU than level 1's own 512 KiB (813 against 690 MB/s), half the
+memory, objects 5 % larger."""
 HEAD_BYTES = 4096
 """One ranged read of this size gets the facts of every chunk that a collector writes."""
 
@@ -72,7 +75,10 @@ class ChunkWriter:
     __slots__ = ("_compress", "_hash", "_parts", "decoded", "records")
 
     def __init__(self, level: int = 1) -> None:
-        self._compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level, window_log=WINDOW_LOG, write_checksum=True
+        )
+        self._compress = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         self._parts: list[bytes] = []
         self._hash = hashlib.sha256()
         self.decoded = 0
@@ -83,6 +89,14 @@ class ChunkWriter:
         self.decoded += len(lines)
         self.records += records
         self._keep(self._compress.compress(lines))
+
+    def so_far(self) -> list[bytes]:
+        """The zstd frame as far as it has come, with all lines added until now.
+
+        Costs a few bytes of compression: what waits for more input is written out.
+        """
+        self._keep(self._compress.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        return list(self._parts)
 
     def _keep(self, data: bytes) -> None:
         if data:

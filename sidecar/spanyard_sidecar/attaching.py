@@ -10,6 +10,7 @@ from spanyard_sidecar.metrics import CollectorMetrics, Seldom
 from spanyard_sidecar.model import Forgets, Source, SourceIndex, Sources
 from spanyard_sidecar.openchunk import OpenWriter
 from spanyard_sidecar.questions import Questions
+from spanyard_sidecar.ring import Ring
 
 log = logging.getLogger("spanyard.sidecar")
 
@@ -31,12 +32,14 @@ class Attaching:
         *,
         patience: float,
         metrics: CollectorMetrics,
+        ring: Ring,
     ) -> None:
         self._kinds = kinds
         self._book = book
         self._spool = book.spool
         self._clock = clock
         self._metrics = metrics
+        self._ring = ring
         self._seldom = Seldom(clock.monotonic)
         self.questions = Questions(
             book.spool, index, book.identity.project, clock, rng, patience=patience
@@ -80,9 +83,8 @@ class Attaching:
         self._ready.append(writer)
 
     def _opened(self, source: Source) -> OpenWriter:
-        writer = OpenWriter(source, self._book.identity.project)
-        writer.last_seq = self._spool.fold.last.get(source.writer, 0)
-        return writer
+        last = self._spool.fold.last.get(source.writer, 0)
+        return OpenWriter(source, self._book.identity.project, self._ring, last)
 
     def admitted(self, *, all_of_them: bool = False) -> list[OpenWriter]:
         """Writers that may be read from now on."""
@@ -117,7 +119,7 @@ class Attaching:
     def close(self) -> None:
         """Close what nobody took over."""
         for writer in self._ready:
-            writer.source.close()
+            writer.close()
         for source in self.questions.taken_back():
             source.close()
         self._ready.clear()

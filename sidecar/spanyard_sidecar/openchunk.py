@@ -4,6 +4,7 @@ from spanyard_core.chunks import ChunkWriter
 from spanyard_core.chunks import Source as SourceRange
 from spanyard_sidecar.gaps import Note, Subject
 from spanyard_sidecar.model import Block, NewObject, Source, State
+from spanyard_sidecar.ring import Ring
 
 
 class OpenWriter:
@@ -15,6 +16,7 @@ class OpenWriter:
         "_last",
         "_may_skip",
         "_range",
+        "_ring",
         "_time_ns",
         "begin",
         "changed",
@@ -32,8 +34,9 @@ class OpenWriter:
         "uploaded",
     )
 
-    def __init__(self, source: Source, project: str) -> None:
+    def __init__(self, source: Source, project: str, ring: Ring, last_seq: int) -> None:
         self.source = source
+        self._ring = ring
         self.project = project
         self.subject = Subject(source.writer, source.signal, source.container)
         self._chunk: ChunkWriter | None = None
@@ -41,8 +44,8 @@ class OpenWriter:
         self._range: SourceRange | None = None
         self._may_skip = False
         """A gap was told: numbers may be missing before the next record."""
-        self.last_seq = 0
-        """Last seq that the source gave in this run, 0 before the first."""
+        self.last_seq = last_seq
+        """Last seq that the source gave, in this run or, as far as durable, before it."""
         self.opened = 0.0
         """Monotonic time when the open chunk got its first block."""
         self.finished: list[NewObject] = []
@@ -60,6 +63,7 @@ class OpenWriter:
         """Monotonic time before which a source that failed is left alone."""
         self.suspended = False
         """It failed in a way that leaves its state in doubt: not read until the next start."""
+        ring.follow(source.container, source.writer, self, last_seq)
 
     @property
     def has_chunk(self) -> bool:
@@ -119,6 +123,12 @@ class OpenWriter:
             self._range.fingerprint, self._range.from_offset, new.to_offset, new.pending
         )
 
+    def so_far(self) -> tuple[int, int, list[bytes]] | None:
+        """The open chunk for live readers; see `ring.Growing`."""
+        if self._chunk is None:
+            return None
+        return self._first, self._chunk.records, self._chunk.so_far()
+
     def finish_chunk(self) -> None:
         """Make an object of the open chunk."""
         if self._chunk is None:
@@ -136,6 +146,13 @@ class OpenWriter:
         self.finished.append(
             NewObject(facts.name.key(), facts, parts, container=self.source.container)
         )
+        subject = self.subject
+        self._ring.keep(subject.container, subject.writer, self._first, facts.records, parts[1:])
+
+    def close(self) -> None:
+        """Nothing comes of it any more."""
+        self._ring.unfollow(self.subject.container, self.subject.writer)
+        self.source.close()
 
     def drop(self) -> None:
         """Forget what is not committed: it is read again from the durable state."""

@@ -76,7 +76,14 @@ class Pipeline:
         self._seldom = Seldom(clock.monotonic)
         self.committer = Committer(book, clock, rng, metrics)
         self.attaching = Attaching(
-            kinds, book, index, clock, rng, patience=self.settings.patience, metrics=metrics
+            kinds,
+            book,
+            index,
+            clock,
+            rng,
+            patience=self.settings.patience,
+            metrics=metrics,
+            ring=ring,
         )
         self.committer.meanwhile = self.attaching.scan
         self.writers: dict[str, OpenWriter] = {}
@@ -362,11 +369,11 @@ class Pipeline:
 
     def _retire(self, writer: OpenWriter) -> None:
         del self.writers[writer.subject.writer]
-        writer.source.close()
+        writer.close()
 
     def close(self) -> None:
         """Close all sources. Nothing may be read afterwards."""
         for writer in self.writers.values():
-            writer.source.close()
+            writer.close()
         self.writers.clear()
         self.attaching.close()

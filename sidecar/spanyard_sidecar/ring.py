@@ -1,15 +1,19 @@
 """The ring: the newest records of each container, for `/live`, with the ids that storage gets.
 
-Memory holds encoded blocks as the pipeline made them (nothing is decoded or copied to keep them);
-below it the spool's entries on disk, those just uploaded included, reach further back. History
-ends exactly where live begins: `subscribe` first, then take `history`, without an await between.
+Memory holds chunks as they are compressed for storage anyway: the finished ones by reference, the
+open one as far as it has come. So 10,000 lines take a tenth of their size and no work until
+somebody asks for them. Below them the spool's entries on disk, those just uploaded included, reach
+further back. History ends exactly where live begins: `subscribe` first, then take `history`,
+without an await between.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self
+
+import zstandard
 
 Batch = tuple[str, int, bytes]
 """Writer, seq of the first line, whole JSON lines."""
@@ -17,13 +21,61 @@ Batch = tuple[str, int, bytes]
 DiskHistory = Callable[[str, Mapping[str, int]], Iterator[Batch]]
 """`(container, after) -> batches` of what the spool still has, oldest first."""
 
+OVERHEAD = 300
+"""Bytes that a chunk costs beside its content; there may be thousands of small ones."""
+
+
+class Growing(Protocol):
+    """A chunk that is being filled."""
+
+    def so_far(self) -> tuple[int, int, Sequence[bytes]] | None:
+        """First seq, number of lines, and the beginning of a zstd frame that holds them."""
+        ...
+
+
+@dataclass(slots=True)
+class _Chunk:
+    writer: str
+    first: int
+    count: int
+    size: int
+    lines: bytes = b""
+    """As they are, or else…"""
+    frame: Sequence[bytes] = ()
+    """…compressed; the frame of an open chunk has no end yet."""
+
+    def decoded(self) -> Iterator[tuple[int, bytes]]:
+        """Seq of the first line and whole lines, in pieces of some MB."""
+        if not self.frame:
+            yield self.first, self.lines
+            return
+        unpack = zstandard.ZstdDecompressor().decompressobj()
+        first, rest = self.first, b""
+        for part in self.frame:
+            piece = rest + unpack.decompress(part)
+            end = piece.rfind(b"\n") + 1
+            rest = piece[end:]
+            if end:
+                yield first, piece[:end]
+                first += piece.count(b"\n", 0, end)
+
 
 @dataclass(slots=True)
 class _Kept:
-    blocks: deque[tuple[str, int, int, bytes]] = field(default_factory=deque)
-    """Writer, first seq, number of lines, lines."""
+    chunks: deque[_Chunk] = field(default_factory=deque)
     lines: int = 0
     size: int = 0
+    growing: dict[str, Growing] = field(default_factory=dict)
+
+    def snapshot(self) -> list[_Chunk]:
+        """All that is in memory now, each writer's in order."""
+        found = list(self.chunks)
+        for writer, chunk in self.growing.items():
+            so_far = chunk.so_far()
+            if so_far is not None:
+                first, count, frame = so_far
+                found.append(_Chunk(writer, first, count, 0, frame=frame))
+        return found
 
 
 class Subscription:
@@ -79,7 +131,7 @@ class Subscription:
 
 
 class Ring:
-    """Newest lines per container: at most `lines` of each, and `size` bytes of all together."""
+    """Newest lines per container: at least `lines` of each, in `size` bytes of all together."""
 
     def __init__(
         self, *, lines: int = 10_000, size: int = 8 << 20, disk: DiskHistory | None = None
@@ -88,6 +140,8 @@ class Ring:
         self._limit = size
         self._disk = disk
         self._kept: dict[str, _Kept] = {}
+        self._shown: dict[str, int] = {}
+        """Writer → last seq that anybody may see; for writers that fill chunks."""
         self._subscriptions: set[Subscription] = set()
         self.size = 0
         """Bytes kept."""
@@ -97,80 +151,111 @@ class Ring:
     @property
     def containers(self) -> list[str]:
         """Containers that have something in memory."""
-        return sorted(self._kept)
+        return sorted(name for name, kept in self._kept.items() if kept.chunks or kept.growing)
 
     @property
     def subscribers(self) -> int:
         """Open subscriptions."""
         return len(self._subscriptions)
 
+    def follow(self, container: str, writer: str, chunk: Growing, shown: int) -> None:
+        """`writer` fills chunks from here on; `shown` is its last durable seq."""
+        self._of(container).growing[writer] = chunk
+        self._shown[writer] = shown
+
+    def unfollow(self, container: str, writer: str) -> None:
+        """The writer's chunk grows no more. What is kept of it stays."""
+        self._of(container).growing.pop(writer, None)
+
+    def keep(
+        self, container: str, writer: str, first: int, count: int, frame: Sequence[bytes]
+    ) -> None:
+        """A chunk of a followed writer is finished; its lines show once they are published."""
+        size = sum(map(len, frame)) + OVERHEAD
+        self._add(container, _Chunk(writer, first, count, size, frame=frame))
+
     def publish(
         self, container: str, writer: str, first: int, lines: bytes, count: int | None = None
     ) -> None:
-        """Keep a block and show it to subscribers. `count` spares counting its newlines."""
+        """Show a block to subscribers; keep it as well unless its writer is followed.
+
+        `count` spares counting its newlines.
+        """
         if count is None:
             count = lines.count(b"\n")
         if not count:
             return
-        kept = self._kept.get(container)
-        if kept is None:
-            kept = self._kept[container] = _Kept()
-        kept.blocks.append((writer, first, count, lines))
-        kept.lines += count
-        kept.size += len(lines)
-        self.size += len(lines)
-        # The oldest block goes when the rest alone has the lines asked for: 10,000 are kept whole.
-        while kept.blocks and kept.lines - kept.blocks[0][2] >= self._lines:
-            self._evict(kept)
-        while self.size > self._limit:
-            largest = max(self._kept.values(), key=lambda k: k.size)
-            self._evict(largest)
+        if writer in self._shown:
+            self._shown[writer] = first + count - 1
+        else:
+            self._add(container, _Chunk(writer, first, count, len(lines) + OVERHEAD, lines))
         for subscription in self._subscriptions:
             subscription._offer(container, writer, first, count, lines)
 
+    def _of(self, container: str) -> _Kept:
+        kept = self._kept.get(container)
+        if kept is None:
+            kept = self._kept[container] = _Kept()
+        return kept
+
+    def _add(self, container: str, chunk: _Chunk) -> None:
+        kept = self._of(container)
+        kept.chunks.append(chunk)
+        kept.lines += chunk.count
+        kept.size += chunk.size
+        self.size += chunk.size
+        # The oldest goes when the rest alone has the lines asked for.
+        while kept.chunks and kept.lines - kept.chunks[0].count >= self._lines:
+            self._evict(kept)
+        while self.size > self._limit:
+            self._evict(max(self._kept.values(), key=lambda k: k.size))
+
     def _evict(self, kept: _Kept) -> None:
-        _, _, count, lines = kept.blocks.popleft()
-        kept.lines -= count
-        kept.size -= len(lines)
-        self.size -= len(lines)
+        chunk = kept.chunks.popleft()
+        kept.lines -= chunk.count
+        kept.size -= chunk.size
+        self.size -= chunk.size
 
     def history(self, container: str, after: Mapping[str, int]) -> Iterator[Batch]:
         """What is still there of `container`, oldest first, later than `after[writer]`.
 
-        Memory is captured now, the disk is read as the iterator advances; nothing is given twice.
+        Memory is captured now, the disk is read as the iterator advances; nothing is given twice,
+        and nothing that was not published yet.
         """
-        kept = self._kept.get(container)
-        blocks = list(kept.blocks) if kept else []
-        return self._history(container, after, blocks)
+        chunks = self._of(container).snapshot()
+        shown = {c.writer: self._shown[c.writer] for c in chunks if c.writer in self._shown}
+        return self._history(container, after, chunks, shown)
 
     def _history(
         self,
         container: str,
         after: Mapping[str, int],
-        blocks: list[tuple[str, int, int, bytes]],
+        chunks: list[_Chunk],
+        shown: Mapping[str, int],
     ) -> Iterator[Batch]:
         seen = dict(after)
         in_memory: dict[str, int] = {}
-        for writer, first, _, _ in blocks:
-            in_memory.setdefault(writer, first)
+        for chunk in chunks:
+            in_memory.setdefault(chunk.writer, chunk.first)
+
+        def fresh(writer: str, first: int, lines: bytes, before: int | None) -> Iterator[Batch]:
+            batch = tail_of(lines, first, seen.get(writer, 0))
+            if batch is not None and before is not None:
+                batch = head_of(batch[1], batch[0], before)
+            if batch is not None:
+                seen[writer] = batch[0] + batch[1].count(b"\n") - 1
+                yield writer, *batch
+
         if self._disk is not None:
             for writer, start, data in self._disk(container, after):
                 # Where memory begins, the disk ends.
-                joint = in_memory.get(writer)
-                batch = tail_of(data, start, seen.get(writer, 0))
-                if batch is not None and joint is not None:
-                    batch = head_of(batch[1], batch[0], joint)
-                if batch is not None:
-                    seen[writer] = batch[0] + batch[1].count(b"\n") - 1
-                    yield writer, *batch
-        for writer, first, count, lines in blocks:
-            done = seen.get(writer, 0)
-            if first + count - 1 <= done:
+                yield from fresh(writer, start, data, in_memory.get(writer))
+        for chunk in chunks:
+            if chunk.first + chunk.count - 1 <= seen.get(chunk.writer, 0):
                 continue
-            batch = tail_of(lines, first, done)
-            assert batch is not None
-            seen[writer] = first + count - 1
-            yield writer, *batch
+            end = shown.get(chunk.writer)
+            for start, data in chunk.decoded():
+                yield from fresh(chunk.writer, start, data, None if end is None else end + 1)
 
     def subscribe(
         self, containers: frozenset[str] | None = None, *, limit: int = 1 << 20

@@ -1,12 +1,15 @@
 """The ring: what it keeps, where history meets live, and what slow readers are told."""
 
 import asyncio
+import errno
 from collections.abc import Iterator, Mapping
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanyard_sidecar.committer import DrainDeadlineError
 from spanyard_sidecar.ring import Batch, Ring, head_of, tail_of
 from tests.unit.sidecar.machine import FakeSource, FakeSources, Machine, messages, virtual
 
@@ -42,11 +45,11 @@ def test_a_block_larger_than_the_limit_is_kept_because_its_lines_are_the_newest(
 
 
 def test_memory_has_a_limit_and_the_largest_container_pays_for_it() -> None:
-    ring = Ring(size=1000)
+    ring = Ring(size=10_000)
     ring.publish("quiet", "q", 1, lines(1, 2))
     for n in range(1, 2000):
         ring.publish("loud", "w", n, lines(n, n))
-    assert ring.size <= 1000
+    assert ring.size <= 10_000
     assert numbers(ring.history("quiet", {})) == [1, 2]
     assert numbers(ring.history("loud", {}))[-1] == 1999
 
@@ -120,6 +123,37 @@ async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
 
 
 @virtual
+async def test_history_holds_the_open_chunk_and_never_what_is_not_shown() -> None:
+    source = FakeSource("w@e").add("a").add("b").add("c", cut=True)
+    machine = await Machine().start(FakeSources(source))
+    await machine.pipeline.step()
+    assert texts(machine) == ["a"]
+    await machine.pipeline.step()
+    assert texts(machine) == ["a", "b"]
+    machine.disk.refuse = lambda operation, path: errno.EIO
+    machine.pipeline.committer.give_up_at(machine.clock.monotonic() + 3)
+    with pytest.raises(DrainDeadlineError):
+        await machine.pipeline.step()
+    assert texts(machine) == ["a", "b"]  # c is not durable
+    assert texts(machine, {"w@e": 1}) == ["b"]
+
+
+@virtual
+async def test_at_any_moment_history_and_live_together_are_everything_once() -> None:
+    source = FakeSource("w@e")
+    machine = await Machine().start(FakeSources(source), ring_lines=4, chunk_size=700)
+    for n in range(60):
+        source.add(f"{2 * n}", f"{2 * n + 1}", cut=n % 7 == 3)
+        with machine.ring.subscribe() as live:
+            history = texts(machine)
+            await machine.pipeline.step()
+            _, _, _, data = await live.get()
+            assert history + messages_of(data) == [str(i) for i in range(2 * n + 2)]
+        if n % 10 == 9:
+            await machine.upload_all()
+
+
+@virtual
 async def test_history_reaches_back_into_uploaded_entries_and_a_restart() -> None:
     source = FakeSource("w@e")
     machine = await Machine().start(FakeSources(source), ring_lines=3)
@@ -129,14 +163,17 @@ async def test_history_reaches_back_into_uploaded_entries_and_a_restart() -> Non
         if n < 3:
             await machine.pipeline.flush()
     await machine.upload_all()
-    texts = [text for _, _, data in machine.ring.history("app", {}) for text in messages_of(data)]
-    assert texts == [f"line {n}" for n in range(5)]
+    assert texts(machine) == [f"line {n}" for n in range(5)]
     await machine.pipeline.flush()
     await machine.start()
-    texts = [text for _, _, data in machine.ring.history("app", {}) for text in messages_of(data)]
-    assert texts == [f"line {n}" for n in range(5)]
+    assert texts(machine) == [f"line {n}" for n in range(5)]
     assert list(machine.ring.history("otlp", {})) == []
     assert list(machine.ring.history("app", {"w@e": 5})) == []
+
+
+def texts(machine: Machine, after: Mapping[str, int] | None = None) -> list[str]:
+    history = machine.ring.history("app", after or {})
+    return [text for _, _, data in history for text in messages_of(data)]
 
 
 def messages_of(data: bytes) -> list[str]:
