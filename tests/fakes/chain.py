@@ -149,15 +149,25 @@ class Pod:
             max_files=max_files,
         )
 
-    def collector(self, place: Place, *, fault: str = "", **settings: object) -> "Collector":
-        """The real collector on this pod; `settings` by their names."""
-        return Collector(self, place, fault, settings)
+    def collector(
+        self, place: Place, *, fault: str = "", later: float = 0, **settings: object
+    ) -> "Collector":
+        """The real collector on this pod, `later` seconds from now; `settings` by their names."""
+        return Collector(self, place, fault, settings, later=later)
 
 
 class Collector(Program):
     """A running `spanyard-sidecar`."""
 
-    def __init__(self, pod: Pod, place: Place, fault: str, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        pod: Pod,
+        place: Place,
+        fault: str,
+        settings: Mapping[str, object],
+        *,
+        later: float = 0,
+    ) -> None:
         chosen: dict[str, object] = {
             "storage": place.url,
             "project": pod.project,
@@ -181,7 +191,13 @@ class Collector(Program):
         }
         if fault:
             environ["SPANYARD_FAULT"] = fault
-        super().__init__("spanyard_sidecar", [], log=pod.folder / "collector.log", environ=environ)
+        super().__init__(
+            "spanyard_sidecar",
+            [],
+            log=pod.folder / "collector.log",
+            environ=environ,
+            later=later,
+        )
 
     @property
     def otlp(self) -> str:
@@ -227,7 +243,7 @@ class Server(Program):
     """Gateway and ingester in one process, over one folder, as a laptop has them."""
 
     def __init__(
-        self, folder: Path, place: Place, *, port: int = 0, environ: Mapping[str, str] | None = None
+        self, folder: Path, place: Place, *, port: int = 0, fault: str = "", later: float = 0
     ) -> None:
         Layout(folder).make()
         self.folder = folder
@@ -236,8 +252,15 @@ class Server(Program):
             "spanyard_local",
             flags,
             log=folder / "server.log",
-            environ={**place.environ, **(environ or {})},
+            environ={**place.environ, "SPANYARD_FAULT_LOG": str(folder / "faults")}
+            | ({"SPANYARD_FAULT": fault} if fault else {}),
+            later=later,
         )
+
+    @property
+    def passed(self) -> set[str]:
+        """Fault points that servers on this folder passed."""
+        return set((self.folder / "faults").read_text().split())
 
     @property
     def url(self) -> str:
