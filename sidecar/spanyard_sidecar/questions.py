@@ -131,7 +131,8 @@ class Questions:
         source = held.source
         oldest = next(iter(self._spool.pending), None)
         if (
-            self._index is None
+            self._held.get(writer) is not held  # given up while another was asked about
+            or self._index is None
             or not isinstance(source, Continues)
             or (oldest is not None and oldest < self._spool.fold.unstored_before)
         ):
