@@ -30,6 +30,7 @@ class OtlpSource:
         self._log = log
         self._writer = writer
         self._signal = signal
+        self._placed = state is not None
         state = state or {}
         self._at: int = state.get("segment", 0)
         self._offset: int = state.get("offset", 0)
@@ -54,7 +55,6 @@ class OtlpSource:
     def read(self, budget: int) -> Block | None:
         parts: list[bytes] = []
         size = records = time_ns = 0
-        first = self._seq + 1
         while size < budget:
             try:
                 frame = self._frame()
@@ -69,7 +69,7 @@ class OtlpSource:
                 if parts:
                     break  # first what is there, then the gap
                 return self._gap(missing, frame)
-            if frame.head.writer != self._writer or frame.head.last <= self._seq:
+            if frame.head.writer != self._writer:
                 self._go(frame.end)
                 continue
             time_ns = time_ns or frame.head.time_ns
@@ -86,6 +86,7 @@ class OtlpSource:
         if not records:
             return None
         self._bytes += size
+        first = self._seq - records + 1
         return Block(lines=b"".join(parts), records=records, first=first, time_ns=time_ns)
 
     def _frame(self) -> Frame | None:
@@ -121,8 +122,15 @@ class OtlpSource:
         """Records of ours that should stand before `frame` and nowhere do: damage."""
         head = frame.head
         if head.writer == self._writer:
-            return max(0, head.first - 1 - self._seq) if self._skip == 0 else 0
-        return max(0, head.next.get(self._writer, 1) - 1 - self._seq)
+            first = head.first
+        elif not head.writer:
+            first = head.next.get(self._writer, 1)
+        else:
+            return 0
+        if not self._placed:
+            # No state: what came before this log was given back, so it was durable in the spool.
+            self._placed, self._seq = True, first - 1
+        return max(0, first - 1 - self._seq)
 
     def _gap(self, missing: int, frame: Frame) -> Block:
         first, last = self._seq + 1, self._seq + missing

@@ -120,6 +120,24 @@ async def test_records_of_an_earlier_epoch_are_read_under_their_own_writer() -> 
         new.close()
 
 
+async def test_a_writer_whose_state_was_lost_goes_on_where_the_log_begins() -> None:
+    machine = Machine(settings=SMALL)
+    async with machine.running():
+        for i in range(6):
+            await machine.send(4, name=f"r{i}", size=1000)
+        [source] = machine.scan().values()
+        for _ in range(4):
+            assert source.read(1) is not None
+            source.stored(source.state())
+        read = source.end().last_seq
+        source.close()
+        assert len(machine.segments()) < 6
+    async with machine.running():  # no state: everything before was given back as durable
+        lines = machine.drain()
+        assert 1 < lines[0]["seq"] <= read + 1
+        assert lines[-1]["seq"] == 24
+
+
 async def test_time_of_a_block_is_that_of_its_first_record() -> None:
     from tests.unit.sidecar.otlp.requests import NOW
 
