@@ -111,6 +111,8 @@ class Bucket:
         self.weather = weather or Weather(random.Random(0))
         self.page = page
         self.note = note
+        self.under_way = 0
+        """Requests that will still do something."""
         self._keys: list[str] = []
         self._time_ns = time_ns
         self._world = copy_context()
@@ -193,7 +195,10 @@ class Bucket:
                 else:
                     answer.set_exception(error)
 
+        self.under_way += 1
+
         def land() -> None:
+            self.under_way -= 1
             result: Any = None
             error: Exception | None = None
             if fate is Fate.NOT_DONE:
@@ -212,6 +217,7 @@ class Bucket:
                 reply(result, error)
 
         def walk() -> None:
+            self.under_way -= 1
             self.note(f"storage zombie lands: {name}: {_attempt(act)[1]!r}")
 
         if fate is Fate.ZOMBIE:

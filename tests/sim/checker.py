@@ -21,6 +21,9 @@ class Findings:
     stored: int = 0
     told: int = 0
     """Records that lie in a reported gap."""
+    unseen: int = 0
+    """Records in files that were deleted before anything of their writer was durable: who was
+    never seen cannot be missed."""
 
     def add(self, text: str) -> None:
         self.wrong.append(text)
@@ -109,9 +112,15 @@ class Checker:
             # Parts of a record show, without the whole, where its beginning or its end is lost.
             if text not in known and not any(text in raw for raw in torn):
                 self.found.add(f"{track.writer}: {text[:60]!r} is stored and was never written")
+        unverified = {
+            subject
+            for subject, lines in self._meta.items()
+            if any(line.get("cause") == "unverified" for line in lines)
+        }
         for record in track.records:
             at = places.get(record.text, [])
-            if len(at) > 1 and not record.twice:
+            again = sum(writer not in unverified for writer, _ in at)
+            if again > 1 and not record.twice:
                 where = ", ".join(f"{w}#{n}" for w, n in at)
                 self.found.add(f"{track.writer}: {record.text[:40]!r} is stored as {where}")
         self._check_halves(track, places)
@@ -138,7 +147,7 @@ class Checker:
         for record in track.records:
             for writer, seq in places.get(record.text, ())[:1]:
                 if writer != epoch:
-                    if writer in left and not record.twice:
+                    if writer in left and not record.twice and len(places[record.text]) == 1:
                         self.found.add(f"{track.writer}: {writer} goes on after another epoch")
                     left.add(epoch)
                     epoch = writer
@@ -166,6 +175,9 @@ class Checker:
         for before, lost, after in _runs(track.records, places):
             owed = [record for record in lost if record.owed]
             if not owed:
+                continue
+            if before is None and all(_is_deleted(record) for record in owed):
+                self.found.unseen += len(owed)
                 continue
             covering = [gap for gap in gaps if _lies_between(gap, before, after)]
             if not covering:
@@ -242,6 +254,10 @@ def _lies_between(gap: Row, before: tuple[str, int] | None, after: tuple[str, in
         return False
     named = {place[0] for place in (before, after) if place is not None}
     return not named or subject in named
+
+
+def _is_deleted(record: Written) -> bool:
+    return bool(record.ends) and all(inode.links == 0 for inode, _ in record.ends)
 
 
 def _gap_text(gap: Row) -> str:

@@ -1,11 +1,10 @@
 """The collector in the world: how it is started, reached, and brought to rest."""
 
 import asyncio
-from collections.abc import Sequence
 
-from spanyard_sidecar.collector import Collector, Hints
+from spanyard_sidecar.collector import Collector
+from spanyard_sidecar.gateway import GatewayHinter, GatewayIndex, Http
 from spanyard_sidecar.kinds import sources_of
-from spanyard_sidecar.model import SourceIndex, Sources
 from spanyard_sidecar.settings import CollectorSettings
 from tests.sim.clock import SimClock
 from tests.sim.disk import Disk, Folder, Inode
@@ -52,6 +51,7 @@ class Collecting:
         )
         self.collector: Collector | None = None
         self.leftover = ""
+        self.gateway: Http | None = None
         world.disk.mkdir("/pod")
         world.disk.mkdir("/var/log/pods")
         world.disk.settle()
@@ -68,29 +68,22 @@ class Collecting:
     async def _program(self, process: Process, stop: asyncio.Event) -> None:
         world = self.world
         rng = world.random(process.name)
+        clock = SimClock(world.wall, process)
         collector = Collector(
             self.settings,
             files=world.disk.view(process),
-            clock=SimClock(world.wall, process),
+            clock=clock,
             storage=world.bucket.view(process),
             rng=rng,
-            sources=self._sources,
-            index=self._index(process),
-            hinter=self._hinter(process),
+            sources=sources_of,
+            index=GatewayIndex(self.gateway) if self.gateway is not None else None,
         )
+        if self.gateway is not None:
+            collector.hinter = GatewayHinter(self.gateway, clock, collector.metrics)
         await collector.open()
         self.collector = collector
         await collector.run(stop)
         self.leftover = collector.leftover
-
-    def _sources(self, collector: Collector) -> Sequence[Sources]:
-        return sources_of(collector)
-
-    def _index(self, process: Process) -> SourceIndex | None:
-        return None
-
-    def _hinter(self, process: Process) -> Hints | None:
-        return None
 
     async def send(self, signal: str, body: bytes) -> int:
         """An OTLP request over the pod's loopback."""
@@ -100,6 +93,20 @@ class Collecting:
         receive = collector.receiver.receive
         answer = await process.call(receive(signal, body, json=True))  # type: ignore[arg-type]
         return answer.status
+
+    async def lose_spool(self) -> None:
+        """The volume of the spool is gone, with the collector that used it."""
+        world = self.world
+        self.keeper.kill()
+        self.keeper.pause()
+        # What the dead one sent may still be on its way; a new collector cannot know of it, and
+        # a pod that gets a new volume takes longer to come than a request to go.
+        while world.bucket.under_way:
+            await asyncio.sleep(0.5)
+        world.chronicle.note("the spool is lost")
+        remove_below(world.disk, SPOOL)
+        world.disk.settle()
+        self.keeper.resume()
 
     def check_limit(self) -> None:
         """The spool is never above its limit."""
@@ -115,6 +122,15 @@ class Collecting:
         except FileNotFoundError:
             return 0
         return sum(name.endswith(".entry") for name in names)
+
+
+def remove_below(disk: Disk, path: str) -> None:
+    """Delete all files below `path`."""
+    for name, target in list(disk.folder(path).entries.items()):
+        if isinstance(target, Inode):
+            disk.unlink(f"{path}/{name}")
+        else:
+            remove_below(disk, f"{path}/{name}")
 
 
 def blocks_below(disk: Disk, path: str) -> int:

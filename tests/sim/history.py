@@ -1,15 +1,19 @@
 """Histories of the collector, with or without the ingester behind it."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from datetime import date
 from typing import Any
 
 from spanyard_core.chunks import check_chunk
 from spanyard_core.object_names import ChunkName, parse_key
+from spanyard_ingester.ledger import Ledger
 from tests.sim.checker import Checker, Findings
 from tests.sim.chronicle import Chronicle
+from tests.sim.clock import SimClock
 from tests.sim.collecting import Collecting
+from tests.sim.ingesting import Ingesting, SimGateway
 from tests.sim.tables import Part
 from tests.sim.warehouse import rows_of
 from tests.sim.world import SPOOL, World
@@ -81,11 +85,11 @@ class CollectorHistory:
         rng = world.random("when")
         while True:
             await asyncio.sleep(rng.expovariate(1 / 4))
-            kinds = [name for name in self._KINDS if getattr(troubles, name)]
+            kinds = [name for name in self.kinds if getattr(troubles, name)]
             if kinds:
                 await getattr(self, f"_do_{rng.choice(kinds)}")(rng)
 
-    _KINDS = (
+    kinds: tuple[str, ...] = (
         "collector_kills",
         "power_loss",
         "disk_errors",
@@ -202,3 +206,80 @@ class CollectorHistory:
             self.world.tables.parts.setdefault(name.signal, []).append(part)
         for row in self.world.tables.rows("spans"):
             self.world.tables.index_trace(row)
+
+
+class FullHistory(CollectorHistory):
+    """All of it: applications to tables."""
+
+    kinds = (*CollectorHistory.kinds, "spool_lost", "ingester_kills", "database_away")
+
+    def __init__(self, seed: int, chronicle: Chronicle) -> None:
+        super().__init__(seed, chronicle)
+        world = self.world
+        names = ("ingester-a", "ingester-b") if world.troubles.two_ingesters else ("ingester-a",)
+        self.ingesters = [Ingesting(world, name) for name in names]
+        self.collecting.gateway = SimGateway(world, self.ingesters)
+        self._keepers: list[asyncio.Task[None]] = []
+
+    def _start_applications(self) -> None:
+        super()._start_applications()
+        self._keepers = [
+            asyncio.create_task(ingester.keeper.run(), name=ingester.name)
+            for ingester in self.ingesters
+        ]
+
+    async def _do_spool_lost(self, rng: Any) -> None:
+        await self.collecting.lose_spool()
+        self.world.oracle.spool_lost()
+
+    async def _do_ingester_kills(self, rng: Any) -> None:
+        rng.choice(self.ingesters).keeper.kill()
+
+    async def _do_database_away(self, rng: Any) -> None:
+        world = self.world
+        world.chronicle.note("the database is away")
+        world.tables.weather.away = True
+        await asyncio.sleep(rng.uniform(1, 60))
+        world.tables.weather.away = False
+        world.chronicle.note("the database is back")
+
+    def _rest(self) -> tuple[object, ...]:
+        tables = self.world.tables
+        return (
+            *super()._rest(),
+            sorted((table, len(parts)) for table, parts in tables.parts.items()),
+            len(tables.quarantine),
+            len(tables.ledger),
+            len(tables.inserts),
+        )
+
+    def _is_drained(self) -> bool:
+        settings = self.ingesters[0].settings
+        pending = self.world.bucket.keys("observability/")
+        return super()._is_drained() and (settings.after_load == "keep" or not pending)
+
+    async def _load(self) -> None:
+        await self._until_drained()
+        for ingester in self.ingesters:
+            await ingester.keeper.end()
+        await asyncio.gather(*self._keepers)
+        for ingester in self.ingesters:
+            ingester.keeper.raise_failures()
+        await self._check_ledger()
+
+    async def _check_ledger(self) -> None:
+        world, tables = self.world, self.world.tables
+        ledger = Ledger(
+            world.bucket.view(), SimClock(world.wall), world.random("checker"), owner="checker"
+        )
+        state = await ledger.load()
+        assert not state.open, f"open plans: {sorted(state.open)}"
+        assert not state.unfiled, f"quarantine without rows: {sorted(state.unfiled)}"
+        for table, parts in tables.parts.items():
+            for part in parts:
+                assert part.attempt not in state.dead, (
+                    f"rows of attempt {part.attempt}, which was given up, are in {table}"
+                )
+        for row in tables.quarantine.values():
+            assert row.line, f"{row.key} is in quarantine: {row.reason}"
+            tables.bad.append(json.loads(row.bytes))

@@ -48,7 +48,7 @@ class Ingesting:
             audit_interval=20.0,
             after_load=rng.choice(("move", "move", "keep", "delete")),
             list_interval=rng.choice((1.0, 10.0)),
-            batch_rows=rng.choice((20, 500_000)),
+            batch_rows=rng.choice((2_000, 500_000)),
             batch_objects=rng.choice((3, 500)),
             fetches=rng.choice((1, 16)),
             max_pending=rng.choice((10, 50_000)),

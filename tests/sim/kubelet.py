@@ -8,6 +8,7 @@ ever synced.
 """
 
 import asyncio
+import contextlib
 import gzip
 import json
 import random
@@ -101,7 +102,7 @@ class Container:
     def stop(self) -> None:
         """The container has ended; what it left unended stays so."""
         self.running = False
-        self.track.fragments += [h.text for h in self._halves.values() if h.text]
+        self.track.fragments += [h.text for h in self._halves.values() if h.lines]
         self._halves.clear()
         self._release()
 
@@ -143,7 +144,8 @@ class Kubelet:
         await asyncio.sleep(self._rng.choice((0, 0.001, 0.05, 1.0)))
         if self._rng.random() < 0.1:
             self._note(f"kubelet undoes the rotation of {container.path}")
-            self._disk.rename(target, container.path)
+            with contextlib.suppress(FileNotFoundError):  # a power cut came between
+                self._disk.rename(target, container.path)
         elif container.running:
             container.reopen()
 

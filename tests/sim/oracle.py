@@ -80,6 +80,13 @@ class Oracle:
                     record.owed = False
                     record.note = "taken by a power cut"
 
+    def spool_lost(self) -> None:
+        """What was acknowledged over OTLP and not uploaded is gone, and its digests with it."""
+        for track in self.tracks.values():
+            for record in track.records if not track.ordered else ():
+                record.owed, record.twice = False, True
+                record.note = "the spool was lost"
+
     @property
     def count(self) -> int:
         return sum(len(track.records) for track in self.tracks.values())
