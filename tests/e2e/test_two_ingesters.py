@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_two_ingesters_on_one_shard_store_every_record_once(
             seen = {}
             for process in (one, two):
                 (address,) = process.addresses(1)
-                wait_for("all settled", lambda at=address: is_quiet(at))
+                wait_for("all settled", partial(is_quiet, address))
                 assert fetch(f"{address}/audit", body=b"{}")[0] == 200
                 seen[process] = metrics(f"{address}/metrics")
                 assert process.stop() == 0
