@@ -70,7 +70,11 @@ class Examiner:
         try:
             await self._read_head(ready)
         except ObjectNotFoundError:
-            self._pending.forget(key)  # moved since it was listed, or never there
+            if key in state.reload:
+                reason = "the object is gone, after its rows were deleted to load it again"
+                self._rejects.add(reject_of(key, name, reason))
+            else:
+                self._pending.forget(key)  # moved since it was listed, or never there
             return
         except StorageError as error:
             self.problem = str(error)

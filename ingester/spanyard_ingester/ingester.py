@@ -23,15 +23,19 @@ from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.loader import Loader
 from spanyard_ingester.pending import Pending
 from spanyard_ingester.prepare import Preparer
+from spanyard_ingester.rebuild import Rebuild
 from spanyard_ingester.recovery import Recovery
 from spanyard_ingester.rejects import Rejects
 from spanyard_ingester.running import Running
 from spanyard_ingester.settings import IngesterSettings
 from spanyard_ingester.settle import Settler
+from spanyard_ingester.stored_rows import StoredRows
 from spanyard_ingester.warehouse import Warehouse
 from spanyard_ingester.workspace import Workspace
 
 log = logging.getLogger("spanyard.ingester")
+
+_RELOADED_EVERY = 0.2
 
 
 class Ingester:
@@ -47,6 +51,7 @@ class Ingester:
         rng: Random,
         *,
         shards: int = 1,
+        rows: StoredRows | None = None,
     ) -> None:
         if settings.shard >= shards:
             raise SettingError(
@@ -143,6 +148,8 @@ class Ingester:
             every=settings.snapshot_every,
             dead_for=settings.dead_for,
         )
+        self.rebuild = Rebuild(storage, self.ledger, rows, rng) if rows is not None else None
+        """Loading again; needs `rows`."""
         self.started = False
 
     async def start(self) -> None:
@@ -155,6 +162,8 @@ class Ingester:
         await self._until_storage_answers(self._load_ledger)
         await self.attempts.when_available(self.warehouse.self_test, "the self-test")
         await self.recovery.at_start()
+        if self.rebuild is not None:
+            await self.attempts.when_available(self.rebuild.resume, "going on with a rebuild")
         await self.attempts.when_available(self.recovery.audit, "the audit")
         self.started = True
 
@@ -201,6 +210,7 @@ class Ingester:
         """One round of everything; False when there was nothing to do."""
         await self.ledger.refresh()
         await self.recovery.take_over()
+        self.pending.adopt(self.ledger.state.reload)
         await self.list_once()
         did = False
         while await self.examine_once() or await self.load_once():
@@ -217,6 +227,13 @@ class Ingester:
                 if due is None:
                     return
                 await self.clock.sleep(due)
+
+    async def until_reloaded(self) -> None:
+        """Wait until what was forgotten is loaded again, while `run` does the work."""
+        self.pending.adopt(self.ledger.state.reload)
+        await self.clock.sleep(_RELOADED_EVERY)
+        while self.ledger.state.reload:
+            await self.clock.sleep(_RELOADED_EVERY)
 
     async def audit(self) -> int:
         """Delete late rows of attempts that were given up; how many attempts had any."""

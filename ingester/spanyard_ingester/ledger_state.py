@@ -83,6 +83,10 @@ class LedgerState:
     replayed: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     forgetting: dict[str, Forget] = field(default_factory=dict)
+    floor: int = 0
+    """The greatest attempt planned or forgotten so far; a new plan's is greater."""
+    reload: dict[str, None] = field(default_factory=dict)
+    """Keys of forgotten objects that are to be loaded, though no listing of pending finds them."""
 
     def apply(self, entry: Entry) -> None:
         """Fold the next entry. Raises LedgerBrokenError when it is not the next."""
@@ -110,6 +114,7 @@ class LedgerState:
                 self._bad(operation)
             case Reject():
                 self.rejected[tail_of(operation.key)] = operation.id
+                self.reload.pop(operation.key, None)
                 self.replayed.pop(operation.id, None)  # replayed, and bad again
                 self.deleted.discard(operation.id)
                 self.unfiled[operation.id] = operation
@@ -137,6 +142,7 @@ class LedgerState:
     def _plan(self, plan: Plan, entry: Entry) -> None:
         if plan.attempt in self.open or plan.attempt in self.dead:
             raise LedgerBrokenError(f"ledger entry {entry.n} plans attempt {plan.attempt} again")
+        self.floor = max(self.floor, plan.attempt)
         self.restore_open(OpenPlan(plan, entry.owner, entry.instance, entry.n))
 
     def restore_open(self, opened: OpenPlan) -> None:
@@ -161,6 +167,7 @@ class LedgerState:
             if item.last >= item.first:
                 handled.add(item.first, item.last)
             self.drops.pop(tail_of(item.key), None)
+            self.reload.pop(item.key, None)
             self.digests[item.key] = item.sha256
         self.unsettled[attempt] = {item.key: item.sha256 for item in objects}
 
@@ -177,6 +184,7 @@ class LedgerState:
             self.unfiled[line.id] = msgspec.structs.replace(bad, lines=[line])
 
     def _forget(self, forget: Forget) -> None:
+        self.floor = max(self.floor, forget.before)
         for scope, ranges in forget.ranges.items():
             handled = self.handled.get(scope)
             if handled is not None:
@@ -197,6 +205,7 @@ class LedgerState:
         if forget is not None:
             for scope, ranges in forget.ranges.items():
                 self._free(scope, ranges)
+            self.reload.update(dict.fromkeys(forget.keys))
 
     def _occupy(self, scope: str, ranges: Iterable[Range]) -> None:
         busy = self.busy.setdefault(scope, IntervalSet())

@@ -180,9 +180,11 @@ class Loader:
         fitted = Fit()
 
         def build(state: LedgerState) -> list[Operation]:
-            nonlocal fitted
+            nonlocal fitted, attempt
             if attempt in state.open or attempt in state.dead or done_attempt in state.unsettled:
                 return []  # a lost answer: it stands there already, or was even taken over
+            if attempt <= state.floor:
+                attempt = self.new_attempt()
             fitted = fit(prepared, state)
             operations: list[Operation] = [
                 Bad(
@@ -283,18 +285,21 @@ class Loader:
             self.unexplained[plan.table] = self.unexplained.get(plan.table, 0) + 1
             findings.rejects[key] = _unexplained(plan.objects[0], batch, reason)
         fault_point("ingest.scanned")
-        children = children_of(plan, findings, [self.new_attempt(), self.new_attempt()])
+        children = Children()
         done_attempt = self.new_attempt()
-        if children.done:
-            children.operations.append(
-                Done(attempt=done_attempt, table=plan.table, objects=children.done)
-            )
 
         def build(state: LedgerState) -> list[Operation]:
+            nonlocal children
             if plan.attempt not in state.open:
                 if _stands(children, done_attempt, state):
                     return []
                 raise AttemptLostError("another ingester took it over")
+            first = self.new_attempt()
+            children = children_of(plan, findings, [first, first + 1])
+            if children.done:
+                children.operations.append(
+                    Done(attempt=done_attempt, table=plan.table, objects=children.done)
+                )
             return [Close(attempt=plan.attempt, reason=refusal.brief[:500]), *children.operations]
 
         await self.ledger.append(build, subject="plan")
@@ -372,8 +377,11 @@ class Loader:
         return batches
 
     def new_attempt(self) -> int:
-        """A number never used before: milliseconds since the epoch and 20 random bits."""
-        return (self.clock.time_ns() // 1_000_000) << 20 | self.rng.getrandbits(20)
+        """A number never used before, and greater than any in the ledger: milliseconds since the
+        epoch and 20 random bits, unless somebody's clock was ahead.
+        """
+        by_time = (self.clock.time_ns() // 1_000_000) << 20 | self.rng.getrandbits(20)
+        return max(by_time, self.ledger.state.floor + 1 + self.rng.getrandbits(8))
 
 
 def _unexplained(item: LoadedObject, batch: Batch, reason: str) -> Reject:

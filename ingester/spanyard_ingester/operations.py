@@ -154,18 +154,23 @@ class Delete(_Operation, tag="delete"):
 
 
 class Forget(_Operation, tag="forget"):
-    """Rows of these ranges are going to be deleted, so that they can be loaded again."""
+    """Rows of these ranges are going to be deleted, and their objects loaded again."""
 
     id: str
     table: Signal
     ranges: dict[str, list[Range]]
-    """By scope (`operations.scope_of`)."""
+    """By scope (`operations.scope_of`); of a plain object all that it has."""
     writers: dict[str, str]
     """Scope → the writer's name, which the rows carry."""
+    keys: list[str]
+    """The objects, wherever they lie."""
+    before: int
+    """Only rows of lesser attempts are deleted. Every later plan has a greater one, so that a
+    deletion that runs late, or twice, never touches what was loaded again."""
 
 
 class Forgotten(_Operation, tag="forgotten"):
-    """The rows of that Forget are gone; its ranges may be planned."""
+    """The rows of that Forget are gone; its objects are to be loaded."""
 
     id: str
 

@@ -241,13 +241,15 @@ class Pending:
         """This key is dealt with; a listing that still sees it starts anew with it."""
         self._known.discard(key)
 
-    def adopt(self, item: Ready) -> bool:
-        """Take an object that no listing finds (a rebuild's); False when there is no place."""
-        if item.key in self._known or len(self._known) >= self._limit:
-            return False
-        self._known.add(item.key)
-        self.ready(item)
-        return True
+    def adopt(self, keys: Iterable[str]) -> None:
+        """Take objects that no listing finds (a rebuild's), as far as there are places."""
+        for key in keys:
+            if key not in self._known:
+                if len(self._known) >= self._limit:
+                    return
+                self._known.add(key)
+                self._new.put(Candidate(key, parse_key(key), self._monotonic()))
+                self.arrived.set()
 
     def tables(self) -> list[Signal]:
         """Tables with ready objects, the one with the longest waiting first."""

@@ -18,7 +18,7 @@ from spanyard_core.chunks import (
     decoded_blocks,
 )
 from spanyard_core.clock import Clock
-from spanyard_core.errors import BadRecordError
+from spanyard_core.errors import BadRecordError, StorageError
 from spanyard_core.object_names import ChunkName
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.frames import decoded_bound
@@ -103,7 +103,7 @@ class Preparer:
                 raise BadRecordError(f"the object has more than {self._max_object} bytes")
         facts, at = decode_facts(data)
         if facts != ready.facts:
-            raise BadRecordError("the object changed between two reads")
+            raise StorageError(f"{ready.key} was replaced since its head was read")
         payload = memoryview(data)[at:]
         digest = hashlib.sha256(payload).hexdigest()
         if digest != facts.sha256:

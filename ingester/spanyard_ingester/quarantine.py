@@ -7,7 +7,7 @@ replayed object goes back to where it was pending.
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from spanyard_core.clock import Clock
 from spanyard_core.errors import (
@@ -30,8 +30,15 @@ from spanyard_ingester.operations import (
     Replay,
     quarantine_key,
 )
-from spanyard_ingester.quarantine_store import QuarantineStore
 from spanyard_ingester.warehouse import QuarantineRow, QuarantineStatus, Warehouse
+
+
+class QuarantineStore(Protocol):
+    """Rows of the quarantine. Raises DatabaseUnavailableError while it cannot answer."""
+
+    async def get(self, name: str) -> QuarantineRow | None:
+        """The row with this id in its latest version; None when there is none."""
+        ...
 
 
 class NotInQuarantineError(SpanyardError):

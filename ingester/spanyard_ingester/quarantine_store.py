@@ -2,18 +2,10 @@
 
 import base64
 from datetime import UTC
-from typing import Any, Protocol
+from typing import Any
 
 from spanyard_core.clickhouse import Database
 from spanyard_ingester.warehouse import QuarantineRow
-
-
-class QuarantineStore(Protocol):
-    """Rows of the quarantine. Raises DatabaseUnavailableError while it cannot answer."""
-
-    async def get(self, name: str) -> QuarantineRow | None:
-        """The row with this id in its latest version; None when there is none."""
-        ...
 
 
 class ClickHouseQuarantine:

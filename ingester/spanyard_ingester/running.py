@@ -165,6 +165,7 @@ class Running:
         await ingester.ledger.flush_riders()
         await ingester.ledger.refresh()
         await ingester.recovery.take_over()
+        ingester.pending.adopt(ingester.ledger.state.reload)
         if ingester.compactor.is_due and not ingester.copier.waiting:
             await ingester.compactor.run_once()
 

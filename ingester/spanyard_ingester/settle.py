@@ -13,18 +13,23 @@ from collections.abc import Iterable, Mapping
 from spanyard_core.chunks import HEAD_BYTES, MAX_FACTS_BYTES, decode_facts
 from spanyard_core.errors import BadRecordError, DatabaseError, ObjectNotFoundError, StorageError
 from spanyard_core.faults import fault_point
-from spanyard_core.object_names import PENDING, ChunkName, parse_key
+from spanyard_core.object_names import PENDING, ChunkName, PlainName, parse_key
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.copying import Copier
 from spanyard_ingester.ledger import Ledger
-from spanyard_ingester.operations import Settled, processed_key
+from spanyard_ingester.ledger_state import LedgerState
+from spanyard_ingester.operations import Done, LoadedObject, Operation, Settled, processed_key
 from spanyard_ingester.pending import Pending
 from spanyard_ingester.planner import Ready
 from spanyard_ingester.rejects import Rejects, reject_of
 from spanyard_ingester.settings import AfterLoad
 
 log = logging.getLogger("spanyard.ingester")
+
+
+def _writer(ready: Ready) -> str:
+    return ready.facts.writer if ready.facts is not None else ""
 
 
 class Settler:
@@ -140,7 +145,9 @@ class Settler:
             return
         processed = await self._processed_digest(ready)
         stored = self._ledger.state.digests.get(key) or processed
-        if stored is not None and stored != mine:
+        if key in self._ledger.state.reload or not key.startswith(f"{PENDING}/"):
+            await self._reloaded(ready, mine)
+        elif stored is not None and stored != mine:
             reason = (
                 f"an object of this name was loaded with the digest {stored[:12]}…, this one has "
                 f"{mine[:12]}…"
@@ -158,6 +165,28 @@ class Settler:
             # Also in the mode `delete`: what cannot be compared is not deleted.
             await self._storage.move(key, processed_key(key))
             self._pending.forget(key)
+
+    async def _reloaded(self, ready: Ready, digest: str) -> None:
+        """A rebuild's object, all of whose records have come from others: it stays where it is."""
+        attempt = self._ledger.state.floor + 1  # no row carries it
+        item = LoadedObject(
+            key=ready.key,
+            size=ready.size,
+            sha256=digest,
+            project=ready.name.project,
+            writer=ready.name.writer if isinstance(ready.name, PlainName) else _writer(ready),
+            first=ready.name.first if isinstance(ready.name, ChunkName) else 1,
+            last=ready.name.last if isinstance(ready.name, ChunkName) else 0,
+        )
+
+        def build(state: LedgerState) -> list[Operation]:
+            if ready.key not in state.reload:
+                return []
+            return [Done(attempt=attempt, table=ready.table, objects=[item])]
+
+        await self._ledger.append(build, subject=f"reloaded {ready.key}")
+        self._ledger.ride(Settled(attempts=[attempt]))
+        self._pending.forget(ready.key)
 
     async def _digest(self, key: str, ready: Ready) -> str:
         """Of a chunk the digest it declares (checked when it was loaded), else that of its bytes."""

@@ -30,6 +30,8 @@ class _State(msgspec.Struct, omit_defaults=True):
     replayed: dict[str, str] = {}
     deleted: list[str] = []
     forgetting: dict[str, Forget] = {}
+    reload: list[str] = []
+    floor: int = 0
 
 
 class _Snapshot(msgspec.Struct):
@@ -71,6 +73,8 @@ def encode_snapshot(state: LedgerState) -> bytes:
             replayed=state.replayed,
             deleted=sorted(state.deleted),
             forgetting=state.forgetting,
+            reload=list(state.reload),
+            floor=state.floor,
         )
     )
     digest = hashlib.sha256(body).hexdigest()
@@ -100,6 +104,8 @@ def decode_snapshot(data: bytes) -> LedgerState:
         rejected=stored.rejected,
         replayed=stored.replayed,
         deleted=set(stored.deleted),
+        reload=dict.fromkeys(stored.reload),
+        floor=stored.floor,
     )
     for item in stored.open:
         state.restore_open(OpenPlan(item.plan, item.owner, item.instance, item.n))
