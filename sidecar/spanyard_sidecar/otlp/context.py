@@ -16,12 +16,13 @@ _encode = msgspec.json.Encoder().encode
 class Refusals:
     """Records of a request that were not taken, and what was done to those that were."""
 
-    __slots__ = ("_reasons", "_warnings", "count")
+    __slots__ = ("_reasons", "_untold", "_warnings", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._reasons: Counter[str] = Counter()
         self._warnings: list[str] = []
+        self._untold = 0
 
     def add(self, reason: str) -> None:
         """One record was refused."""
@@ -31,7 +32,10 @@ class Refusals:
 
     def warn(self, text: str) -> None:
         """Something to tell the sender although all was taken."""
-        self._warnings.append(text)
+        if len(self._warnings) < _MOST_REASONS:
+            self._warnings.append(text)
+        else:
+            self._untold += 1
 
     @property
     def message(self) -> str:
@@ -43,7 +47,10 @@ class Refusals:
             parts.append(
                 f"{self.count} refused: {told}" + (f"; other reasons ({more})" if more else "")
             )
-        return ". ".join(parts + self._warnings)
+        parts += self._warnings
+        if self._untold:
+            parts.append(f"{self._untold} more like this")
+        return ". ".join(parts)
 
 
 class Context:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from spanyard_core.records import LogLine, MetricLine, Signal, SpanLine
+from spanyard_sidecar.otlp import shrink
 from spanyard_sidecar.otlp.context import Context, Refusals
 from spanyard_sidecar.otlp.form import Form, OtlpSignal, RefusedRecordError
 from spanyard_sidecar.otlp.jsonform import JsonForm
@@ -20,8 +21,6 @@ from spanyard_sidecar.otlp.protobufform import ProtobufForm
 from spanyard_sidecar.otlp.spans import add_span
 
 RUN = 500
-MAX_LINE = 1_900_000
-"""Bytes of one record's line; the ingester's scan refuses lines over 2 MiB."""
 
 SIGNALS: dict[OtlpSignal, Signal] = {"traces": "spans", "logs": "logs", "metrics": "metrics"}
 """OTLP's name of a signal → ours: its `traces` are requests of spans."""
@@ -104,13 +103,24 @@ def _runs(signal: OtlpSignal, context: Context, decoded: Decoded) -> Iterator[Ru
 def _encode(lines: list[Any], context: Context) -> Run:
     encoded = _encoder.encode_lines(lines).split(b"\n")
     encoded.pop()
+    if max(map(len, encoded)) > shrink.MAX_LINE:
+        encoded = list(_fitting(lines, encoded, context))
     cut = -len(TAIL)
     bodies = [line[:cut] for line in encoded]
-    if max(map(len, bodies)) > MAX_LINE:
-        bodies = [body for body in bodies if len(body) <= MAX_LINE]
-        for _ in range(len(encoded) - len(bodies)):
-            context.refusals.add(f"a record of more than {MAX_LINE} bytes as JSON")
     return Run(bodies, sum(map(len, bodies)), context.service)
+
+
+def _fitting(lines: list[Any], encoded: list[bytes], context: Context) -> Iterator[bytes]:
+    for line, whole in zip(lines, encoded, strict=True):
+        if len(whole) <= shrink.MAX_LINE:
+            yield whole
+            continue
+        small = shrink.shrunk(line, len(whole))
+        if small is None:
+            context.refusals.add(f"a record of more than {shrink.MAX_LINE} bytes as JSON")
+        else:
+            context.refusals.warn(f"texts of a record of {len(whole)} bytes were cut")
+            yield small
 
 
 def _check_tail() -> None:

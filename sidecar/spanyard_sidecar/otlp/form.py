@@ -22,8 +22,8 @@ MAX_DEPTH = 16
 """Any-values nested deeper become their JSON text at this level: nothing is lost, and no reader
 of the line meets a nesting that it cannot parse."""
 
-MAX_TIME_NS = (1 << 63) - 1
-"""11 April 2262, the last instant that ClickHouse's DateTime64(9) can hold."""
+MAX_TIME_NS = 9_214_646_400_000_000_000 - 1
+"""The end of 2261, the last whole year that ClickHouse's DateTime64(9) can hold."""
 
 
 class UnreadableRequestError(Exception):
@@ -108,9 +108,9 @@ class Times:
         self._seconds: dict[int, str] = {}
 
     def __call__(self, ns: int) -> str:
-        """RFC 3339 with nine digits. Raises RefusedRecordError beyond the year 2262."""
+        """RFC 3339 with nine digits. Raises RefusedRecordError beyond the year 2261."""
         if ns > MAX_TIME_NS:
-            raise RefusedRecordError("a time is beyond the year 2262 (is it in nanoseconds?)")
+            raise RefusedRecordError("a time is beyond the year 2261 (is it in nanoseconds?)")
         seconds, fraction = divmod(ns, 1_000_000_000)
         prefix = self._seconds.get(seconds)
         if prefix is None:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 UInt64 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-"""Times and counts; half the range, because ClickHouse's times end there."""
+"""Times and counts; half the range, which is what msgspec can check. Times end earlier."""
 
 
 class Message(Struct, rename="camel", frozen=True, gc=False):

@@ -16,7 +16,7 @@ def add_span(context: Context, element: Any, lines: list[Any]) -> int:
     """Append the span's line; gives its start in nanoseconds.
 
     An end of 0 is a span that has not ended. Raises RefusedRecordError: no valid ids ("all zeroes
-    or of another length is invalid", says the schema), no times, times beyond 2262.
+    or of another length is invalid", says the schema), no times, times beyond 2261.
     """
     form = context.form
     times = context.times

@@ -4,7 +4,6 @@ import base64
 import json
 from typing import Any
 
-import msgspec
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -12,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanyard_core.records import LINE_TYPES
+from spanyard_ingester.linecheck import Expected, LineCheck
 from spanyard_sidecar.model import Identity
 from spanyard_sidecar.otlp.decode import Decoded, decode
 from spanyard_sidecar.otlp.form import OtlpSignal
@@ -50,11 +49,12 @@ def to_json(message: Any) -> bytes:
 
 
 def lines_of(decoded: Decoded) -> list[dict[str, Any]]:
-    """The request's lines as objects, numbered from 1; each is checked against its type."""
+    """The request's lines as objects, numbered from 1; each passes the ingester's strict check."""
     pieces = Stamp(IDENTITY).pieces(list(decoded.runs), writer="w", first=1, taken_ns=NOW)
     lines = b"".join(pieces).splitlines()
-    for line in lines:
-        msgspec.json.decode(line, type=LINE_TYPES[decoded.signal])
+    check = LineCheck(Expected(decoded.signal, IDENTITY.project, "w", 1, len(lines)))
+    for seq, line in enumerate(lines, 1):
+        assert check(line) == seq
     return [json.loads(line) for line in lines]
 
 

@@ -7,9 +7,9 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanyard_sidecar.otlp import decode as decode_module
+from spanyard_sidecar.otlp import shrink
 from spanyard_sidecar.otlp.decode import decode
-from spanyard_sidecar.otlp.form import MAX_DEPTH, UnreadableRequestError
+from spanyard_sidecar.otlp.form import MAX_DEPTH, MAX_TIME_NS, UnreadableRequestError
 from tests.unit.sidecar.otlp.requests import (
     NOW,
     SPAN,
@@ -132,12 +132,13 @@ def test_spans_without_valid_ids_or_times_are_refused_and_the_others_kept(as_jso
     assert "(2)" in decoded.refusals.message
 
 
-def test_a_time_beyond_2262_refuses_its_record_only() -> None:
+def test_a_time_beyond_2261_refuses_its_record_only() -> None:
     request = span_request(2)
-    request.resource_spans[0].scope_spans[0].spans[0].end_time_unix_nano = 1 << 63
+    request.resource_spans[0].scope_spans[0].spans[0].end_time_unix_nano = MAX_TIME_NS + 1
+    request.resource_spans[0].scope_spans[0].spans[1].end_time_unix_nano = MAX_TIME_NS
     decoded = decode("traces", request.SerializeToString(), json=False, now_ns=NOW)
     assert len(lines_of(decoded)) == 1
-    assert "2262" in decoded.refusals.message
+    assert "2261" in decoded.refusals.message
 
 
 def test_a_span_that_has_not_ended_has_no_end_time() -> None:
@@ -392,16 +393,38 @@ def test_a_large_request_comes_in_runs_of_bounded_size() -> None:
     assert [len(run.bodies) for run in runs] == [500, 500, 201]
 
 
-def test_a_record_larger_than_a_line_may_be_is_refused_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(decode_module, "MAX_LINE", 2000)
+@BOTH
+def test_a_record_too_large_for_a_line_keeps_its_place_with_its_texts_cut(as_json: bool) -> None:
     request = span_request(3)
-    add_attribute(request.resource_spans[0].scope_spans[0].spans[1], "input", "x" * 3000)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    add_attribute(spans[1], "input", "x" * 3_000_000)
+    add_attribute(spans[1], "list", ["y" * 300_000, {"z": "z" * 2_000_000}])
+    add_attribute(spans[1], "short", "kept")
+    event = spans[1].events.add()
+    add_attribute(event, "prompt", "é" * 1_000_000)
+    decoded = decode("traces", body_of(request, as_json=as_json), json=as_json, now_ns=NOW)
+    lines = lines_of(decoded)
+    assert [line["name"] for line in lines] == ["step 0", "step 1", "step 2"]
+    attributes = lines[1]["attributes"]
+    assert attributes["input"] == "x" * (256 * 1024) + "…"
+    assert len(attributes["list"][1]["z"]) == 256 * 1024 + 1
+    assert attributes["short"] == "kept"
+    assert attributes["spanyard.cut"] > 7_000_000
+    assert lines[1]["resource"] == {"service.name": "agent"}
+    assert "spanyard.cut" not in lines[0].get("attributes", {})
+    assert decoded.refusals.count == 0
+    assert "were cut" in decoded.refusals.message
+
+
+def test_a_record_that_stays_too_large_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "MAX_LINE", 20_000)
+    request = span_request(3)
+    for i in range(1000):
+        add_attribute(request.resource_spans[0].scope_spans[0].spans[1], f"key {i}", "x" * 50)
     decoded = decode("traces", request.SerializeToString(), json=False, now_ns=NOW)
     assert [line["name"] for line in lines_of(decoded)] == ["step 0", "step 2"]
     assert decoded.refusals.count == 1
-    assert "2000 bytes" in decoded.refusals.message
+    assert "20000 bytes" in decoded.refusals.message
 
 
 def test_the_schemas_are_loaded_at_the_first_protobuf_request_only() -> None:
