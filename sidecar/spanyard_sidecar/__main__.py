@@ -8,7 +8,6 @@ ends at once; what is spooled goes out at the next start. Exit codes: 0 all stor
 import asyncio
 import contextlib
 import fcntl
-import gc
 import logging
 import os
 import random
@@ -26,6 +25,7 @@ from spanyard_core.storage import Storage, open_storage
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
 from spanyard_sidecar.kinds import sources_of
+from spanyard_sidecar.memory import limit_heap, settle
 from spanyard_sidecar.nostorage import NoStorage
 from spanyard_sidecar.servers import Servers
 from spanyard_sidecar.settings import CollectorSettings
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     settings = settings_or_exit(
         CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
     )
+    limit_heap()
     setup_logs("collector", level=settings.log_level)
     in_pod = settings.must_start or bool(environ.get("KUBERNETES_SERVICE_HOST"))
     try:
@@ -127,9 +128,7 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
         stop = _stop_on_signal(loop)
         await collector.open()
         async with Servers(collector, insist=not in_pod).running():
-            # What was made so far lives as long as the process: never look through it again.
-            gc.collect()
-            gc.freeze()
+            settle()
             await collector.run(stop)
     finally:
         if http is not None:

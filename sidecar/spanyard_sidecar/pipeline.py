@@ -39,7 +39,7 @@ class PipelineSettings:
 
     flush_interval: float = 5.0
     chunk_size: int = 10_000_000
-    read_size: int = 128 * 1024
+    read_size: int = 64 * 1024
     poll_idle: float = 0.25
     poll_busy: float = 0.01
     scan_interval: float = 1.0
