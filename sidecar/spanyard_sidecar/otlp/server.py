@@ -1,7 +1,7 @@
 """OTLP over HTTP: `/v1/traces`, `/v1/logs`, `/v1/metrics`.
 
 Every answer, errors included, is a Protobuf message in the encoding of the request, as the OTLP
-specification demands ("OTLP/HTTP Response"). 200, 400, 405, 408, 413 and 415 tell the client not
+specification demands ("OTLP/HTTP Response"). 200, 400, 405, 413 and 415 tell the client not
 to send again, 503 with Retry-After to do so. Bodies are read only when there is room for them, so
 many large requests at once wait in their sockets, not in our memory.
 
@@ -159,8 +159,9 @@ class _Endpoint:
         except Busy:
             answer = try_again("too many large requests at once", 1.0, json=json)
         except TimeoutError:
+            # 408 would be the word, but OTLP's clients throw the data away on it.
             text = f"the body did not arrive within {self._settings.read_timeout:g} s"
-            answer = failed(408, INVALID_ARGUMENT, text, json=json)
+            answer = try_again(text, 1.0, json=json)
         except (ClientError, HttpProcessingError, web.RequestPayloadError, OSError) as error:
             text = f"the body could not be read: {str(error)[:200]}"
             answer = failed(400, INVALID_ARGUMENT, text, json=json)

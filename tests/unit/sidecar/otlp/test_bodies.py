@@ -25,8 +25,8 @@ def test_gzip_comes_back(size: int) -> None:
 
 
 def test_a_bomb_is_refused_before_it_unfolds() -> None:
-    bomb = gzip.compress(bytes(200_000_000), 9)
-    assert len(bomb) < 250_000
+    bomb = gzip.compress(bytes(40_000_000), 9)
+    assert len(bomb) < 50_000
     with pytest.raises(BodyTooLargeError, match="more than 1000000 bytes"):
         gunzip(bomb, 1_000_000)
 

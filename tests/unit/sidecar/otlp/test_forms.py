@@ -141,7 +141,7 @@ def requests(draw: st.DrawFn) -> tuple[OtlpSignal, Any]:
     return signal, request
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests())
 def test_both_encodings_give_the_same_lines(generated: tuple[OtlpSignal, Any]) -> None:
     signal, request = generated
@@ -152,7 +152,7 @@ def test_both_encodings_give_the_same_lines(generated: tuple[OtlpSignal, Any]) -
     assert one.first_time_ns == other.first_time_ns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(requests(), st.data())
 def test_no_bytes_make_the_decoder_fail_in_an_unexpected_way(
     generated: tuple[OtlpSignal, Any], data: st.DataObject

@@ -17,7 +17,7 @@ def data_of(machine: Machine, name: str) -> bytearray:
     return machine.disk.inode(f"{DIRECTORY}/{name}").data
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_any_cut_or_flip_of_an_unacknowledged_end_keeps_what_was_acknowledged(
     data: st.DataObject,
