@@ -69,6 +69,11 @@ class _Others(Family):
             "OTLP requests sent again and acknowledged once more.",
             counts.duplicates,
         )
+        yield _counter(
+            "otlp_digests_forgotten",
+            "Digests of OTLP requests that went before their 15 minutes, for want of room.",
+            collector.otlp_log.receipts.forgotten_early,
+        )
 
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
