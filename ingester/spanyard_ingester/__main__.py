@@ -1,5 +1,6 @@
 """`spanyard-ingester`: the ingester as a process, and its offline commands."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -21,11 +23,16 @@ from spanyard_core.retry import Backoff
 from spanyard_core.serve import operations_routes, serving
 from spanyard_core.settings import settings_or_exit, shown_settings
 from spanyard_core.storage import open_storage
+from spanyard_ingester import offline
+from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester, shards_of
+from spanyard_ingester.jobs import Jobs
 from spanyard_ingester.quarantine import Quarantine
 from spanyard_ingester.quarantine_store import ClickHouseQuarantine
+from spanyard_ingester.rebuild import Rebuild
 from spanyard_ingester.server import make_app
 from spanyard_ingester.settings import IngesterSettings
+from spanyard_ingester.stored_rows import ClickHouseRows
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 
 log = logging.getLogger("spanyard.ingester")
@@ -41,6 +48,10 @@ Example, on a laptop:
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
     """Run until told to end; leaves by SystemExit: 0 in order, 1 failed, 2 wrong settings."""
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = None
+    if argv and argv[0] in offline.COMMANDS:
+        chosen, argv = offline.parse(argv)
     settings = settings_or_exit(
         IngesterSettings,
         prog=PROG,
@@ -50,13 +61,20 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     )
     setup_logs("ingester", level=settings.log_level)
     try:
-        asyncio.run(run(settings))
+        asyncio.run(run(settings) if chosen is None else run_offline(settings, chosen))
     except SettingError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (SpanyardError, OSError) as error:
         log.error("%s", error)
         raise SystemExit(1) from None
+
+
+async def run_offline(settings: IngesterSettings, chosen: argparse.Namespace) -> None:
+    """A rebuild or a deletion, then return."""
+    settings = replace(settings, owner=f"{settings.name} {chosen.command}")
+    async with ingester_of(settings) as parts:
+        await offline.run(chosen, parts.ingester, parts.eraser)
 
 
 async def run(settings: IngesterSettings) -> None:
@@ -72,14 +90,30 @@ async def run(settings: IngesterSettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    async with ingester_of(settings) as (ingester, quarantine):
-        app = make_app(ingester, quarantine, token=settings.token)
+    async with ingester_of(settings) as parts:
+        app = make_app(
+            parts.ingester,
+            parts.quarantine,
+            token=settings.token,
+            jobs=parts.jobs,
+            eraser=parts.eraser,
+        )
         async with serving(app, settings.listen, settings.port):
-            await ingester.run(stop)
+            await parts.ingester.run(stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a process is made of."""
+
+    ingester: Ingester
+    quarantine: Quarantine
+    jobs: Jobs
+    eraser: Eraser
 
 
 @asynccontextmanager
-async def ingester_of(settings: IngesterSettings) -> AsyncIterator[tuple[Ingester, Quarantine]]:
+async def ingester_of(settings: IngesterSettings) -> AsyncIterator[Parts]:
     """An ingester on the storage and the ClickHouse of its settings, migrated and not started."""
     clock, rng = SystemClock(), random.SystemRandom()
     storage = open_storage(settings.storage)
@@ -89,11 +123,18 @@ async def ingester_of(settings: IngesterSettings) -> AsyncIterator[tuple[Ingeste
         resources.push_async_callback(database.close)
         warehouse = ClickHouseWarehouse(database)
         shards = await shards_of(storage, clock, rng)
-        ingester = Ingester(settings, storage, warehouse, SystemFiles(), clock, rng, shards=shards)
-        store = ClickHouseQuarantine(database)
-        yield (
+        rows = ClickHouseRows(database)
+        ingester = Ingester(
+            settings, storage, warehouse, SystemFiles(), clock, rng, shards=shards, rows=rows
+        )
+        ledger = ingester.ledger
+        yield Parts(
             ingester,
-            Quarantine(store, storage, warehouse, ingester.ledger, ingester.filer, clock),
+            Quarantine(
+                ClickHouseQuarantine(database), storage, warehouse, ledger, ingester.filer, clock
+            ),
+            Jobs(ingester, Rebuild(storage, ledger, rows, rng)),
+            Eraser(storage, ledger, rows, clock, rng),
         )
 
 

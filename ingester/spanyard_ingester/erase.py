@@ -27,7 +27,7 @@ from spanyard_core.object_names import (
     parse_key,
     writer_hash,
 )
-from spanyard_core.records import SIGNALS
+from spanyard_core.records import LINE_TYPES, SIGNALS
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.ledger import Ledger
@@ -125,7 +125,7 @@ class Eraser:
                     if not dry_run:
                         await map_bounded(self._storage.delete, keys, limit=_REQUESTS)
             return
-        for signal in SIGNALS:
+        for signal in LINE_TYPES:
             found = await self._rows.find(signal, scope)
             seqs = {writer_hash(writer): frozenset(mine) for writer, mine in found.items()}
             for root in (PROCESSED, PENDING):

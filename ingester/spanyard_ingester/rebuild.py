@@ -60,6 +60,8 @@ class Progress:
     unreadable: list[str] = field(default_factory=list)
     """Keys, the first hundred."""
     finished: bool = False
+    error: str = ""
+    """Why it stopped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from aiohttp.typedefs import Handler
 
 from spanyard_core.errors import BadRecordError
 from spanyard_core.serve import operations_routes, problem, problem_middleware
+from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester
+from spanyard_ingester.jobs import Jobs, scope_of_request, selection_of
 from spanyard_ingester.metrics import IngesterMetrics
 from spanyard_ingester.quarantine import CannotReplayError, NotInQuarantineError, Quarantine
 
@@ -31,7 +33,29 @@ class _Replay(msgspec.Struct, forbid_unknown_fields=True):
     text: str | None = None
 
 
-def make_app(ingester: Ingester, quarantine: Quarantine, *, token: str = "") -> web.Application:
+class _Rebuild(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    project: str = ""
+    signal: str = ""
+    start: str = msgspec.field(name="from", default="")
+    end: str = msgspec.field(name="to", default="")
+    dry_run: bool = False
+
+
+class _Delete(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    project: str
+    trace: str = ""
+    attribute: dict[str, str] = {}
+    dry_run: bool = False
+
+
+def make_app(
+    ingester: Ingester,
+    quarantine: Quarantine,
+    *,
+    token: str = "",
+    jobs: Jobs | None = None,
+    eraser: Eraser | None = None,
+) -> web.Application:
     """The application; with `token`, everything but health and metrics asks for it."""
 
     async def hints(request: web.Request) -> web.Response:
@@ -50,6 +74,25 @@ def make_app(ingester: Ingester, quarantine: Quarantine, *, token: str = "") -> 
     async def audit(request: web.Request) -> web.Response:
         return _json({"deletedAttempts": await ingester.audit()})
 
+    async def rebuild(request: web.Request) -> web.Response:
+        body = await _body(request, _Rebuild)
+        selection = selection_of(body.project, body.signal, body.start, body.end)
+        if jobs is None:
+            return problem(501, "Not possible", "This ingester has no way to delete rows.")
+        if not jobs.begin(selection, dry_run=body.dry_run):
+            return problem(409, "Busy", "A rebuild is under way; see GET /rebuild.")
+        return _json({"started": True}, status=202)
+
+    async def progress(request: web.Request) -> web.Response:
+        return _json(msgspec.to_builtins(jobs.progress if jobs is not None else None) or {})
+
+    async def erase(request: web.Request) -> web.Response:
+        body = await _body(request, _Delete)
+        scope = scope_of_request(body.project, body.trace, body.attribute)
+        if eraser is None:
+            return problem(501, "Not possible", "This ingester has no way to delete rows.")
+        return _json(msgspec.to_builtins(await eraser.run(scope, dry_run=body.dry_run)))
+
     metrics = IngesterMetrics(ingester)
     app = web.Application(
         middlewares=[problem_middleware(), _token_middleware(token)], client_max_size=_MAX_BODY
@@ -61,8 +104,13 @@ def make_app(ingester: Ingester, quarantine: Quarantine, *, token: str = "") -> 
             web.post("/quarantine/{id}/replay", replay),
             web.post("/quarantine/{id}/delete", delete),
             web.post("/audit", audit),
+            web.post("/rebuild", rebuild),
+            web.get("/rebuild", progress),
+            web.post("/delete", erase),
         ]
     )
+    if jobs is not None:
+        app.on_shutdown.append(jobs.stop)
     return app
 
 
@@ -86,8 +134,10 @@ async def _acted(action: Callable[[], Awaitable[dict[str, Any]]]) -> web.Respons
         return problem(409, "Cannot be replayed", str(error))
 
 
-def _json(value: dict[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+def _json(value: dict[str, Any], *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json"
+    )
 
 
 def _token_middleware(token: str) -> Any:
