@@ -45,6 +45,7 @@ class Attaching:
             book.spool, index, book.identity.project, clock, rng, patience=patience
         )
         self._ready: list[OpenWriter] = []
+        self._present: set[str] = set()
         self._next_forget = clock.monotonic() + FORGET_EVERY
 
     def scan(self) -> None:
@@ -61,7 +62,17 @@ class Attaching:
                     log.warning("cannot look for sources: %s", error, exc_info=not expected)
                 continue
             for source in found:
+                if source.writer in self._present:
+                    # Two readers of one writer would number the same records twice.
+                    log.error("%s was found twice; read only once", source.writer)
+                    source.close()
+                    continue
+                self._present.add(source.writer)
                 self._attach(source)
+
+    def left(self, writer: str) -> None:
+        """The writer is not read any more."""
+        self._present.discard(writer)
 
     def _attach(self, source: Source) -> None:
         if source.writer not in self._spool.states:

@@ -6,7 +6,6 @@ from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.discovery import CriSources
 from spanyard_sidecar.model import Sources
 from spanyard_sidecar.spanfiles import SpanFileSources
-from spanyard_sidecar.spanfiles import SpanFileSources
 
 
 def sources_of(collector: Collector) -> Sequence[Sources]:
@@ -21,16 +20,6 @@ def sources_of(collector: Collector) -> Sequence[Sources]:
                 settings.logs,
                 pod=settings.logs_pod,
                 exclude=settings.exclude_containers,
-            )
-        )
-    if settings.spans_dir:
-        kinds.append(
-            SpanFileSources(
-                collector.files,
-                collector.clock,
-                collector.identity,
-                settings.spans_dir,
-                limit=settings.spans_limit,
             )
         )
     if settings.spans_dir:

@@ -369,6 +369,7 @@ class Pipeline:
 
     def _retire(self, writer: OpenWriter) -> None:
         del self.writers[writer.subject.writer]
+        self.attaching.left(writer.subject.writer)
         writer.close()
 
     def close(self) -> None:

@@ -336,6 +336,16 @@ async def test_a_kind_that_cannot_be_scanned_leaves_the_others_alone() -> None:
 
 
 @virtual
+async def test_a_writer_that_two_kinds_find_is_read_once() -> None:
+    one, two = FakeSource("w@e").add("a"), FakeSource("w@e").add("a")
+    machine = await Machine().start(FakeSources(one), FakeSources(two))
+    await machine.pipeline.step()
+    await machine.pipeline.flush()
+    assert messages(machine.spooled("w@e")) == ["a"]
+    assert two.closed
+
+
+@virtual
 async def test_compressors_stay_few_with_many_writers() -> None:
     sources = [FakeSource(f"w{n}@e").add("x") for n in range(100)]
     machine = await Machine().start(FakeSources(*sources), open_chunks=16)
