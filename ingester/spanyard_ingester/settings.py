@@ -34,7 +34,7 @@ class IngesterSettings:
     )
     listen: str = setting("127.0.0.1", help="address to listen on", group="where")
     port: int = setting(
-        8081, least=0, most=65535, help="port to listen on; 0 takes a free one", group="where"
+        8321, least=0, most=65535, help="port to listen on; 0 takes a free one", group="where"
     )
     allow_remote: bool = setting(
         False,

@@ -362,6 +362,8 @@ def test_a_snapshot_holds_all_of_the_state() -> None:
             table="logs",
             ranges={scope_of("logs", "a.b", "50e721e49c013f00c62c"): [(2, 3)]},
             writers={},
+            keys=["processed/logs/a.b/k"],
+            before=9,
         ),
     ]
     from spanyard_ingester.operations import Entry
@@ -382,6 +384,7 @@ def test_a_snapshot_holds_all_of_the_state() -> None:
     assert again == state
     assert again.handled.keys() == state.handled.keys()
     assert not again.is_handled(scope_of("logs", "a.b", "50e721e49c013f00c62c"), 1, 10)
+    assert again.floor == 9
     assert again.is_busy(scope_of("logs", "a.b", "50e721e49c013f00c62c"), 3, 3)
 
 
