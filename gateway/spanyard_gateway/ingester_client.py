@@ -44,7 +44,7 @@ class IngesterClient(Protocol):
 
 
 class HttpIngesterClient:
-    """The ingester at `address`, such as `http://spanyard-ingester:8081`."""
+    """The ingester at `address`, such as `http://spanyard-ingester:8321`."""
 
     def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
         self._session = session
