@@ -354,9 +354,15 @@ class Loader:
         """Quarantine rows for what was just found, before anything of the rest is inserted."""
         ids = {line.id for lines in findings.bad.values() for line in lines}
         ids |= {reject.id for reject in findings.rejects.values()}
-        await self.attempts.when_available(
-            lambda: self.filer.run_through(ids), "writing quarantine rows"
-        )
+        backoff = Backoff(self.rng)
+        while True:
+            try:
+                return await self.attempts.when_available(
+                    lambda: self.filer.run_through(ids), "writing quarantine rows"
+                )
+            except StorageError as error:
+                log.warning("cannot read what goes to quarantine, trying again: %s", error)
+                await self.clock.sleep(backoff.next())
 
     async def _child_batches(
         self, batch: Batch, children: Children, findings: Findings
