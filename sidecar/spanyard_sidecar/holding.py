@@ -4,6 +4,8 @@ An open file outlives its name, so what may vanish before it is read is kept ope
 bytes on the node's disk only up to a limit. Whoever holds more would fill the node.
 """
 
+import contextlib
+
 import msgspec
 
 from spanyard_core.errors import BadRecordError
@@ -42,6 +44,7 @@ class LogFiles:
         previous = self.files
         missing: list[LogFile] = []
         for _ in range(_LOOKS):
+            self._settle_heads()
             try:
                 found = self._folder.look(self.files)
             except FileNotFoundError:
@@ -62,6 +65,13 @@ class LogFiles:
             if file.handle is not None and not file.packed and not file.still_begins_so():
                 file.replaced = True
         self._hold()
+
+    def _settle_heads(self) -> None:
+        # A file opened when it was empty must be known by the time it comes back as .gz.
+        for file in self.files:
+            if file.handle is not None and not file.fingerprint:
+                with contextlib.suppress(BadRecordError):  # reading it will tell
+                    self.settle_head(file)
 
     def _keep_newest(self, previous: list[LogFile]) -> None:
         """Without the newest file that was read from, nobody could tell that others followed it."""
