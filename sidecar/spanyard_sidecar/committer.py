@@ -21,6 +21,8 @@ from spanyard_sidecar.model import Gap, NewObject, State
 log = logging.getLogger("spanyard.sidecar")
 
 LOOK_EVERY = 1.0
+CALM = 5.0
+"""Seconds without trouble after which it is said to be over."""
 FULL_NOTE_EVERY = 600.0
 """Seconds between two gap lines that say that the spool is full."""
 
@@ -42,6 +44,7 @@ class Committer:
         self._full_note = Seldom(clock.monotonic, FULL_NOTE_EVERY)
         self._deadline: float | None = None
         self._stuck_since: float | None = None
+        self._stuck_last = 0.0
         self.trouble = ""
         """What stands in the way right now, in words; empty when nothing does."""
         self.touched: Sequence[Subject] = ()
@@ -93,18 +96,20 @@ class Committer:
 
     def _stuck(self, text: str) -> None:
         self.trouble = text
+        self._stuck_last = self._clock.monotonic()
         if self._stuck_since is None:
-            self._stuck_since = self._clock.monotonic()
-        if self._seldom("put"):
+            self._stuck_since = self._stuck_last
+        if self._seldom(("put", self._stuck_since)):
             log.error("%s", text)
 
     def _unstuck(self) -> None:
-        if self._stuck_since is not None:
-            seconds = self._clock.monotonic() - self._stuck_since
-            log.info("the spool takes entries again, after %.1f s", seconds)
+        self.trouble = ""
+        self._backoff.reset()
+        # A disk that takes a little now and then is still full: the log's last word must be right.
+        if self._stuck_since is not None and self._clock.monotonic() - self._stuck_last >= CALM:
+            seconds = self._stuck_last - self._stuck_since
+            log.info("the spool takes entries again; it stood still for %.1f s", seconds)
             self._stuck_since = None
-            self.trouble = ""
-            self._backoff.reset()
 
     async def _wait_for_room(self) -> None:
         before = self._clock.monotonic()

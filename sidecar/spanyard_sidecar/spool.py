@@ -41,6 +41,7 @@ from spanyard_sidecar.entries import (
     file_name,
     read_head,
 )
+from spanyard_sidecar.metrics import Seldom
 from spanyard_sidecar.model import NewObject, State
 from spanyard_sidecar.recovery import Hole, read_spool
 
@@ -124,6 +125,7 @@ class Spool:
     _covered: int = 0
     _state_charge: int = 0
     _reserved: int = 0
+    _seldom: Seldom = field(default_factory=Seldom)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -141,6 +143,7 @@ class Spool:
         found = await read_spool(files, directory, clock, rng)
         spool = cls(files, directory, clock, budget, settings or SpoolSettings(), found.fold)
         spool.holes = found.holes
+        spool._seldom = Seldom(clock.monotonic)
         now = clock.monotonic()
         budget.adopt(found.other_bytes)
         spool._covered, spool._state_charge = found.covered, found.state_bytes
@@ -244,19 +247,32 @@ class Spool:
         self, name: str, parts: Sequence[bytes], charge: int, *, last_resort: bool
     ) -> None:
         path = f"{self.directory}/{name}"
-        faults = "spool" if name.endswith(".entry") else ""
-        try:
-            await write_durably(self.files, path, parts, faults=faults)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            if last_resort and self._spend_reserve():
-                await write_durably(self.files, path, parts, faults=faults)
+        entry = name.endswith(".entry")
+        while True:
+            try:
+                await write_durably(self.files, path, parts, faults="spool" if entry else "")
                 return
-            raise DiskFullError(
-                f"no room on the disk of {self.directory} for {charge} bytes: {error.strerror}; "
-                "free some, or give the collector a smaller spool_limit"
-            ) from error
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                if await self._give_way(charge, fold=entry):
+                    continue
+                if last_resort and self._spend_reserve():
+                    continue
+                raise DiskFullError(
+                    f"no room on the disk of {self.directory} for {charge} bytes: "
+                    f"{error.strerror}; free some, or give the collector a smaller spool_limit"
+                ) from error
+
+    async def _give_way(self, short: int, *, fold: bool) -> bool:
+        """Whether entries of the ring were dropped, because the disk is full."""
+        before = len(self._done)
+        self._relieve(short)
+        if fold and before == len(self._done) > 0:
+            with contextlib.suppress(SpoolFullError):
+                await self._fold_states()
+            self._relieve(short)
+        return len(self._done) < before
 
     @contextlib.contextmanager
     def opened(self, n: int) -> Iterator["OpenEntry"]:
@@ -303,7 +319,8 @@ class Spool:
                 if not self._reserved and self.budget.free >= 2 * self.settings.reserve:
                     await self._restore_reserve()
             except (SpoolFullError, OSError) as error:
-                log.warning("housekeeping of the spool failed: %s", error)
+                if self._seldom("maintain"):
+                    log.warning("housekeeping of the spool failed: %s", error)
 
     def _expired(self) -> list[int]:
         horizon = self.clock.monotonic() - self.settings.ring_seconds
