@@ -36,10 +36,8 @@ class LivelockError(Exception):
 class SimTask(asyncio.Task[Any]):
     """A task whose hash is its number, so that sets of tasks have one order in every run."""
 
-    _numbers = itertools.count(1)
-
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> None:
-        self._number = next(self._numbers)
+        self._number: int = next(kwargs["loop"].task_numbers)
         super().__init__(coroutine, **kwargs)
         process = process_of(kwargs.get("context") or copy_context())
         if process is not None:
@@ -81,6 +79,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._second, self._steps = 0.0, 0
         self._selector = _NoSelector(self)
         self._clock_resolution = 1e-9
+        self.task_numbers = itertools.count(1)
         self.errors: list[str] = []
         """What went wrong where nobody looked: exceptions of tasks that nobody awaited."""
         self.set_task_factory(_make_task)

@@ -40,7 +40,7 @@ class Process:
         self._context.run(_CURRENT.set, self)
         self._tasks: list[asyncio.Task[Any]] = []
         self._timers: list[asyncio.TimerHandle] = []
-        self._calls: set[asyncio.Future[Any]] = set()
+        self._calls: dict[asyncio.Future[Any], None] = {}  # a set would have no order
         self._at_end: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -94,12 +94,12 @@ class Process:
                 if not answer.done():
                     answer.set_result(result)
 
-        self._calls.add(answer)
+        self._calls[answer] = None
         self.start(serve(), name=f"{self.name} serves a call")
         try:
             return await answer
         finally:
-            self._calls.discard(answer)
+            self._calls.pop(answer, None)
 
     def kill(self) -> None:
         """Stop for ever, wherever it stands. May be called by the process itself."""
