@@ -18,8 +18,8 @@ SELECT
     if(notEmpty(service), service, deployment) AS ServiceName,
     message AS Body,
     CAST('', 'LowCardinality(String)') AS ResourceSchemaUrl,
-    mapUpdate(
-        CAST(
+    CAST(
+        mapUpdate(
             mapFilter(
                 (k, v) -> notEmpty(v),
                 map(
@@ -33,9 +33,9 @@ SELECT
                     'spanyard.build', toString(build)
                 )
             ),
-            'Map(LowCardinality(String), String)'
+            JSONExtract(resource, 'Map(String, String)')
         ),
-        JSONExtract(resource, 'Map(LowCardinality(String), String)')
+        'Map(LowCardinality(String), String)'
     ) AS ResourceAttributes,
     CAST('', 'LowCardinality(String)') AS ScopeSchemaUrl,
     toString(scope_name) AS ScopeName,
@@ -65,8 +65,8 @@ SELECT
     name AS SpanName,
     CAST(initcap(span_kind), 'LowCardinality(String)') AS SpanKind,
     if(notEmpty(service), service, deployment) AS ServiceName,
-    mapUpdate(
-        CAST(
+    CAST(
+        mapUpdate(
             mapFilter(
                 (k, v) -> notEmpty(v),
                 map(
@@ -78,9 +78,9 @@ SELECT
                     'spanyard.project', toString(project)
                 )
             ),
-            'Map(LowCardinality(String), String)'
+            JSONExtract(resource, 'Map(String, String)')
         ),
-        JSONExtract(resource, 'Map(LowCardinality(String), String)')
+        'Map(LowCardinality(String), String)'
     ) AS ResourceAttributes,
     toString(scope_name) AS ScopeName,
     toString(scope_version) AS ScopeVersion,
@@ -117,8 +117,8 @@ WITH
         'Array(Tuple(timestamp String, value Float64, traceId String, spanId String, attributes Map(LowCardinality(String), String)))'
     ) AS points
 SELECT
-    mapUpdate(
-        CAST(
+    CAST(
+        mapUpdate(
             mapFilter(
                 (k, v) -> notEmpty(v),
                 map(
@@ -129,9 +129,9 @@ SELECT
                     'spanyard.project', toString(project)
                 )
             ),
-            'Map(LowCardinality(String), String)'
+            JSONExtract(resource, 'Map(String, String)')
         ),
-        JSONExtract(resource, 'Map(LowCardinality(String), String)')
+        'Map(LowCardinality(String), String)'
     ) AS ResourceAttributes,
     '' AS ResourceSchemaUrl,
     toString(scope_name) AS ScopeName,
