@@ -101,6 +101,7 @@ class Collector:
             patience=settings.index_wait,
         )
         self._deadline = 0.0
+        self._ending_begun = False
         self._drained = asyncio.Event()
 
     async def open(self) -> None:
@@ -175,6 +176,7 @@ class Collector:
     async def _read(self, stop: asyncio.Event) -> None:
         try:
             await self.pipeline.run(stop)
+            self._begin_ending()  # a busy reader sees `stop` before anybody whom it wakes
             await self.pipeline.drain(
                 quiet=self.settings.quiet,
                 deadline=self._deadline - min(LAST_MOMENTS, self.settings.grace / 4),
@@ -187,12 +189,17 @@ class Collector:
         self._drained.set()
         await asyncio.Event().wait()  # a root task never returns
 
+    def _begin_ending(self) -> None:
+        if not self._ending_begun:
+            self._ending_begun = True
+            self._deadline = self.clock.monotonic() + self.settings.grace
+            self.pipeline.committer.give_up_at(self._deadline)
+            self.pipeline.wake()
+            log.info("ending: reading to the end, at most %g s", self.settings.grace)
+
     async def _ending(self, stop: asyncio.Event) -> None:
         await stop.wait()
-        self._deadline = self.clock.monotonic() + self.settings.grace
-        self.pipeline.committer.give_up_at(self._deadline)
-        self.pipeline.wake()
-        log.info("ending: reading to the end, at most %g s", self.settings.grace)
+        self._begin_ending()
         await self._drained.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._deadline - self.clock.monotonic())):

@@ -19,6 +19,7 @@ class OpenWriter:
         "_ring",
         "_time_ns",
         "begin",
+        "behind",
         "changed",
         "ended",
         "finished",
@@ -59,6 +60,8 @@ class OpenWriter:
         self.changed = False
         """The source's state is newer than what is durable."""
         self.ended = False
+        self.behind = False
+        """The last read gave something, or failed: there may be more."""
         self.next_read = 0.0
         """Monotonic time before which a source that failed is left alone."""
         self.suspended = False

@@ -17,7 +17,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.faults import fault_point
 from spanyard_sidecar.amends import DAMAGED, own_subject
 from spanyard_sidecar.attaching import Attaching
-from spanyard_sidecar.committer import Committer
+from spanyard_sidecar.committer import Committer, DrainDeadlineError
 from spanyard_sidecar.entries import EntryHead
 from spanyard_sidecar.gaps import META, Book, Note, Subject, ended, gap
 from spanyard_sidecar.metrics import CollectorMetrics, Seldom
@@ -132,6 +132,7 @@ class Pipeline:
             if writer.ended or writer.suspended or now < writer.next_read:
                 continue
             block = self._read(writer, now)
+            writer.behind = block is not None or now < writer.next_read
             if block is not None:
                 busy = True
                 await self._accept(writer, block)
@@ -303,15 +304,17 @@ class Pipeline:
         """Read until nothing came for `quiet` seconds, end every writer, commit all.
 
         `closing` is awaited in between: after it, nothing new comes from OTLP. `deadline` is
-        monotonic; then what was read is ended as it is. Raises DrainDeadlineError when the spool
-        did not take everything.
+        monotonic; who is not read to the end by then gets no end line: an open tail, because
+        nobody knows how much there is. Raises DrainDeadlineError then, and when the spool did
+        not take everything.
         """
         await self._read_until_quiet(quiet, deadline)
         if closing is not None:
             await closing()
             await self._read_until_quiet(0.0, deadline)
+        behind = [writer.subject.writer for writer in self.writers.values() if writer.behind]
         for writer in list(self.writers.values()):
-            if writer.ended or writer.suspended:
+            if writer.ended or writer.suspended or writer.behind:
                 continue
             block = self._last_block(writer)
             if block is not None:
@@ -320,6 +323,8 @@ class Pipeline:
                 self._end(writer)
         await self.flush()
         fault_point("collector.drained")
+        if behind:
+            raise DrainDeadlineError(f"not read to the end: {', '.join(sorted(behind))}")
 
     async def _read_until_quiet(self, quiet: float, deadline: float) -> None:
         last = self._clock.monotonic()

@@ -1,0 +1,100 @@
+"""How a collector ends: to the end of what it reads, or saying that it did not get there."""
+
+import asyncio
+import random
+
+import pytest
+
+from spanyard_sidecar.collector import Collector
+from spanyard_sidecar.committer import DrainDeadlineError
+from spanyard_sidecar.model import Block
+from spanyard_sidecar.settings import CollectorSettings
+from tests.unit.sidecar.machine import (
+    DIRECTORY,
+    FakeSource,
+    FakeSources,
+    Machine,
+    messages,
+    virtual,
+)
+
+
+class StoppingSource(FakeSource):
+    """Tells the collector to end while it is being read."""
+
+    stop: asyncio.Event
+
+    def read(self, budget: int) -> Block | None:
+        if self.reads == 3:
+            self.stop.set()
+        return super().read(budget)
+
+
+def collector_of(machine: Machine, source: FakeSource, *, grace: float) -> Collector:
+    settings = CollectorSettings(
+        storage="sim:///", project="ns.app", pod_uid="pod-uid", spool=DIRECTORY, grace=grace
+    )
+    return Collector(
+        settings,
+        files=machine.disk.view(),
+        clock=machine.clock,
+        storage=machine.bucket.view(),
+        rng=random.Random(1),
+        sources=lambda _: [FakeSources(source)],
+    )
+
+
+@virtual
+async def test_a_busy_collector_that_is_told_to_end_reads_on_to_the_end() -> None:
+    machine = Machine()
+    source = StoppingSource("w@e")
+    source.stop = asyncio.Event()
+    texts = [f"line {n}" for n in range(200)]
+    for text in texts:
+        source.add(text)
+    collector = collector_of(machine, source, grace=30)
+    await collector.run(source.stop)
+    assert not collector.leftover
+    assert messages(machine.stored("w@e")) == texts
+    assert machine.events("w@e", where="bucket") == ["begin", "end"]
+
+
+class EndlessSource(FakeSource):
+    """Whatever is read, there is more."""
+
+    def read(self, budget: int) -> Block | None:
+        return self.block(f"line {self.reads}") if self._more() else None
+
+    def _more(self) -> bool:
+        self.reads += 1
+        self.seq += 1
+        return True
+
+
+@virtual
+async def test_who_is_not_read_to_the_end_in_time_gets_no_end_line_and_is_named() -> None:
+    endless, quiet = EndlessSource("w@e"), FakeSource("q@e").add("all of it")
+    machine = await Machine().start(FakeSources(endless, quiet), chunk_size=1)
+    slept = machine.clock.sleep
+
+    async def sleep(seconds: float) -> None:
+        await slept(max(seconds, 0.01))  # reading takes its time
+
+    machine.clock.sleep = sleep  # type: ignore[method-assign]  # for the deadline to come
+    with pytest.raises(DrainDeadlineError, match="not read to the end: w@e"):
+        await machine.pipeline.drain(quiet=0.5, deadline=2)
+    assert machine.events("w@e") == ["begin"]
+    assert machine.events("q@e") == ["begin", "end"]
+    assert machine.spool.states["w@e"] == {"seq": endless.seq}
+
+
+@virtual
+async def test_a_source_that_cannot_be_read_at_the_end_gets_no_end_line() -> None:
+    source = FakeSource("w@e").add("a")
+    machine = await Machine().start(FakeSources(source))
+    await machine.pipeline.step()
+    source.error = OSError(5, "Input/output error")
+    with pytest.raises(DrainDeadlineError, match="w@e"):
+        await machine.pipeline.drain(quiet=0.5, deadline=2)
+    assert messages(machine.spooled("w@e")) == ["a"]
+    assert machine.events("w@e") == ["begin"]
