@@ -20,13 +20,13 @@ from tests.unit.sidecar.machine import (
 
 
 class StoppingSource(FakeSource):
-    """Tells the collector to end while it is being read."""
+    """Tells the collector to end while it is being read, as a signal does: between two turns."""
 
     stop: asyncio.Event
 
     def read(self, budget: int) -> Block | None:
         if self.reads == 3:
-            self.stop.set()
+            asyncio.get_running_loop().call_soon(self.stop.set)
         return super().read(budget)
 
 
