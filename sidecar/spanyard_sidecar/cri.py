@@ -31,6 +31,7 @@ from spanyard_sidecar.model import Identity
 
 _MARKS = {stream: f" {stream} F " for stream in STREAMS}
 """What stands between time and text of a whole line."""
+_NO_SECOND = "no twenty characters are like this"
 _Raw = msgspec.Raw
 
 
@@ -118,7 +119,7 @@ class CriTransformer:
         usual, other = STREAMS
         mark, other_mark = _MARKS[usual], _MARKS[other]
         head = heads[usual]
-        second = ""
+        second = _NO_SECOND
         for line in coming:
             time, found, message = line.partition(mark)
             if not found:

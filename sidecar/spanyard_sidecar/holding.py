@@ -83,9 +83,9 @@ class LogFiles:
         """The kubelet deletes the oldest first: while our newest is there, all after it are."""
         known = [file for file in previous if file.touched or file.fingerprint]
         if known and not known[-1].name and not known[-1].lost:
-            new = next((f for f in self.files if f not in previous), None)
-            if new is not None:
-                new.after_hole = True
+            oldest = next((file for file in self.files if file.name), None)
+            if oldest is not None and oldest not in previous:
+                oldest.after_hole = True
 
     def _hold(self) -> None:
         held = [file for file in self.files if file.handle is not None]

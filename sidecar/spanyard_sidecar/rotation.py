@@ -15,7 +15,7 @@ import msgspec
 from spanyard_core.errors import BadRecordError
 from spanyard_core.files import Files, ReadFile
 from spanyard_sidecar.cri_state import Inside, Pending
-from spanyard_sidecar.fingerprint import HEAD_BYTES, begins_as, head_of
+from spanyard_sidecar.fingerprint import HEAD_BYTES, begins_as, fingerprint, head_of
 from spanyard_sidecar.gzipped import GzippedFile
 
 _STAMP = re.compile(r"\d{8}-\d{6}")
@@ -176,7 +176,7 @@ class LogFolder:
                 head = self._heads.get(key) or self._head(name)
                 if name != self._latest and head_of(head):
                     heads[key] = head
-                file = self._match(rest, head, found.inode) or LogFile("")
+                file = self._match(rest, head, found.inode) or self._new(head)
                 if file.handle is None:
                     file.inode, file.size = found.inode, found.size
             else:
@@ -203,14 +203,19 @@ class LogFolder:
         finally:
             handle.close()
 
+    def _new(self, head: bytes) -> LogFile:
+        head = head_of(head)
+        return LogFile("", fingerprint=fingerprint(self._salt, head) if head else "")
+
     def _match(self, candidates: list[LogFile], head: bytes, inode: int) -> LogFile | None:
         same = [
-            f for f in candidates if f.fingerprint and begins_as(head, self._salt, f.fingerprint)
+            f
+            for f in candidates
+            if (begins_as(head, self._salt, f.fingerprint) if f.fingerprint else f.touched)
         ]
-        if not same:
-            # Nothing of these was read, so it hardly matters which is which.
-            same = [f for f in candidates if not f.fingerprint and f.inode == inode]
-        return next((f for f in same if f.inode == inode), same[0] if same else None)
+        # Those without a fingerprint could not be read at all; empty ones are nobody.
+        exact = [f for f in same if f.inode == inode]
+        return next(iter(exact or [f for f in same if f.fingerprint]), None)
 
     def open(self, name: str) -> ReadFile | GzippedFile:
         """Raises FileNotFoundError."""

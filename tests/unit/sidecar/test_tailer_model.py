@@ -386,7 +386,7 @@ class TailerMachine(RuleBasedStateMachine):
                 continue
             if there < here and other.file == piece.file:
                 low = max(low, seq)
-            elif there > here and not other.late:
+            elif there > here and not (other.late or piece.late):
                 high = min(high, seq)
         return any(low <= after < high for after, _ in self.gaps)
 
