@@ -97,6 +97,11 @@ def place_of(kind: str, request: pytest.FixtureRequest) -> Place:
     return Place(gcs.url_for(prefix), gcs.env, gcs.options)
 
 
+class _Log(CriLog):
+    def __del__(self) -> None:
+        self.close()  # so that no warning hides why a test failed before it closed its log
+
+
 @dataclass
 class Pod:
     """A pod on its node: container logs, span files, the volume of its collector."""
@@ -137,7 +142,7 @@ class Pod:
         max_files: int = 5,
     ) -> CriLog:
         """The log of a container's run, in the kubelet's layout."""
-        return CriLog(
+        return _Log(
             self.logs,
             namespace=self.project.split(".")[0],
             pod=self.name,
