@@ -1,18 +1,26 @@
 """The real ingester as a process of its own, to be killed at its fault points."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+
+from spanyard_core.storage import Storage, open_storage
+from tests.fakes.s3_server import S3Server
 
 _QUERY = """
 import asyncio, json, sys
@@ -33,10 +41,22 @@ class IngesterSetup:
 
     folder: Path
     options: dict[str, str] = field(default_factory=dict)
+    server: S3Server | None = None
+    """Where the bucket is; None: a directory."""
 
     @property
     def bucket(self) -> Path:
         return self.folder / "bucket"
+
+    @property
+    def url(self) -> str:
+        if self.server is not None:
+            return self.server.url_for(self.folder.name)
+        return f"file://{self.bucket}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self.server.env if self.server is not None else {}
 
     @property
     def clickhouse(self) -> str:
@@ -67,17 +87,29 @@ class IngesterSetup:
 
     def put(self, key: str, data: bytes) -> None:
         """An object in the bucket."""
-        path = self.bucket / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        asyncio.run(self._put(key, data))
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of the bucket."""
-        return sorted(
-            key
-            for path in self.bucket.rglob("*")
-            if path.is_file() and (key := str(path.relative_to(self.bucket))).startswith(prefix)
-        )
+        return asyncio.run(self._keys(prefix))
+
+    def _storage(self) -> Storage:
+        options = self.server.options if self.server is not None else None
+        return open_storage(self.url, options=options)
+
+    async def _put(self, key: str, data: bytes) -> None:
+        storage = self._storage()
+        try:
+            await storage.write(key, data)
+        finally:
+            await storage.close()
+
+    async def _keys(self, prefix: str) -> list[str]:
+        storage = self._storage()
+        try:
+            return [info.key async for info in storage.list(prefix)]
+        finally:
+            await storage.close()
 
 
 class IngesterProcess:
@@ -86,11 +118,12 @@ class IngesterProcess:
     def __init__(self, setup: IngesterSetup, fault: str, options: dict[str, str]) -> None:
         self.setup = setup
         self._log = (setup.folder / "log").open("ab")
-        environ = {**os.environ, "SPANYARD_FAULT_LOG": str(setup.folder / "faults")}
+        environ = {**os.environ, **setup.env, "SPANYARD_FAULT_LOG": str(setup.folder / "faults")}
         if fault:
             environ["SPANYARD_FAULT"] = fault
+        self.port = _free_port()
         self._process = subprocess.Popen(
-            [*_command(setup, options)],
+            [*_command(setup, {"port": str(self.port), **options})],
             env=environ,
             stdout=self._log,
             stderr=self._log,
@@ -136,17 +169,46 @@ class IngesterProcess:
         code = self._process.wait(timeout)
         assert code == 0, f"ended with {code}\n{self.tail()}"
 
+    def post(self, path: str, body: dict[str, Any], timeout: float = 60) -> dict[str, Any] | None:
+        """The answer of its server, as soon as it answers; None when it died over it."""
+        deadline = time.monotonic() + timeout
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            method="POST",
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    answer: dict[str, Any] = json.load(response)
+                    return answer
+            except (OSError, HTTPException) as error:
+                if isinstance(error, urllib.error.HTTPError):
+                    with error:
+                        if error.code != 503:
+                            raise
+                if self._process.poll() is not None:
+                    return None
+            assert time.monotonic() < deadline, f"no answer\n{self.tail()}"
+            time.sleep(0.05)
+
     def tail(self) -> str:
         """The end of the log."""
         return (self.setup.folder / "log").read_text("utf-8", "replace")[-4000:]
 
 
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
 def _command(setup: IngesterSetup, options: dict[str, str]) -> Sequence[str]:
     chosen = {
-        "storage": f"file://{setup.bucket}",
+        "storage": setup.url,
         "clickhouse": setup.clickhouse,
         "temp-dir": str(setup.folder),
-        "port": "0",
         "owner": "one",
         "list-interval": "50ms",
         "coalesce": "10ms",
