@@ -20,8 +20,8 @@ from spanyard_core.records import LINE_TYPES, AnyLine, Signal
 _UINT64 = 2**64 - 1
 
 _TIME = re.compile(
-    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[Tt](?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-    r"(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)",
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)T(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+    r"(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)",
     re.ASCII,
 )
 _YEAR_FIRST, _YEAR_LAST = 1678, 2261

@@ -1,5 +1,6 @@
 """Lines become rows: nothing is lost on the way, and what readers look for is found."""
 
+import random
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spanyard_core.clickhouse import Database, attribute_is, rfc3339, words_in
-from spanyard_core.clickhouse.lines import LINE_TABLES
+from spanyard_core.clickhouse.lines import LINE_TABLES, time_guard, time_value
 from spanyard_core.records import (
     LINE_TYPES,
     AnyLine,
@@ -27,6 +28,7 @@ from spanyard_core.records import (
     SpanLink,
     TraceLine,
 )
+from spanyard_ingester.linecheck import BadLineError, check_values
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 from tests.fakes.engine import migrated_database
 
@@ -296,6 +298,34 @@ async def test_a_bare_line_gets_its_defaults(db: Database, load: Any) -> None:
     assert (row["uid"], row["pod"], row["trace_id"], row["marks"]) == ("", "", "", [])
     assert row["timestamp"].isoformat() == "1969-12-31T23:59:59"
     assert row["recorded_at"] == row["timestamp"]
+
+
+async def test_every_time_that_the_line_check_takes_the_engine_takes_too(db: Database) -> None:
+    # Else a batch is refused again and again for a line that nobody can name.
+    rng = random.Random(7)
+    zones = ["Z", "z", "", "+00:00", "-23:59", "+14:00", "+24:00", "-99:99"]
+    times = [
+        f"{rng.randrange(1670, 2270):04d}-{rng.randrange(14):02d}-{rng.randrange(33):02d}"
+        f"{rng.choice('TTTTt ')}{rng.randrange(26):02d}:{rng.randrange(62):02d}"
+        f":{rng.randrange(63):02d}{rng.choice(['', '.', '.5', '.123456789', '.1234567891'])}"
+        f"{rng.choice(zones)}"
+        for _ in range(20_000)
+    ]
+    good = []
+    for text in times:
+        try:
+            check_values({"project": "p", "writer": "w", "timestamp": text}, "logs")
+        except BadLineError:
+            continue
+        good.append(text)
+    assert len(good) > 500
+    guard, reading = time_guard("t"), time_value("t")
+    [row] = await db.rows(
+        f"SELECT countIf({guard}) AS strange, count({reading}) AS n"
+        " FROM (SELECT arrayJoin({times:Array(String)}) AS t)",
+        {"times": good},
+    )
+    assert (row["strange"], row["n"]) == (0, len(good))
 
 
 class TestFinding:

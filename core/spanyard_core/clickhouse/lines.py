@@ -60,16 +60,17 @@ class LineTable:
         return ", ".join([*(f"`{name}`" for name, _ in self.columns), "batch", "ingest_day"])
 
 
-def _time(field: str) -> str:
+def time_value(field: str) -> str:
     """A required time. The engine itself refuses what is out of DateTime64(9)'s range."""
     return f"parseDateTime64BestEffort({field}, 9, 'UTC')"
 
 
 def _optional_time(field: str, otherwise: str = f"'{_EPOCH}'") -> str:
-    return _time(f"if(empty({field}), {otherwise}, {field})")
+    return time_value(f"if(empty({field}), {otherwise}, {field})")
 
 
-def _strange(field: str) -> str:
+def time_guard(field: str) -> str:
+    """Whether a text is no time of ours, though the engine would take it for one."""
     # The engine reads 25:00 as tomorrow's 01:00, digits alone as seconds, and much more.
     return (
         f"(substring({field}, 11, 1) != 'T' OR substring({field}, 12, 2) > '23'"
@@ -111,7 +112,7 @@ def _identity(kind: str, *refused: tuple[str, str]) -> tuple[tuple[str, str], ..
     guards = [
         (f"type != '{kind}'", f"a line here has the type {kind}"),
         (
-            f"notEmpty(recordedAt) AND {_strange('recordedAt')}",
+            f"notEmpty(recordedAt) AND {time_guard('recordedAt')}",
             "recordedAt is not an RFC 3339 time",
         ),
         *refused,
@@ -134,11 +135,11 @@ def _identity(kind: str, *refused: tuple[str, str]) -> tuple[tuple[str, str], ..
 
 
 def _bad_time(field: str) -> tuple[str, str]:
-    return _strange(field), f"{field} is not an RFC 3339 time"
+    return time_guard(field), f"{field} is not an RFC 3339 time"
 
 
 def _bad_optional_time(field: str) -> tuple[str, str]:
-    return f"notEmpty({field}) AND {_strange(field)}", f"{field} is not an RFC 3339 time"
+    return f"notEmpty({field}) AND {time_guard(field)}", f"{field} is not an RFC 3339 time"
 
 
 def _bad_object(field: str) -> tuple[str, str]:
@@ -188,7 +189,7 @@ LOGS = LineTable(
     f" spanId String, attributes String, {_SCOPE_FIELDS}, marks Array(String)",
     (
         *_identity("log", _bad_time("timestamp"), _bad_object("attributes")),
-        ("timestamp", _time("timestamp")),
+        ("timestamp", time_value("timestamp")),
         ("level", "level"),
         ("message", "message"),
         *_TRACE,
@@ -291,7 +292,7 @@ SPANS = LineTable(
     ),
     (
         _ALL_ATTRIBUTES,
-        ("started", _time("startTime")),
+        ("started", time_value("startTime")),
         ("finished", _optional_time("endTime", "startTime")),
     ),
     ("input_index", "output_index", "attribute_index"),
@@ -304,7 +305,7 @@ TRACES = LineTable(
     (
         *_identity("trace", _bad_time("startTime"), _bad_optional_time("endTime")),
         ("ended", "notEmpty(endTime)"),
-        ("start_time", _time("startTime")),
+        ("start_time", time_value("startTime")),
         ("end_time", _optional_time("endTime", "startTime")),
         ("id", "id"),
         ("name", "name"),
@@ -329,7 +330,7 @@ METRICS = LineTable(
             _bad_object("attributes"),
             (_overflown("value"), "value is not a 64-bit number"),
         ),
-        ("timestamp", _time("timestamp")),
+        ("timestamp", time_value("timestamp")),
         ("name", "name"),
         ("kind", "kind"),
         ("value", _number("value")),
@@ -367,7 +368,7 @@ SCORES = LineTable(
             _bad_object("attributes"),
             (_overflown("value"), "value is not a 64-bit number"),
         ),
-        ("timestamp", _time("timestamp")),
+        ("timestamp", time_value("timestamp")),
         ("name", "name"),
         ("value", _number("value")),
         *_TRACE,
@@ -392,7 +393,7 @@ GAPS = LineTable(
             _bad_optional_time("toTime"),
         ),
         ("event", "event"),
-        ("timestamp", _time("timestamp")),
+        ("timestamp", time_value("timestamp")),
         ("subject", "subject"),
         ("signal", _or("signal", "logs")),
         ("cause", "cause"),
