@@ -24,6 +24,7 @@ from spanyard_core.settings import settings_or_exit, shown_settings
 from spanyard_core.storage import Storage, open_storage
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
+from spanyard_sidecar.inotify import Inotify
 from spanyard_sidecar.kinds import sources_of
 from spanyard_sidecar.memory import limit_heap, settle
 from spanyard_sidecar.nostorage import NoStorage
@@ -128,8 +129,15 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
         stop = _stop_on_signal(loop)
         await collector.open()
         async with Servers(collector, insist=not in_pod).running():
+            inotify = Inotify([settings.logs, settings.spans_dir], collector.pipeline.wake)
+            inotify.open()
+            collector.pipeline.on_idle = inotify.arm
+            collector.chores.append(inotify.look)
             settle()
-            await collector.run(stop)
+            try:
+                await collector.run(stop)
+            finally:
+                inotify.close()
     finally:
         if http is not None:
             await http.close()

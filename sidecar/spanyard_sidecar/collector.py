@@ -86,6 +86,8 @@ class Collector:
         self.started = asyncio.Event()
         self.leftover = ""
         """After `run`: what could not be sent, in words; empty when everything was."""
+        self.chores: list[Callable[[], None]] = []
+        """Called every second."""
         self.spool: Spool
         self.ring: Ring
         self.pipeline: Pipeline
@@ -221,6 +223,8 @@ class Collector:
         while True:
             await self.clock.sleep(HOUSEKEEPING)
             await self.spool.maintain()
+            for chore in self.chores:
+                chore()
 
     def flush_fast(self) -> None:
         """The pod has begun to end: little time is left, so flush often."""

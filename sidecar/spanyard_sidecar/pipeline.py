@@ -96,6 +96,8 @@ class Pipeline:
         self._next_scan = 0.0
         self._last_busy = 0.0
         self._wake = asyncio.Event()
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called before the loop sleeps with nothing to do: somebody may see to its waking."""
 
     def wake(self) -> None:
         """There is something to read: do not wait for the next poll."""
@@ -153,6 +155,8 @@ class Pipeline:
         now = self._clock.monotonic()
         busy = now - self._last_busy < BUSY_FOR
         delay = self.settings.poll_busy if busy else self.settings.poll_idle
+        if not busy:
+            self.on_idle()
         if self._waiting_since is not None:
             delay = min(delay, max(0.0, self._waiting_since + self.flush_interval - now))
         with contextlib.suppress(TimeoutError):

@@ -216,6 +216,7 @@ EDGES: dict[str, str] = {
     ),
     "ingester/spanyard_ingester/warehouse_selftest.py": "runs against the real engine only",
     "sidecar/spanyard_sidecar/__main__.py": "composes the real world: this is where seams are made",
+    "sidecar/spanyard_sidecar/inotify.py": "wakes the reader early; what is read goes through Files",
     "sidecar/spanyard_sidecar/metrics.py": "the default of an injected clock",
 }
 """Module → why it may touch the world directly."""
