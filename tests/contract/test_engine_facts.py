@@ -19,7 +19,7 @@ from tests.fakes.engine import engine_url
 pytestmark = pytest.mark.engine
 
 IDENTITY_NOT_TOKENS = (
-    "look again at ADR 0010: exactly once rests on (writer, seq), batch and reading back, "
+    "look again at ADR 0002: exactly once rests on (writer, seq), batch and reading back, "
     "because the engine's deduplication was seen to do this"
 )
 ONE_PART = (
