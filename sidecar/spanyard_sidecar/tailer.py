@@ -364,8 +364,8 @@ class CriSource:
         if self._first_time is None:
             self.look()
             for file in self._files:
-                data = self._set.beginning(file, READ_SIZE)
-                if b"\n" in data:
+                data = self._set.beginning(file, HEAD_BYTES)
+                if head_of(data):  # a first line without end has a time, too
                     time = cri_time(data.partition(b" ")[0].decode(errors="replace"))
                     self._first_time = time_ns(time) if time else 0
                     break
