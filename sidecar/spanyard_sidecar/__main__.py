@@ -129,7 +129,7 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
         stop = _stop_on_signal(loop)
         await collector.open()
         async with Servers(collector, insist=not in_pod).running():
-            inotify = Inotify([settings.logs, settings.spans_dir], collector.pipeline.wake)
+            inotify = Inotify([settings.logs, settings.spans_dir], collector.pipeline.changed)
             inotify.open()
             collector.pipeline.on_idle = inotify.arm
             collector.chores.append(inotify.look)

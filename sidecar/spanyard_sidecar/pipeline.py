@@ -103,6 +103,11 @@ class Pipeline:
         """There is something to read: do not wait for the next poll."""
         self._wake.set()
 
+    def changed(self) -> None:
+        """Something changed in the folders: also look for new sources."""
+        self._next_scan = 0.0
+        self._wake.set()
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Read until `stopping`; whoever sets it also calls `wake`."""
         await self.report_holes()
