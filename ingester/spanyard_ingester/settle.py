@@ -163,7 +163,10 @@ class Settler:
             self._pending.forget(key)
         else:
             # Also in the mode `delete`: what cannot be compared is not deleted.
-            await self._storage.move(key, processed_key(key))
+            try:
+                await self._storage.move(key, processed_key(key))
+            except ObjectNotFoundError:
+                log.debug("%s is gone: another ingester settled it", key)
             self._pending.forget(key)
 
     async def _reloaded(self, ready: Ready, digest: str) -> None:
