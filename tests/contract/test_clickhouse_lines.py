@@ -339,7 +339,8 @@ class TestFinding:
                     **{**BARE, "seq": n}, timestamp=START, level="info",
                     message=f"Order {n} FAILED in straße {n % 7}",
                     attributes={"user": f"u{n % 10}", "quote": f"it's {n % 3}, {{so}}",
-                                "path": "C:\\x\n" if n % 2 else ""},
+                                "path": "C:\\x\n" if n % 2 else "", "comma": ",",
+                                "after": f"a{n % 4}", "odd": "it',", "last": f"l{n % 5}',"},
                 )
                 for n in range(first, first + 500)
             ]  # fmt: skip
@@ -358,6 +359,13 @@ class TestFinding:
             ("path", "C:\\x\n", 500),
             ("path", "", 500),
             ("nothing", "", 0),
+            ("comma", ",", 1000),
+            ("comma", "", 0),
+            ("after", "a1", 250),
+            ("after", ",a1", 0),
+            ("odd", "it',", 1000),
+            ("odd", "it", 0),
+            ("last", "l3',", 200),
         ],
     )
     async def test_by_an_attribute(self, mixed: Database, key: str, value: str, found: int) -> None:

@@ -12,11 +12,17 @@ def attribute_is(key: str, value: str) -> str:
     `key` and `value` are SQL of constants, mostly bound parameters: `attribute_is("{k:String}",
     "{v:String}")`. 4 ms over 10 million rows where `attribute_map[key] = value` reads for 400.
     Values are compared as text, as `attribute_map` has them, and only those of at most 256 bytes
-    are there; a nested object is the value of its first key.
+    are there; a nested object is the value of its first key. A key that is a comma, or ends with a
+    quote and a comma, is not found: for those ask `attribute_map`.
     """
-    # The index's token is `key':'value`, escaped as the engine escapes the texts of a map.
+    # The index's token is `key':'value`, escaped as the engine escapes the texts of a map, and cut
+    # at `','`. A value that is a comma, or ends with a quote and a comma, is cut too early: it
+    # leaves its end to the next token.
     text = f"toString(map({key}, {value}))"
-    return f"hasAllTokens(attribute_text, [substring({text}, 3, length({text}) - 4)])"
+    token = f"substring({text}, 3, length({text}) - 4)"
+    cut = f"replaceRegexpOne({token}, '\\',$', '')"
+    tokens = f"[{token}, concat(',\\'', {token}), {cut}, concat(',\\'', {cut})]"
+    return f"hasAnyTokens(attribute_text, {tokens})"
 
 
 def words_in(column: str, words: str) -> str:
