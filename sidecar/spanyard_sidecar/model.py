@@ -165,6 +165,13 @@ class Continues(Protocol):
         """Begin after what `stored` covers of the file with this fingerprint, skipping older ones."""
         ...
 
+    def begin_anew(self) -> None:
+        """Begin with the oldest file: nothing of those that are there is known to be stored.
+
+        Others may have come and gone before; what they held is told as a gap of unknown size.
+        """
+        ...
+
 
 @runtime_checkable
 class Forgets(Protocol):

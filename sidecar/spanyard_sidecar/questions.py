@@ -112,6 +112,7 @@ class Questions:
         log.warning(
             "%s: %s; reading from the start, records may be stored twice", source.writer, why
         )
+        source.begin_anew()
         return begin(subject, cause=UNVERIFIED, message=why)
 
     async def run(self) -> None:
@@ -149,6 +150,7 @@ class Questions:
                     source.go_on_from(fingerprint, stored)
                     self._answer(writer, begin(subject, cause=CONTINUES, stored=stored))
                     return True
+            source.begin_anew()
             self._answer(writer, begin(subject))
         except (SpanyardError, OSError) as error:
             self._complain("gateway", f"cannot tell yet how far files are stored: {error}")

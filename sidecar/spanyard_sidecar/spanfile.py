@@ -367,6 +367,9 @@ class SpanFileSource:
             return ()
         return (self._state.fingerprint,) if self._head else ()
 
+    def begin_anew(self) -> None:
+        """One file is all there is of the writer: nothing came before it."""
+
     def go_on_from(self, fingerprint: str, stored: Stored) -> None:
         if self._state.fingerprint == fingerprint:
             self._state = msgspec.structs.replace(self._state, offset=stored.to_offset)

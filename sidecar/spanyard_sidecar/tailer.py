@@ -377,6 +377,11 @@ class CriSource:
         heads = [head_of(self._set.beginning(f, HEAD_BYTES)) for f in reversed(self._files)]
         return [fingerprint(self._salt, head) for head in heads if head]
 
+    def begin_anew(self) -> None:
+        """The kubelet deletes none of the first two files: more than one may be what is left."""
+        if len(self._files) > 1:
+            self._files[0].after_hole = True
+
     def go_on_from(self, fingerprint: str, stored: Stored) -> None:
         """Begin after what `stored` covers of the file with this fingerprint, skipping older ones.
 
@@ -387,7 +392,8 @@ class CriSource:
                 self._set.settle_head(file)
         prints = [file.fingerprint for file in self._files]
         if fingerprint not in prints:
-            return  # gone since it was asked about: all that is there is newer
+            self.begin_anew()  # gone since it was asked about: all that is there is newer
+            return
         index = prints.index(fingerprint)
         for older in self._files[:index]:
             # Was read to its end, in its turn, before the one that is stored.

@@ -150,6 +150,9 @@ class OldSource(FakeSource):
     def go_on_from(self, fingerprint: str, stored: Stored) -> None:
         self.continued = (fingerprint, stored)
 
+    def begin_anew(self) -> None:
+        self.continued = None
+
 
 class FakeSources:
     """Finds the sources that the test put in."""
