@@ -5,6 +5,7 @@ import asyncio
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayIndex, Http
 from spanyard_sidecar.kinds import sources_of
+from spanyard_sidecar.pipeline import PipelineSettings
 from spanyard_sidecar.settings import CollectorSettings
 from tests.sim.clock import SimClock
 from tests.sim.disk import Disk, Folder, Inode
@@ -77,6 +78,12 @@ class Collecting:
             rng=rng,
             sources=sources_of,
             index=GatewayIndex(self.gateway) if self.gateway is not None else None,
+            pipeline_settings=PipelineSettings(
+                flush_interval=self.settings.flush_interval,
+                chunk_size=self.settings.chunk_size,
+                patience=self.settings.index_wait,
+                poll_busy=0.05,  # ten times fewer turns of the loop in a history
+            ),
         )
         if self.gateway is not None:
             collector.hinter = GatewayHinter(self.gateway, clock, collector.metrics)

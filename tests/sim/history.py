@@ -91,6 +91,7 @@ class CollectorHistory:
 
     kinds: tuple[str, ...] = (
         "collector_kills",
+        "collector_down",
         "power_loss",
         "disk_errors",
         "disk_full",
@@ -102,6 +103,13 @@ class CollectorHistory:
 
     async def _do_collector_kills(self, rng: Any) -> None:
         self.collecting.keeper.kill()
+
+    async def _do_collector_down(self, rng: Any) -> None:
+        keeper = self.collecting.keeper
+        keeper.kill()
+        keeper.pause()
+        await asyncio.sleep(rng.uniform(5, 60))
+        keeper.resume()
 
     async def _do_power_loss(self, rng: Any) -> None:
         keeper = self.collecting.keeper

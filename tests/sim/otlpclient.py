@@ -28,10 +28,12 @@ class OtlpClient:
         *,
         pod_uid: str,
         pause: float = 1.0,
+        lost: float = 0.05,
     ) -> None:
+        """`lost` is the share of answers that do not come back."""
         self._send, self._oracle, self._wall, self._rng = send, oracle, wall, rng
         self._note = chronicle.note
-        self._pod_uid, self._pause = pod_uid, pause
+        self._pod_uid, self._pause, self._lost = pod_uid, pause, lost
         self.waiting: list[Written] = []
         """Records of the request that is under way."""
 
@@ -54,6 +56,8 @@ class OtlpClient:
             try:
                 async with asyncio.timeout(self._rng.choice((0.05, 1, 10))):
                     status = await self._send(signal, body)
+                    if self._rng.random() < self._lost:
+                        raise ConnectionResetError("the answer is lost")
             except (ConnectionError, TimeoutError) as error:
                 self._note(f"OTLP {signal}: {type(error).__name__}, will send again")
             else:

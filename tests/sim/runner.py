@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -33,6 +34,8 @@ class Outcome:
     seed: int
     failure: str = ""
     """Empty, or what went wrong with the last events before it."""
+    error: str = ""
+    """What went wrong, alone."""
     digest: str = ""
     seconds: float = 0.0
     """Virtual."""
@@ -61,6 +64,7 @@ def play(make: Make, seed: int, *, verbose: bool = False, keep: int = 60) -> Out
         if isinstance(error, KeyboardInterrupt):
             raise
         lines = "".join(traceback.format_exception(error, limit=-8))
+        outcome.error = f"{type(error).__name__}: {error}"
         outcome.failure = f"seed {seed}: {error}\n{lines}\nlast events:\n{chronicle.tail()}"
     finally:
         outcome.seconds = loop.time()
@@ -75,11 +79,11 @@ def play(make: Make, seed: int, *, verbose: bool = False, keep: int = 60) -> Out
     return outcome
 
 
-def first_failure(make: Make, seeds: Iterable[int]) -> Outcome | None:
-    """The first seed of these that breaks a promise."""
+def first_failure(make: Make, seeds: Iterable[int], complaint: str = "") -> Outcome | None:
+    """The first seed of these that breaks a promise, with words that match `complaint`."""
     for seed in seeds:
         outcome = play(make, seed)
-        if outcome.failure:
+        if outcome.failure and re.search(complaint, outcome.error):
             return outcome
     return None
 

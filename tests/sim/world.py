@@ -36,6 +36,8 @@ class Troubles:
     """What may go wrong in this history."""
 
     collector_kills: bool
+    collector_down: bool
+    """It does not come back for a while: files are rotated away meanwhile."""
     collector_fault_points: bool
     power_loss: bool
     disk_errors: bool
@@ -62,6 +64,8 @@ class Troubles:
         """Each with a share of its own; rare ones are those that hide others."""
         rare = {"spool_lost": 0.12, "clock_leaps": 0.15, "disk_full": 0.2, "power_loss": 0.3}
         drawn = cls(**{f.name: rng.random() < rare.get(f.name, 0.4) for f in fields(cls)})
+        if drawn.collector_down:
+            drawn.rotation = rng.random() < 0.8  # else nothing is lost meanwhile
         if drawn.spool_lost:
             # A new epoch takes what is younger than itself for never read. A clock that was set
             # back meanwhile makes that wrong: a known limitation.
@@ -101,7 +105,7 @@ class World:
             self.wall,
             self.random("kubelet"),
             chronicle,
-            max_size=rng.choice((3_000, 20_000)) if self.troubles.rotation else 1 << 30,
+            max_size=rng.choice((1_500, 6_000, 20_000)) if self.troubles.rotation else 1 << 30,
             max_files=rng.choice((3, 5)),
         )
         self.manners = Manners(
