@@ -142,6 +142,15 @@ class TestAppend:
         assert again.n == one.state.n == 1
         assert list(again.open) == [5]
 
+    @pytest.mark.parametrize("how", ["after", "twice"])
+    async def test_ones_own_entry_is_known_by_its_nonce(self, storage: Losing, how: str) -> None:
+        """Also when what it says leaves no trace in the state that a build could see."""
+        one = ledger(storage)
+        await one.load()
+        storage.fail = [how]
+        await one.append(lambda state: note("said once"), subject="a")
+        assert one.state.n == 1
+
     async def test_a_cancelled_append_is_found_again(self, storage: Losing) -> None:
         """Nobody knows whether the entry of a cancelled append landed: the log is looked at."""
         one = ledger(storage)

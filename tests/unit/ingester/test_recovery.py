@@ -116,6 +116,24 @@ async def test_an_insert_that_lies_is_found_out(bench: Bench, kind: str) -> None
     assert not bench.bad, "it was never the data"
 
 
+async def test_an_object_stored_twice_by_the_client_is_no_bad_object(bench: Bench) -> None:
+    """Twice in a row, alone in its batch: it looks like an object that holds its lines twice."""
+    await bench.put(log_chunk("w", 1, 10))
+    ingester = await bench.started()
+    weather = bench.tables.weather
+    weather.twice = 1.0
+    for _ in range(2):
+        await ingester.list_once()
+        bench.clock.now += 60
+        await ingester.examine_once()
+        assert await ingester.load_once()
+        assert bench.seqs("w") == [], "what was stored twice is deleted"
+    weather.calm()
+    await ingester.drain()
+    assert bench.seqs("w") == list(range(1, 11))
+    assert not bench.bad
+
+
 async def test_rows_of_an_attempt_given_up_that_land_late_are_deleted_exactly(
     bench: Bench,
 ) -> None:
@@ -161,9 +179,9 @@ class TestTwoOwners:
     async def test_the_one_who_was_taken_over_deletes_its_rows(self, bench: Bench) -> None:
         """It was only slow: it inserts after the other has given its attempt up."""
         await bench.put(log_chunk("w", 1, 10))
-        slow = await bench.started("slow")
+        slow = await bench.started("slow", after_load="keep")
         insert = slow.warehouse.insert
-        two = await bench.started("two", takeover_after=0)
+        two = await bench.started("two", takeover_after=0, after_load="keep")
 
         async def late(*args: object, **more: object) -> None:
             slow.warehouse.insert = insert  # type: ignore[method-assign]
@@ -172,10 +190,13 @@ class TestTwoOwners:
             await two.drain()
             assert bench.seqs("w") == list(range(1, 11))
             await insert(*args, **more)  # type: ignore[arg-type]
-            assert len(bench.seqs("w")) == 20
+            nonlocal landed
+            landed = len(bench.seqs("w")) == 20
 
+        landed = False
         slow.warehouse.insert = late  # type: ignore[method-assign, assignment]
         await slow.drain()
+        assert landed
         assert bench.seqs("w") == list(range(1, 11))
         assert two.loader.counts.rows == 10
 
