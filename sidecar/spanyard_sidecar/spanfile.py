@@ -264,8 +264,8 @@ class SpanFileSource:
         self._seen = -1
         if self._handle is not None and self._state.fingerprint and self._settle_head():
             # It begins as before, as after a power cut of the node: what is left of it was read.
-            size = self._handle.stat().size
-            self._state = msgspec.structs.replace(self._state, offset=size, within=False)
+            left = min(offset, self._handle.stat().size)
+            self._state = msgspec.structs.replace(self._state, offset=left, within=False)
         else:
             self._state = msgspec.structs.replace(
                 self._state, offset=0, fingerprint="", within=False

@@ -45,8 +45,8 @@ class Writer:
     def write(self, data: bytes) -> None:
         os.write(self._fd, data)
 
-    def truncate(self) -> None:
-        os.ftruncate(self._fd, 0)
+    def truncate(self, size: int = 0) -> None:
+        os.ftruncate(self._fd, size)
 
     def rename(self) -> None:
         self.path = self.path.rename(self.folder / f"{self.stem}.closed.jsonl")
@@ -485,6 +485,31 @@ class TestLosses:
         told, after = reader.blocks(source)
         assert [gap.cause for gap in told.gaps] == ["truncated"]
         assert after.records == 2
+
+    def test_what_a_power_cut_left_is_not_read_again(self, writer: Writer, reader: Reader) -> None:
+        writer.write(log("one") + log("two"))
+        (source,) = reader.scan()
+        reader.read(source)
+        writer.truncate(len(log("one")) + 5)
+        (told,) = reader.blocks(source)
+        assert [gap.cause for gap in told.gaps] == ["truncated"]
+        writer.write(b"\n" + log("three"))
+        (after,) = reader.blocks(source)
+        texts = [json.loads(line).get("message") for line in after.lines.splitlines()]
+        assert texts == [None, "three"]
+
+    def test_losing_what_was_not_read_yet_leaves_the_place(
+        self, writer: Writer, reader: Reader
+    ) -> None:
+        writer.write(log("one") + log("two")[:40])
+        (source,) = reader.scan()
+        reader.read(source)
+        reader.read(source)
+        writer.truncate(len(log("one")) + 20)
+        (told,) = reader.blocks(source)
+        assert [gap.cause for gap in told.gaps] == ["truncated"]
+        writer.write(log("two")[20:])
+        assert [line["message"] for line in reader.read(source)] == ["two"]
 
     def test_a_file_deleted_by_somebody_is_a_gap_after_a_restart(
         self, writer: Writer, reader: Reader

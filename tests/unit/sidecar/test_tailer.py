@@ -326,6 +326,17 @@ class TestLosses:
         assert isinstance(gap, Gap)
         assert (gap.cause, text) == ("truncated", "two")
 
+    def test_what_a_power_cut_left_is_not_read_again(self, tail: Tail) -> None:
+        for text in ("one", "two", "three"):
+            tail.log.line(text)
+        tail.read()
+        tail.log.truncate(tail.log.path.stat().st_size * 2 // 3)
+        (gap,) = tail.read_with_gaps()
+        assert isinstance(gap, Gap)
+        assert gap.cause == "truncated"
+        tail.log.line("four")
+        assert tail.read_with_gaps() == ["four"]
+
     @pytest.mark.parametrize("damage", ["cut", "garbage"])
     def test_a_damaged_gz_is_a_gap_and_stops_nobody(self, tail: Tail, damage: str) -> None:
         for n in range(2000):
