@@ -128,4 +128,7 @@ def setup_logs(
     root.setLevel(LEVELS[level])
     # Our metrics count requests; a line for each would drown what matters.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for library in ("urllib3", "clickhouse_connect"):
+        # What fails in them comes to us as an exception, and we say it with what it means.
+        logging.getLogger(library).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)

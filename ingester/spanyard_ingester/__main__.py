@@ -81,25 +81,35 @@ async def run(settings: IngesterSettings) -> None:
     """Serve and load until SIGTERM or SIGINT; the second one ends at once."""
     log.info("starting", extra={"fields": shown_settings(settings)})
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    connecting = True
 
     def told() -> None:
         if stop.is_set():
             os._exit(1)  # what is under way is recovered at the next start
         stop.set()
+        if connecting:
+            task.cancel()  # it may wait for ClickHouse for ever, and nothing is under way
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    async with ingester_of(settings) as parts:
-        app = make_app(
-            parts.ingester,
-            parts.quarantine,
-            token=settings.token,
-            jobs=parts.jobs,
-            eraser=parts.eraser,
-        )
-        async with serving(app, settings.listen, settings.port):
-            await parts.ingester.run(stop)
+    try:
+        async with ingester_of(settings) as parts:
+            connecting = False
+            app = make_app(
+                parts.ingester,
+                parts.quarantine,
+                token=settings.token,
+                jobs=parts.jobs,
+                eraser=parts.eraser,
+            )
+            async with serving(app, settings.listen, settings.port):
+                await parts.ingester.run(stop)
+    except asyncio.CancelledError:
+        if not (connecting and stop.is_set()):
+            raise
+        log.info("told to end before there was a ClickHouse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +151,29 @@ async def ingester_of(settings: IngesterSettings) -> AsyncIterator[Parts]:
 async def _connect(settings: IngesterSettings, clock: SystemClock, rng: random.Random) -> Database:
     """A connection to ClickHouse, migrated; waits while it is away, healthy and not ready."""
     backoff = Backoff(rng)
-    while True:
-        try:
-            database = await open_database(settings.clickhouse, pool=settings.clickhouse_pool)
-        except DatabaseUnavailableError as error:
-            problem = f"waiting for ClickHouse: {error}"
-        else:
+    problem = ""
+    app = web.Application()
+    app.add_routes(operations_routes(lambda: problem))
+    async with AsyncExitStack() as meanwhile:
+        while True:
             try:
-                await migrate(database)
+                return await _connect_once(settings)
             except DatabaseUnavailableError as error:
-                problem = f"waiting for ClickHouse: {error}"
-                await database.close()
-            except BaseException:
-                await database.close()
-                raise
-            else:
-                return database
-        log.warning("%s", problem)
-        app = web.Application()
-        app.add_routes(operations_routes(lambda problem=problem: problem))  # type: ignore[misc]
-        async with serving(app, settings.listen, settings.port):
+                first, problem = not problem, f"waiting for ClickHouse: {error}"
+            log.warning("%s", problem)
+            if first:
+                await meanwhile.enter_async_context(serving(app, settings.listen, settings.port))
             await clock.sleep(backoff.next())
+
+
+async def _connect_once(settings: IngesterSettings) -> Database:
+    database = await open_database(settings.clickhouse, pool=settings.clickhouse_pool)
+    try:
+        await migrate(database)
+    except BaseException:
+        await database.close()
+        raise
+    return database
 
 
 if __name__ == "__main__":

@@ -54,6 +54,10 @@ class ClickHouseServer:
     """Statements that begin so are carried out, and then the connection breaks."""
     answer_status: int = 0
     """If set, every request is answered so and nothing is done."""
+    refused: int = 0
+    """Requests that were answered so."""
+    delay: float = 0.0
+    """Seconds before each statement is carried out."""
 
     def url(self, database: str = "default", password: str = PASSWORD) -> str:
         secret = password.replace("/", "%2F").replace("#", "%23")
@@ -64,6 +68,7 @@ class ClickHouseServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.answer_status:
+            self.refused += 1
             return web.Response(status=self.answer_status, text="not now")
         if request.path == "/ping":
             return web.Response(text="Ok.\n")

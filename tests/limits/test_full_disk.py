@@ -73,8 +73,9 @@ def test_a_full_disk_is_an_error_and_a_pause_and_nothing_is_lost(
     place = Place((tmp_path / "bucket").as_uri())
     pod = Pod(tmp_path / "pod")
     log = pod.container(max_size=100 << 20)  # what nobody reads waits in the node's file
-    where = {"spool": small_disk / "spool", "spool_limit": "16MB", "chunk_size": "2MB"}
-    with pod.collector(place, **where) as collector:
+    with pod.collector(
+        place, spool=small_disk / "spool", spool_limit="16MB", chunk_size="2MB"
+    ) as collector:
         collector.addresses(2)
         with (
             Watch(collector, small_disk / "spool") as watch,
