@@ -39,8 +39,6 @@ class SpooledObject(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     offset: int
     """From the end of the head."""
     length: int
-    sha256: str
-    """Of the whole object, as storage sees it; `facts.sha256` leaves out the leading frame."""
     container: str = ""
 
 

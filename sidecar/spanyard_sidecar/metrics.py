@@ -42,7 +42,6 @@ class CollectorMetrics:
             "spool_full_seconds", "Seconds for which reading stood still: spool or disk was full."
         )
         self.hints = self._counter("hints", "Hints sent to the gateway.", ["result"])
-        self.sources = self._gauge("sources", "Sources being read.")
 
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
         return Counter(PREFIX + name, text, labels or [], registry=self.registry)

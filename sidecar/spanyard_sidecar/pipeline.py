@@ -15,6 +15,7 @@ from random import Random
 
 from spanyard_core.clock import Clock
 from spanyard_core.faults import fault_point
+from spanyard_core.records import SIGNALS
 from spanyard_sidecar.amends import DAMAGED, own_subject
 from spanyard_sidecar.attaching import Attaching
 from spanyard_sidecar.committer import Committer, DrainDeadlineError
@@ -73,6 +74,10 @@ class Pipeline:
         self._ring = ring
         self._clock = clock
         self._metrics = metrics
+        self._counters = {
+            signal: (metrics.records.labels(signal), metrics.record_bytes.labels(signal))
+            for signal in SIGNALS
+        }
         self._seldom = Seldom(clock.monotonic)
         self.committer = Committer(book, clock, rng, metrics)
         self.attaching = Attaching(
@@ -154,7 +159,6 @@ class Pipeline:
     def _admit(self, *, all_of_them: bool = False) -> None:
         for writer in self.attaching.admitted(all_of_them=all_of_them):
             self.writers[writer.subject.writer] = writer
-        self._metrics.sources.set(len(self.writers))
 
     async def _idle(self) -> None:
         now = self._clock.monotonic()
@@ -212,9 +216,9 @@ class Pipeline:
             self._waiting_since = now if self._waiting_since is None else self._waiting_since
         elif self._changed_since is None:
             self._changed_since = now
-        signal = writer.subject.signal
-        self._metrics.records.labels(signal).inc(block.records)
-        self._metrics.record_bytes.labels(signal).inc(len(block.lines))
+        records, size = self._counters[writer.subject.signal]
+        records.inc(block.records)
+        size.inc(len(block.lines))
 
     def _finish(self, writer: OpenWriter) -> None:
         self._open.pop(writer.subject.writer)

@@ -23,10 +23,11 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from random import Random
 
+from spanyard_core.chunks import check_chunk
 from spanyard_core.clock import Clock
+from spanyard_core.errors import BadRecordError
 from spanyard_core.faults import fault_point
 from spanyard_core.files import Files, ReadFile, write_durably
 from spanyard_sidecar.budget import DiskBudget, SpoolFullError, on_disk
@@ -87,7 +88,11 @@ class OpenEntry:
     def read(self, item: SpooledObject) -> bytes:
         """An object's bytes, checked. Raises DamagedEntryError, OSError."""
         data = self._file.pread(item.length, self._at + item.offset)
-        if sha256(data).hexdigest() != item.sha256:
+        try:
+            sound = check_chunk(data) == item.facts
+        except BadRecordError:
+            sound = False
+        if not sound:
             raise DamagedEntryError(
                 f"object {item.key} in spool entry {self.head.n} is not what was written"
             )
@@ -406,11 +411,6 @@ class Spool:
 def _laid_out(objects: Iterable[NewObject]) -> Iterable[SpooledObject]:
     offset = 0
     for item in objects:
-        digest, length = sha256(), 0
-        for part in item.parts:
-            digest.update(part)
-            length += len(part)
-        yield SpooledObject(
-            item.key, item.facts, offset, length, digest.hexdigest(), container=item.container
-        )
+        length = sum(map(len, item.parts))
+        yield SpooledObject(item.key, item.facts, offset, length, container=item.container)
         offset += length

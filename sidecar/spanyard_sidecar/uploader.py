@@ -11,7 +11,6 @@ Retries have no limit on purpose: the spool has one, and the reader stops when i
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from random import Random
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.errors import ObjectExistsError, SpanyardError, StorageRefusedError
 from spanyard_core.faults import fault_point
 from spanyard_core.retry import Backoff
-from spanyard_core.storage.protocol import Storage
+from spanyard_core.storage import Storage, digest_of
 from spanyard_sidecar.amends import Amends
 from spanyard_sidecar.entries import DamagedEntryError, EntryHead, SpooledObject
 from spanyard_sidecar.gaps import Book
@@ -177,13 +176,12 @@ class Uploader:
             return
         n = entry.head.n
         while True:
-            key, digest, facts, body = item.key, item.sha256, item.facts, data
+            key, facts, body = item.key, item.facts, data
             renames = self._spool.fold.renames
             if needs_rekey(facts.writer, facts.first, n, renames):
                 new = rekeyed(data, n, renames)
                 key, facts, body = new.key, new.facts, b"".join(new.parts)
-                digest = sha256(body).hexdigest()
-            if await self._put(key, body, digest):
+            if await self._put(key, body):
                 break
             added = await self._amends.new_name(entry, item, facts.writer, facts.first, key)
             await self.upload(added)  # the begin line goes first
@@ -191,7 +189,7 @@ class Uploader:
         self._metrics.objects.labels(facts.signal).inc()
         self._metrics.object_bytes.inc(len(body))
 
-    async def _put(self, key: str, data: bytes, digest: str) -> bool:
+    async def _put(self, key: str, data: bytes) -> bool:
         """Whether `key` holds our bytes now; False when it holds others."""
         backoff = Backoff(self._rng)
         while True:
@@ -200,7 +198,7 @@ class Uploader:
                     await self._storage.write(key, data, if_absent=True)
                     fault_point("upload.done")
                 except ObjectExistsError:
-                    if await self._storage.digest(key) != digest:
+                    if await self._storage.digest(key) != digest_of(data):
                         return False
                     self._metrics.known_objects.inc()
             except StorageRefusedError as error:

@@ -28,6 +28,7 @@ def watch(collector: "Collector") -> None:
         "For how long the oldest entry has waited.",
         lambda: spool.oldest_pending,
     )
+    metrics.watch("sources", "Sources being read.", lambda: len(collector.pipeline.writers))
     metrics.watch(
         "sources_held",
         "Sources that wait to hear how far they are stored.",
