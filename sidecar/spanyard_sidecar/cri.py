@@ -18,7 +18,7 @@ import msgspec
 
 from spanyard_sidecar.cri_state import MAX_LINE, MAX_PREFIX, Batch, CriState
 from spanyard_sidecar.cri_time import LONGEST, cri_time
-from spanyard_sidecar.cri_work import STREAMS, Record, Work
+from spanyard_sidecar.cri_work import STREAMS, Plain, Record, Work
 from spanyard_sidecar.lines import (
     LEVEL_WORDS_SEEN,
     ids_of_text,
@@ -158,7 +158,7 @@ class CriTransformer:
             if "race" in message:
                 add(Record(head, seq, time, level, message, *ids_of_text(message)))
             else:
-                add(Record(head, seq, time, level, message))
+                add(Plain(head, seq, time, level, message))
         work.seq = seq
 
 

@@ -74,6 +74,8 @@ level_of_word = _first_levels.get
 
 def _level_of_first(word: str) -> Level | None:
     """The level that a line's first word says: `ERROR`, `E1121` (klog), `ERROR:root:…`."""
+    if word[1:2].isdecimal() and word[0] not in _KLOG:
+        return None  # a time in brackets: many of them, and none is worth a place in the cache
     level = _WORDS.get(word) or _FIRST_WORDS.get(word)
     if level is None:
         if len(word) == 5 and word[0] in _KLOG and word[1:].isdecimal():
@@ -104,8 +106,9 @@ def level_of_text(message: str) -> Level:
 
 def level_of_words(words: list[str]) -> Level:
     """The level of a line that was split at its first six spaces."""
-    if words[0] not in _first_without:
-        level = _level_of_first(words[0])
+    first = words[0]
+    if first not in _first_without and not first[:1].isdecimal():
+        level = _level_of_first(first)
         if level is not None:
             return level
     for word in words:
@@ -216,11 +219,15 @@ def json_fields(line: str) -> JsonFields | None:
         level = _first_level(get)
     if "race" not in line:  # the usual end of a line without ids; else many names to look for
         return message, level, "", ""
+    span = get("span_id")
     try:
         trace = _fromhex(get("trace_id")).hex()
-        span = _fromhex(get("span_id")).hex()
-        if len(trace) == 32 and len(span) == 16 and trace != _ZEROS and span != _ZEROS_16:
-            return message, level, trace, span
+        if len(trace) == 32 and trace != _ZEROS:
+            if span is None and "pan" not in line:
+                return message, level, trace, ""
+            span = _fromhex(span).hex()
+            if len(span) == 16 and span != _ZEROS_16:
+                return message, level, trace, span
     except (TypeError, ValueError):  # none, or no hex digits
         pass
     return message, level, *_first_ids(get)
