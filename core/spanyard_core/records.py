@@ -63,7 +63,7 @@ class LogLine(Line, tag_field="type", tag="log"):
     scope_version: str = ""
     marks: list[str] = []
     """What the collector had to do: `split` (part of a line over the limit), `split-end`,
-    `invalid-utf8`, `unterminated`."""
+    `invalid-utf8`, `unterminated`, `malformed` (no line of the log's format: all of it is text)."""
 
 
 class SpanEvent(msgspec.Struct, rename="camel", omit_defaults=True):
