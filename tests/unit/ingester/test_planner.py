@@ -1,5 +1,6 @@
 """The planner: fairness between projects, and subtraction that never loads a seq twice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hypothesis import given
@@ -60,7 +61,7 @@ class TestChoose:
         assert choose([], Limits()) == []
 
 
-def state_with(handled: list[Pair] = [], busy: list[Pair] = []) -> LedgerState:  # noqa: B006
+def state_with(handled: Sequence[Pair] = (), busy: Sequence[Pair] = ()) -> LedgerState:
     scope = ready().scope
     state = LedgerState()
     state.handled[scope] = IntervalSet(handled)
