@@ -22,6 +22,7 @@ log = logging.getLogger("spanyard.ingester")
 
 KEEP_ENTRIES = 6 * STALE_AFTER
 """Seconds that an entry stays, however many follow it."""
+_WRITERS_PER_ENTRY = 50
 _CONFIG = f"{LEDGER}/config.json"
 
 
@@ -56,8 +57,12 @@ class Compactor:
 
     @property
     def is_due(self) -> bool:
-        """Whether enough entries came since the last snapshot."""
-        return self._ledger.state.n - self._ledger.snapshot_n >= self._every
+        """Whether enough entries came since the last snapshot.
+
+        The more writers, the more a snapshot costs (2 s for a million) and the longer it may wait.
+        """
+        enough = self._every + len(self._ledger.state.handled) // _WRITERS_PER_ENTRY
+        return self._ledger.state.n - self._ledger.snapshot_n >= enough
 
     async def run_once(self) -> None:
         """Write a snapshot of the state as it is, then delete what it makes superfluous.
