@@ -142,6 +142,9 @@ class LineCheck:
 
     def _check(self, raw: bytes, value: dict[str, Any]) -> None:
         expected = self._expected
+        if "unreadable" in value and isinstance(value.get("reason"), str):
+            # What an application wrote was no event; the collector kept the text and says why.
+            raise BadLineError(f"not an event: {value['reason'][:500]}")
         try:
             self._decode(raw)
         except msgspec.ValidationError as error:
