@@ -153,7 +153,7 @@ def decode_facts(head: bytes) -> tuple[ChunkFacts, int]:
         raise BadRecordError("the object's first frame is cut short")
     try:
         facts = _facts_decoder.decode(head[8 : 8 + size])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecordError(f"the object's first frame is not readable: {error}") from error
     if facts.v != 1:
         raise BadRecordError(f"the object has format {facts.v}; this version reads format 1")

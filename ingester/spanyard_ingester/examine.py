@@ -9,6 +9,7 @@ from spanyard_core.object_names import ChunkName
 from spanyard_core.retry import Backoff
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
+from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.operations import tail_of
 from spanyard_ingester.pending import Candidate, Pending
@@ -22,6 +23,8 @@ _WHOLE_BYTES = 16 * 1024
 """Objects up to this size are read whole with their head: one request instead of two."""
 _BUSY_DELAY = 1.0
 """Seconds until an object is looked at again, a part of which is under way elsewhere."""
+_WRITER_MOST = 512
+"""Characters of a writer's name, which every plan repeats; a collector's has less than 400."""
 
 
 class Examiner:
@@ -114,7 +117,12 @@ class Examiner:
         if len(head) <= _WHOLE_BYTES:
             ready.size = len(head)
             ready.data = head
-        facts, _ = decode_facts(head)
+            facts, _ = decode_facts(head)
+        else:
+            try:
+                facts, _ = decode_facts(head)
+            except BadRecordError:
+                facts = await read_facts(self._storage, ready.key)
         check_facts(ready, facts, self._limits)
         ready.facts = facts
 
@@ -122,7 +130,7 @@ class Examiner:
 def check_facts(ready: Ready, facts: ChunkFacts, limits: Limits) -> None:
     """Raises BadRecordError when an object's frame contradicts its name, or it is too large."""
     name = ready.name
-    if facts.first < 1 or facts.first > facts.last or facts.time_ns < 0:
+    if facts.first < 1 or facts.first > facts.last:
         raise BadRecordError(f"the object declares the impossible range {facts.first}…{facts.last}")
     try:
         named = facts.name.key(name.root)
@@ -130,6 +138,10 @@ def check_facts(ready: Ready, facts: ChunkFacts, limits: Limits) -> None:
         raise BadRecordError(f"the object declares an impossible time: {error}") from error
     if named != name.key():
         raise BadRecordError(f"the object declares what belongs under the name {named[:300]!r}")
+    if len(facts.writer) > _WRITER_MOST:
+        raise BadRecordError(
+            f"the object's writer has a name of {len(facts.writer)} characters; {_WRITER_MOST} is most"
+        )
     if not 0 < facts.records <= facts.last - facts.first + 1:
         raise BadRecordError(
             f"the object declares {facts.records} records in {facts.first}…{facts.last}"

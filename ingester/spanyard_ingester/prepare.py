@@ -70,21 +70,22 @@ class Preparer:
     async def _chunk(self, ready: Ready, drops: frozenset[int]) -> Prepared:
         data, facts = await self.read_chunk(ready)
         present = None
-        path = None
+        written = False
         if drops or facts.records != facts.last - facts.first + 1:
             # Which seqs it holds is not told by its name: look.
             scanned = await self.scan(ready, drops, data=data)
             if scanned.bad:
                 drops |= {line.line for line in scanned.bad}
             present = list(scanned.good)
-            path = await self._without(data, drops)
+            path: Path | None = await self._without(data, drops)
+            written = True
         else:
             scanned = Scanned()
             path = self._storage.local_path(ready.key)
         return Prepared(
             ready=ready,
             path=path or self._workspace.keep(data),
-            temporary=path is None or bool(drops),
+            temporary=path is None or written,
             sha256=facts.sha256,
             writer=facts.writer,
             first=facts.first,

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from spanyard_core.chunks import HEAD_BYTES, MAX_FACTS_BYTES, ChunkFacts, decode_facts
+from spanyard_core.chunks import ChunkFacts
 from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import PENDING, PROCESSED, ChunkName, PlainName, parse_key
 from spanyard_core.records import SIGNALS, Signal
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
+from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import LedgerState
 from spanyard_ingester.operations import Forget, Forgotten, Operation, Range, scope_of_name
@@ -160,11 +161,7 @@ class Rebuild:
         return _Object(key, name, facts.writer)
 
     async def _facts(self, key: str, name: ChunkName) -> ChunkFacts:
-        head = await self._storage.read(key, length=HEAD_BYTES)
-        try:
-            facts, _ = decode_facts(head)
-        except BadRecordError:
-            facts, _ = decode_facts(await self._storage.read(key, length=MAX_FACTS_BYTES + 8))
+        facts = await read_facts(self._storage, key)
         if facts.name.key(name.root) != key:
             raise BadRecordError(f"it declares what belongs under {facts.name.key()!r}")
         return facts

@@ -15,6 +15,9 @@ from spanyard_ingester.operations import BadLine, line_id
 from spanyard_ingester.splitter import LineSplitter, RawLine
 
 _LINES_PER_STEP = 1_000
+MOST_RUNS = 100_000
+"""Runs of good seqs in one object. 10 MB of short lines, each second one erased, make a third of
+it; an object made of holes, read backwards, would take minutes and a ledger entry of 20 MB."""
 
 
 @dataclass(slots=True)
@@ -31,7 +34,8 @@ class Scan:
     """The scan of one chunk. Iterate over `steps`, then take `result`.
 
     Raises BadRecordError (while stepping) for an object that belongs into quarantine as a whole:
-    it does not unpack, unpacks to more than `most_bytes`, or has more than `most_bad` bad lines.
+    it does not unpack, unpacks to more than `most_bytes`, has more than `most_bad` bad lines, or
+    consists of holes.
     `known_bad` are numbers of lines that are left out already.
     """
 
@@ -87,6 +91,8 @@ class Scan:
             self._bad(line, f"seq {seq} stands twice in the object", 0)
             return
         self.result.good.add(seq, seq)
+        if len(self.result.good) > MOST_RUNS:
+            raise BadRecordError(f"more than {MOST_RUNS} holes between the seqs of its lines")
 
     def _bad(self, line: RawLine, reason: str, seq: int) -> None:
         if len(self.result.bad) >= self._most_bad:

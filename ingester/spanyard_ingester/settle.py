@@ -10,13 +10,13 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from spanyard_core.chunks import HEAD_BYTES, MAX_FACTS_BYTES, decode_facts
 from spanyard_core.errors import BadRecordError, DatabaseError, ObjectNotFoundError, StorageError
 from spanyard_core.faults import fault_point
 from spanyard_core.object_names import PENDING, ChunkName, PlainName, parse_key
 from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.copying import Copier
+from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import LedgerState
 from spanyard_ingester.operations import Done, LoadedObject, Operation, Settled, processed_key
@@ -128,7 +128,7 @@ class Settler:
         ready = Ready(key, parse_key(key), 0, 0.0)
         if isinstance(ready.name, ChunkName):
             try:
-                ready.facts = decode_facts(await self._storage.read(key, length=HEAD_BYTES))[0]
+                ready.facts = await read_facts(self._storage, key)
             except ObjectNotFoundError:
                 return
             except BadRecordError as error:
@@ -196,12 +196,7 @@ class Settler:
         if isinstance(ready.name, ChunkName):
             if ready.facts is not None and key == ready.key:
                 return ready.facts.sha256
-            head = await self._storage.read(key, length=HEAD_BYTES)
-            try:
-                return decode_facts(head)[0].sha256
-            except BadRecordError:
-                head = await self._storage.read(key, length=MAX_FACTS_BYTES + 8)
-                return decode_facts(head)[0].sha256
+            return (await read_facts(self._storage, key)).sha256
         return await self._storage.digest(key)
 
     async def _processed_digest(self, ready: Ready) -> str | None:
