@@ -42,6 +42,7 @@ from spanyard_sidecar.entries import (
     file_name,
     read_head,
 )
+from spanyard_sidecar.headroom import Headroom
 from spanyard_sidecar.metrics import Seldom
 from spanyard_sidecar.model import NewObject, State
 from spanyard_sidecar.recovery import Hole, read_spool
@@ -129,7 +130,7 @@ class Spool:
     _next: int = 1
     _covered: int = 0
     _state_charge: int = 0
-    _reserved: int = 0
+    _headroom: Headroom = field(init=False)
     _seldom: Seldom = field(default_factory=Seldom)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -150,20 +151,22 @@ class Spool:
         spool.holes = found.holes
         spool._seldom = Seldom(clock.monotonic)
         now = clock.monotonic()
-        budget.adopt(found.other_bytes)
         spool._covered, spool._state_charge = found.covered, found.state_bytes
-        budget.adopt(found.state_bytes)
-        spool._reserved = found.reserve_bytes
-        budget.adopt(found.reserve_bytes)
         for n, size, done in found.entries:
-            budget.adopt(size)
             if done:
                 spool._done[n] = _Done(size, now)
                 spool._done_bytes += size
             else:
                 spool.pending[n] = Pending(n, size, now)
         spool._next, spool._last_entry = found.next, found.last_entry
+        reserve = f"{directory}/reserve"
+        spool._headroom = Headroom(files, reserve, budget, spool.settings.reserve)
+        spool._headroom.adopt(
+            found.other_bytes + found.state_bytes + sum(size for _, size, _ in found.entries),
+            present=found.reserve_bytes > 0,
+        )
         budget.on_pressure(spool._relieve)
+        spool._relieve(budget.used - budget.limit)
         await spool.maintain()
         return spool
 
@@ -223,7 +226,7 @@ class Spool:
                 # Durable or not, nobody has seen it: the next commit takes the same number.
                 with contextlib.suppress(OSError):
                     self.files.unlink(self._path(n, "entry"))
-                self.budget.release(charge)  # no news: `room` would end the caller's back-off
+                self._headroom.release(charge)  # no news: `room` would end the caller's back-off
                 raise
             fault_point("spool.durable")
             self._next = n + 1
@@ -244,9 +247,8 @@ class Spool:
                 with contextlib.suppress(SpoolFullError):
                     self.budget.reserve(charge)
                     return
-            if not (last_resort and self._spend_reserve()):
+            if not (last_resort and self._headroom.spend(charge, share=0.5)):
                 raise
-            self.budget.reserve(charge)
 
     async def _write(
         self, name: str, parts: Sequence[bytes], charge: int, *, last_resort: bool
@@ -262,7 +264,7 @@ class Spool:
                     raise
                 if await self._give_way(charge, fold=entry):
                     continue
-                if last_resort and self._spend_reserve():
+                if last_resort and self._headroom.give_disk():
                     continue
                 raise DiskFullError(
                     f"no room on the disk of {self.directory} for {charge} bytes: "
@@ -321,8 +323,7 @@ class Spool:
                 for n in expired:
                     if n <= self._covered:
                         self._drop(n)
-                if not self._reserved and self.budget.free >= 2 * self.settings.reserve:
-                    await self._restore_reserve()
+                await self._headroom.restore()
             except (SpoolFullError, OSError) as error:
                 if self._seldom("maintain"):
                     log.warning("housekeeping of the spool failed: %s", error)
@@ -340,31 +341,30 @@ class Spool:
 
     async def _fold_states(self) -> None:
         """Write a state file; after it, done entries up to its number may go. Holds the lock."""
+        n, before = self.fold.n, self._covered
+        if n == before and self._state_charge:
+            return
         data = encode_fold(self.fold)
         charge = on_disk(len(data))
         try:
             self.budget.reserve(charge)
         except SpoolFullError:
-            if not self._spend_reserve():
+            if not self._headroom.spend(charge):
                 raise
-            self.budget.reserve(charge)
-        n, before = self.fold.n, self._covered
-        if n == before and self._state_charge:
-            self._release(charge)
-            return
         try:
             await self._write(file_name(n, "state"), [data], charge, last_resort=True)
         except BaseException:
             # It may be there under its name, when only the directory's sync failed.
             with contextlib.suppress(OSError):
                 self.files.unlink(self._path(n, "state"))
-            self.budget.release(charge)
+            self._headroom.release(charge)
             raise
         old_charge, self._state_charge, self._covered = self._state_charge, charge, n
         if old_charge:
             with contextlib.suppress(OSError):  # the next start removes it
                 self.files.unlink(self._path(before, "state"))
             self._release(old_charge)
+        self._headroom.grow(4 * charge)
 
     def _relieve(self, short: int) -> None:
         for n in [n for n in self._done if n <= self._covered]:
@@ -380,28 +380,8 @@ class Spool:
             self._done_bytes -= charge
             self._release(charge)
 
-    def _spend_reserve(self) -> bool:
-        if not self._reserved:
-            return False
-        self.files.unlink(f"{self.directory}/reserve")
-        self._release(self._reserved)
-        self._reserved = 0
-        return True
-
-    async def _restore_reserve(self) -> None:
-        path, size = f"{self.directory}/reserve", self.settings.reserve
-        self.budget.reserve(size)
-        try:
-            await self.files.preallocate(path, size)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self.files.unlink(path)
-            self._release(size)
-            raise
-        self._reserved = size
-
     def _release(self, charge: int) -> None:
-        self.budget.release(charge)
+        self._headroom.release(charge)
         self.room.set()
 
     def _path(self, n: int, kind: str) -> str:

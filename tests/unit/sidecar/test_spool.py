@@ -98,6 +98,34 @@ async def test_the_reserve_lets_a_full_spool_say_that_it_is_full() -> None:
 
 
 @virtual
+async def test_a_full_spool_whose_reserve_is_spent_empties_all_the_same() -> None:
+    """What the reserve gave for a gap line must not be filled by ordinary entries: then no state
+    file could be written any more, and uploaded entries would stay for ever."""
+    machine = await Machine(limit=256 * 1024).start(spool=SMALL)
+
+    async def fill() -> None:
+        size, n = 40_000, 1
+        while size > 300:
+            try:
+                await machine.spool.commit([some_object(first=n, size=size)], {"w@e": {"seq": n}})
+                n += 1
+            except SpoolFullError:
+                size //= 2
+
+    await fill()
+    await machine.spool.commit([some_object("m@e", size=100)], {}, last_resort=True)
+    await fill()
+    assert used(machine) <= machine.limit
+    for n in list(machine.spool.pending):
+        machine.spool.mark_stored(n)
+    assert await machine.spool.commit([some_object(first=99, size=100_000)], {"w@e": {"seq": 99}})
+    assert used(machine) <= machine.limit
+    machine.disk.power_loss(random.Random(1))
+    await machine.start(spool=SMALL)
+    assert machine.spool.states["w@e"] == {"seq": 99}
+
+
+@virtual
 async def test_a_full_disk_is_told_apart_from_a_full_spool_and_leaves_no_litter() -> None:
     machine = await Machine().start()
     machine.disk.capacity["/pod"] = machine.disk.used("/pod") + 50_000
