@@ -132,7 +132,7 @@ class ClickHouseWarehouse:
         }
 
     async def hash_sums(self, ranges: Mapping[str, Sequence[SeqRange]]) -> dict[str, int]:
-        # The engine needs 1 ms for 150,000 seqs, pure Python 40; so one query for all writers.
+        # The engine needs 4 ms for 250,000 seqs, pure Python 95; so one query for all writers.
         wanted = [
             (number, first, last)
             for number, pairs in enumerate(ranges.values())

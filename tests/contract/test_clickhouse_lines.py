@@ -461,6 +461,16 @@ class TestOpenTelemetryNames:
         for name, kind in types.items():
             if name.endswith("Attributes") and "." not in name:
                 assert kind == "Map(LowCardinality(String), String)", name
+        expected = {
+            "AggregationTemporality": "Int32",
+            "IsMonotonic": "Bool",
+            "SeverityNumber": "UInt8",
+        }
+        for name in expected.keys() & types.keys():
+            assert types[name] == expected[name], name
+        # A server refuses to make others, by default.
+        low = {kind for kind in types.values() if kind.startswith("LowCardinality")}
+        assert low <= {"LowCardinality(String)"}
         times = {name for name, kind in types.items() if "DateTime" in kind and "." not in name}
         if view in {"otel_logs", "otel_traces"}:
             assert times == {"Timestamp"}

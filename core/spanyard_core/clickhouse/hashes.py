@@ -19,7 +19,7 @@ def city_hash64(value: int) -> int:
 
 
 def city_hash64_sum(ranges: Iterable[tuple[int, int]]) -> int:
-    """`sum(cityHash64(seq))` over closed ranges of seq: about 0.3 µs each in pure Python."""
+    """`sum(cityHash64(seq))` over closed ranges of seq: about 0.4 µs each in pure Python."""
     mask = _MASK
     total = 0
     for first, last in ranges:

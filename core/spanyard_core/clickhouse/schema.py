@@ -8,10 +8,11 @@ ingester migrates; the gateway waits by `check_version`.
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from string import Template
+from typing import Any
 
 from spanyard_core.clickhouse.database import Database
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
@@ -30,10 +31,15 @@ SIGNAL_SETTINGS = {
     "min_rows_to_fsync_after_merge": 1,
     # Else DELETE of a batch is refused because of the projection by_batch.
     "lightweight_mutation_projection_mode": "'rebuild'",
-    # The default of 1 GiB let merges of 2 million log lines take 280 MB, this takes 100.
-    "text_index_max_memory_usage_before_flush": 32 * 1024 * 1024,
 }
 """Settings of every signal's table."""
+
+OPTIONAL_SETTINGS = {
+    # The default of 1 GiB let merges of 2 million log lines take 280 MB, this takes 100. 26.9 has
+    # it, 26.7 has not.
+    "text_index_max_memory_usage_before_flush": 32 * 1024 * 1024,
+}
+"""Further ones, where the engine knows them."""
 
 _HISTORY = """
 CREATE TABLE IF NOT EXISTS schema_versions $on_cluster (
@@ -50,9 +56,10 @@ class Layout:
     """`Replicated` before the engines' names, on a server that gives them paths by default."""
     on_cluster: str = ""
     """`ON CLUSTER name` after the tables' names."""
+    signal_settings: Mapping[str, Any] = field(default_factory=lambda: SIGNAL_SETTINGS)
 
     def render(self, text: str) -> str:
-        settings = ", ".join(f"{name} = {value}" for name, value in SIGNAL_SETTINGS.items())
+        settings = ", ".join(f"{name} = {value}" for name, value in self.signal_settings.items())
         return Template(text).substitute(
             replicated=self.replicated, on_cluster=self.on_cluster, signal_settings=settings
         )
@@ -101,10 +108,10 @@ async def migrate(
     Creates the database itself if needed. Raises DatabaseError for an engine that is too old, for
     a database that a newer Spanyard has migrated, and for a migration whose text has changed.
     """
-    layout = layout or Layout()
     steps = migrations() if steps is None else steps
     check_engine(database)
     await database.create_database()
+    layout = await _with_optional_settings(database, layout or Layout())
     await database.command(layout.render(_HISTORY))
     done = await _history(database)
     _refuse_newer(database, max(done, default=0), len(steps))
@@ -163,6 +170,15 @@ def check_engine(database: Database) -> None:
             f"{database.url} runs ClickHouse {database.version}; Spanyard needs {wanted} or newer. "
             "Upgrade the server"
         )
+
+
+async def _with_optional_settings(database: Database, layout: Layout) -> Layout:
+    rows = await database.rows(
+        "SELECT name FROM system.merge_tree_settings WHERE name IN ({names:Array(String)})",
+        {"names": list(OPTIONAL_SETTINGS)},
+    )
+    known = {row["name"]: OPTIONAL_SETTINGS[row["name"]] for row in rows}
+    return replace(layout, signal_settings={**layout.signal_settings, **known})
 
 
 async def _history(database: Database) -> dict[int, str]:

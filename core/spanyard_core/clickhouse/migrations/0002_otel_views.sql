@@ -153,7 +153,7 @@ SELECT
     arrayMap(p -> p.value, points) AS `Exemplars.Value`,
     arrayMap(p -> p.spanId, points) AS `Exemplars.SpanId`,
     arrayMap(p -> p.traceId, points) AS `Exemplars.TraceId`,
-    toInt32(transform(temporality, ['delta', 'cumulative'], [1, 2], 0)) AS AggregationTemporality,
+    CAST(transform(temporality, ['delta', 'cumulative'], [1, 2], 0), 'Int32') AS AggregationTemporality,
     kind,
     value,
     count,
@@ -175,7 +175,7 @@ CREATE OR REPLACE VIEW otel_metrics_sum $on_cluster AS
 SELECT
     * EXCEPT (kind, value, count, bucket_counts, bounds, min, max),
     value AS Value,
-    kind = 'counter' AS IsMonotonic
+    CAST(kind = 'counter', 'Bool') AS IsMonotonic
 FROM otel_metrics_base
 WHERE kind IN ('counter', 'updowncounter');
 
