@@ -365,13 +365,13 @@ def _same_however_cut(data: bytes, cuts: list[int]) -> None:
 
 
 @given(_cut_logs())
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_records_do_not_depend_on_where_blocks_are_cut(log: tuple[bytes, list[int]]) -> None:
     _same_however_cut(*log)
 
 
 @given(_cut_logs())
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_nor_do_those_of_split_lines(log: tuple[bytes, list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cri, "MAX_LINE", 24)
@@ -380,7 +380,7 @@ def test_nor_do_those_of_split_lines(log: tuple[bytes, list[int]]) -> None:
 
 
 @given(_cut_logs())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_no_text_is_lost(log: tuple[bytes, list[int]]) -> None:
     """Every byte of every text is in some record, in order, per stream."""
     data, _ = log

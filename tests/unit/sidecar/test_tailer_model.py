@@ -392,7 +392,7 @@ class TailerMachine(RuleBasedStateMachine):
 
 
 TailerMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SPANYARD_TAILER_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("SPANYARD_TAILER_EXAMPLES", "80")),
     stateful_step_count=int(os.environ.get("SPANYARD_TAILER_STEPS", "40")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
