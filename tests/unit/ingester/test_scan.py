@@ -123,7 +123,6 @@ class TestParse:
             (b"\xff{}", "invalid UTF-8 at byte 0"),
             (b'{"a":1}{"a":2}', "more than one JSON value"),
             (b'{"a":1,"a":2}', "'a' stands twice"),
-            (b'{"x":{"b":1,"b":2}}', "'b' stands twice"),
             (b'{"a":1e999}', "beyond a 64-bit float"),
             (b'{"a":NaN}', "NaN is not JSON"),
             (b'{"a":-Infinity}', "-Infinity is not JSON"),
@@ -138,6 +137,10 @@ class TestParse:
         with pytest.raises(BadLineError) as caught:
             parse_object(raw)
         assert why in caught.value.reason
+
+    def test_a_name_twice_within_attributes_is_what_loggers_write(self) -> None:
+        """The engine takes it, so a scan must, or a neighbour's fault would cost this line."""
+        assert parse_object(b'{"a":{"b":1,"b":2}}') == {"a": {"b": 2}}
 
 
 class TestFrames:
