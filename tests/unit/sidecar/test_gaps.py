@@ -1,5 +1,7 @@
 """The book: numbering of begin, end and gap lines, and what happens when a commit fails."""
 
+import asyncio
+
 import pytest
 
 from spanyard_sidecar.budget import SpoolFullError
@@ -46,6 +48,14 @@ async def test_lines_of_a_commit_that_failed_leave_no_hole_in_the_numbers() -> N
     machine.budget.release(hog)
     await machine.book.commit([], {}, [begin(W)])
     assert [line["seq"] for line in machine.spooled("w@e/meta")] == [1]
+
+
+@virtual
+async def test_two_commits_at_once_never_give_a_number_twice() -> None:
+    machine = await Machine().start()
+    lost = gap(W, Gap("truncated", "x"), after_seq=3)
+    await asyncio.gather(*(machine.book.commit([], {}, [lost]) for _ in range(5)))
+    assert [line["seq"] for line in machine.spooled("w@e/meta")] == [1, 2, 3, 4, 5]
 
 
 @virtual
