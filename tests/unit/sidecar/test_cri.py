@@ -205,6 +205,19 @@ class TestPieces:
             ("stdout", "alone", T2),
         ]
 
+    def test_they_are_joined_amid_usual_lines_of_the_same_second(self) -> None:
+        lines = whole(
+            f"{T1} stdout F a\n{T1} stdout P b\n{T1} stdout F c\n{T1} stdout F d\n".encode()
+        )
+        assert [line.message for line in lines] == ["a", "bc", "d"]
+
+    def test_a_piece_may_look_like_a_whole_line(self) -> None:
+        (first, second) = whole(
+            f"{T1} stdout F a\n{T1} stdout P atZ stdout F b\n{T1} stdout F c\n".encode()
+        )
+        assert (first.message, second.message) == ("a", "atZ stdout F bc")
+        assert second.timestamp == T1
+
     def test_the_state_says_where_the_pieces_stand(self) -> None:
         data = f"{T1} stdout F ä\n{T1} stdout P x\n{T1} stderr F é\n{T1} stdout P y\n".encode()
         batch = TRANSFORMER.transform(data, CriState(), 1000)
