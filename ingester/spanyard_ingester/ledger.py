@@ -50,6 +50,8 @@ STALE_AFTER = 600.0
 """Seconds after which an ingester that was asleep looks for the log's head before it appends.
 Compaction keeps entries for six times as long, so nobody ever fills a hole it left."""
 _READS_AT_ONCE = 16
+_LOOKS = 3
+"""Listings in a row that lack the same entry: then it is not there."""
 _RIDERS_AT_ONCE = 2_000
 
 
@@ -238,13 +240,20 @@ class Ledger:
                 return
 
     async def _reload(self) -> None:
+        self.state = LedgerState()
+        await self._take_snapshot()
+        await self._catch_up()
+
+    async def _take_snapshot(self) -> bool:
+        """Go on to the newest readable snapshot; whether one is ahead of us."""
         snapshots = [
             n
             async for info in self._storage.list(f"{LEDGER}/{self.shard}/snapshot-")
             if (n := snapshot_number(info.key)) is not None
         ]
-        state = LedgerState()
         for n in sorted(snapshots, reverse=True):
+            if n <= self.state.n:
+                break
             try:
                 state = decode_snapshot(await self._storage.read(snapshot_key(self.shard, n)))
             except ObjectNotFoundError:
@@ -252,13 +261,37 @@ class Ledger:
             except BadRecordError as error:
                 log.error("ledger snapshot %d is passed over: %s", n, error)
                 continue
+            self.state = state
             self.snapshot_n = max(self.snapshot_n, n)
-            break
-        self.state = state
-        await self._catch_up()
+            return True
+        return False
 
     async def _catch_up(self) -> None:
         """Fold what was appended after our head; from a snapshot where entries are gone."""
+        looks = 0
+        while True:
+            before = self.state.n
+            entries, newest = await self._listed()
+            await self._fold_numbers(entries)
+            missing = self.state.n + 1
+            if newest >= missing and await self._take_snapshot():
+                continue
+            if newest < missing and (not entries or entries[-1] < missing):
+                break
+            # A listing may show an entry that was written while it ran and not the one before it.
+            looks = looks + 1 if self.state.n == before else 0
+            if looks >= _LOOKS:
+                later = min((n for n in entries if n > missing), default=newest)
+                raise LedgerBrokenError(
+                    f"{LEDGER}/{self.shard}/: entry {missing} is missing before {later}, and no "
+                    "snapshot that holds it is readable; restore it, or remove the folder to load "
+                    "everything pending anew"
+                )
+        self._fresh_at = self._now()
+        self._uncertain = False
+
+    async def _listed(self) -> tuple[list[int], int]:
+        """Numbers of the entries after our head, ascending, and of the newest snapshot."""
         entries: list[int] = []
         newest = 0
         async for info in self._storage.list(
@@ -270,28 +303,20 @@ class Ledger:
             else:
                 entries.append(self._number(info.key))
         self.snapshot_n = max(self.snapshot_n, newest)
+        return entries, newest
+
+    async def _fold_numbers(self, numbers: Sequence[int]) -> None:
+        """Read and fold these entries, as far as they follow our head without a hole."""
         head = self.state.n
-        if entries and entries[0] != head + 1:
-            if newest <= head:
-                raise LedgerBrokenError(
-                    f"{LEDGER}/{self.shard}/: entry {head + 1} is missing before {entries[0]}; "
-                    "restore it, or remove the folder to load everything pending anew"
-                )
-            await self._reload()
-            return
-        if newest > head + len(entries):
-            await self._reload()
-            return
+        following = [n for place, n in enumerate(numbers, head + 1) if n == place]
         now = self._clock.monotonic()
-        for some in batched(entries, _READS_AT_ONCE):
+        for some in batched(following, _READS_AT_ONCE):
             keys = [ledger_key(self.shard, n) for n in some]
             read = await map_bounded(self._storage.read, keys, limit=_READS_AT_ONCE)
             for key, data in zip(keys, read, strict=True):
                 entry = self._decode(key, data)
                 self._fold(entry)
                 self.seen[entry.owner, entry.instance] = now
-        self._fresh_at = self._now()
-        self._uncertain = False
 
     def _fold(self, entry: Entry) -> None:
         if self._listener is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from spanyard_core.errors import ObjectExistsError, StorageError
 from spanyard_core.object_names import ledger_key
 from spanyard_core.storage import Storage, open_storage
+from spanyard_core.storage.protocol import ObjectInfo
 from spanyard_ingester.compaction import KEEP_ENTRIES, Compactor, prune, read_shards
 from spanyard_ingester.ledger import STALE_AFTER, Ledger
 from spanyard_ingester.ledger_state import LedgerBrokenError, LedgerState
@@ -230,6 +232,44 @@ class TestTwo:
         assert state.n <= 32
 
 
+class Blinking:
+    """A storage whose listings may lack what is written while they run, as a directory's do."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.inner = storage
+        self.unseen: list[set[str]] = []
+        """Keys that the next listings do not show."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
+        unseen = self.unseen.pop(0) if self.unseen else set()
+        async for info in self.inner.list(prefix, after=after):
+            if info.key not in unseen:
+                yield info
+
+
+class TestListing:
+    @pytest.mark.parametrize("unseen", [{1}, {2}, {2, 4}, {3, 4}])
+    async def test_a_listing_that_lacks_an_entry_is_looked_at_again(
+        self, storage: Losing, unseen: set[int]
+    ) -> None:
+        """Of two entries written while a directory is read, it may show the second alone."""
+        one, blinking = ledger(storage), Blinking(storage.inner)
+        two = ledger(blinking, "two")
+        await one.load()
+        await two.load()
+        for _ in range(4):
+            await one.append(lambda state: note(), subject="a")
+        keys = {ledger_key(0, n) for n in unseen}
+        blinking.unseen = [keys, keys]
+        await two.refresh()
+        await two.refresh()
+        await two.refresh()
+        assert two.state.n == 4
+
+
 class TestCompaction:
     async def filled(self, storage: Losing, clock: JumpingClock, entries: int = 5) -> Ledger:
         one = ledger(storage, clock=clock)
@@ -331,6 +371,17 @@ class TestCompaction:
         data = await storage.inner.read(snapshot_key(0, 5))
         await storage.inner.write(snapshot_key(0, 5), data.replace(b'"n":5', b'"n":4'))
         assert (await ledger(storage).load()).n == 5
+
+    async def test_two_damaged_snapshots_are_an_error_that_says_what_to_do(
+        self, storage: Losing
+    ) -> None:
+        clock = JumpingClock()
+        one = await self.filled(storage, clock)
+        await self.compactor(storage, one, clock).run_once()
+        await storage.inner.write(snapshot_key(0, 5), b"{}")
+        await storage.inner.delete(ledger_key(0, 1))
+        with pytest.raises(LedgerBrokenError, match="entry 1 is missing before 2"):
+            await ledger(storage).load()
 
     async def test_a_missing_entry_is_an_error_that_says_which(self, storage: Losing) -> None:
         await self.filled(storage, JumpingClock())
