@@ -38,7 +38,7 @@ PLAIN_POINTS = (
     "ingest.moved",
 )
 BAD_LINE_POINTS = ("ingest.scanned", "ingest.closed", "ingest.quarantined")
-ROWS = 20_000
+ROWS = 6_000
 
 
 class Killed(BaseException):
