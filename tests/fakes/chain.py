@@ -7,7 +7,7 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,20 @@ class Place:
                 await storage.close()
 
         return asyncio.run(read())
+
+    def wait_stored(self, project: str, count: int, *, signal: str = "logs") -> None:
+        """Until chunks of a signal, loaded or not, hold so many records, by their names."""
+
+        def stored() -> int:
+            tails = {
+                key.partition("/")[2]: name.last - name.first + 1
+                for root in ("observability", "processed")
+                for key in self.keys(f"{root}/{signal}/{project}/")
+                if isinstance(name := parse_key(key), ChunkName)
+            }
+            return sum(tails.values())
+
+        wait_for(f"{count} {signal} of {project} in storage", lambda: stored() >= count)
 
     def records(self, project: str) -> list[dict[str, Any]]:
         """Records of all chunks of a project, loaded or not, by writer and seq."""
@@ -295,32 +309,48 @@ class Server(Program):
         proof: dict[str, Any] = self.get(f"/projects/{project}/proof")
         return proof
 
-    def wait_loaded(self, project: str, *, writers: int = 1, within: float = 60) -> dict[str, Any]:
-        """The proof when nothing of the project is pending and no number is missing."""
+    def wait_loaded(
+        self, project: str, *, writers: int = 1, left_open: int = 0, within: float = 60
+    ) -> dict[str, Any]:
+        """The proof when nothing of the project is pending, missing or open, but for `left_open`
+        writers that will never end."""
+        proof: dict[str, Any] = {}
 
-        def look() -> dict[str, Any] | None:
+        def look() -> bool:
+            nonlocal proof
             self.check_alive()
             proof = self.proof(project)
             totals = proof["totals"]
             quiet = not totals["pending"] and not totals["missing"]
-            return proof if quiet and totals["writers"] >= writers else None
+            return quiet and totals["writers"] >= writers and totals["open"] == left_open
 
-        return wait_for(f"all of {project} loaded", look, within=within)
+        self._wait(f"all of {project} loaded", look, lambda: proof, within)
+        return proof
 
     def wait_complete(self, project: str, *, within: float = 60) -> dict[str, Any]:
         """The proof when it is complete."""
         proof: dict[str, Any] = {}
 
-        def look() -> dict[str, Any] | None:
+        def look() -> bool:
             nonlocal proof
             self.check_alive()
             proof = self.proof(project)
-            return proof if proof["complete"] and proof["writers"] else None
+            return bool(proof["complete"] and proof["writers"])
 
+        self._wait(f"the proof of {project} complete", look, lambda: proof, within)
+        return proof
+
+    def _wait(
+        self,
+        what: str,
+        look: Callable[[], bool],
+        seen: Callable[[], dict[str, Any]],
+        within: float,
+    ) -> None:
         try:
-            return wait_for(f"the proof of {project} complete", look, within=within)
+            wait_for(what, look, within=within)
         except pytest.fail.Exception as failure:
-            raise AssertionError(f"{failure}\n{json.dumps(proof, indent=1)}") from None
+            raise AssertionError(f"{failure}\n{json.dumps(seen(), indent=1)}") from None
 
 
 def send_otlp(url: str, signal: str, body: bytes, **headers: str) -> tuple[int, Any, bytes]:
