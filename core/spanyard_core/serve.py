@@ -164,18 +164,24 @@ async def serving(
     grace: float = 5.0,
     before_stop: Callable[[], Awaitable[None]] | None = None,
     auto_decompress: bool = True,
+    cancel_abandoned: bool = False,
 ) -> AsyncIterator[Address]:
     """Serve `app` while the block runs; gives the bound address (`port=0`: a free one).
 
     Without `auto_decompress` handlers get bodies as they came: aiohttp drops the connection when
     a body is not the gzip that it says, where OTLP has to answer 400.
+    With `cancel_abandoned` a handler is cancelled when its client has gone away; else it goes on.
     At the end no new connection is taken, `before_stop` runs, and requests under way have `grace`
     seconds to finish. Raises SettingError when the address cannot be bound.
     """
     from aiohttp import web
 
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=grace, auto_decompress=auto_decompress
+        app,
+        access_log=None,
+        shutdown_timeout=grace,
+        auto_decompress=auto_decompress,
+        handler_cancellation=cancel_abandoned,
     )
     await runner.setup()
     try:

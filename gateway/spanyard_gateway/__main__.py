@@ -1,13 +1,15 @@
 """`spanyard-gateway`: the gateway on its own."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 
 import aiohttp
+from aiohttp import web
 
-from spanyard_core.clickhouse import database as connected
+from spanyard_core.clickhouse import Database, open_database
 from spanyard_core.clickhouse.schema import check_version
 from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import DatabaseUnavailableError, SpanyardError
@@ -19,6 +21,7 @@ from spanyard_core.tasks import run_root_tasks
 from spanyard_gateway.app import check_ready, make_app
 from spanyard_gateway.ingester_client import HttpIngesterClient
 from spanyard_gateway.settings import GatewaySettings
+from spanyard_gateway.state import METRICS, READER
 
 log = logging.getLogger("spanyard.gateway")
 
@@ -27,38 +30,42 @@ READY_INTERVAL_S = 5
 
 async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> None:
     """Serve until `stop` is set. Raises SpanyardError for what waiting will not mend."""
-    storage = open_storage(settings.storage)
-    try:
-        async with (
-            connected(settings.clickhouse) as database,
-            aiohttp.ClientSession() as session,
-        ):
-            app = make_app(
-                settings,
-                database=database,
-                storage=storage,
-                ingester=HttpIngesterClient(session, settings.ingester),
-                clock=clock,
-            )
+    async with contextlib.AsyncExitStack() as resources:
+        storage = open_storage(settings.storage)
+        resources.push_async_callback(storage.close)
+        session = await resources.enter_async_context(aiohttp.ClientSession())
+        app = make_app(
+            settings,
+            database=None,
+            storage=storage,
+            ingester=HttpIngesterClient(session, settings.ingester),
+            clock=clock,
+        )
+        await resources.enter_async_context(
+            serving(app, settings.listen, settings.port, cancel_abandoned=True)
+        )
+        watch = _watch(app, settings.clickhouse, clock, resources)
+        await run_root_tasks({"watch over ClickHouse": watch}, until=_wait(stop))
 
-            async def watch() -> None:
-                while True:
-                    try:
-                        await check_version(database)
-                        await check_ready(app)
-                    except DatabaseUnavailableError as error:
-                        app_not_ready(str(error))
-                    await clock.sleep(READY_INTERVAL_S)
 
-            def app_not_ready(reason: str) -> None:
-                from spanyard_gateway.state import METRICS
-
-                app[METRICS].not_ready = reason
-
-            async with serving(app, settings.listen, settings.port):
-                await run_root_tasks({"watch over ClickHouse": watch()}, until=_wait(stop))
-    finally:
-        await storage.close()
+async def _watch(
+    app: web.Application, url: str, clock: Clock, resources: contextlib.AsyncExitStack
+) -> None:
+    """Connect when ClickHouse is there, and say whether questions can be answered."""
+    database: Database | None = None
+    while True:
+        try:
+            if database is None:
+                database = await open_database(url)
+                resources.push_async_callback(database.close)
+            await check_version(database)
+            app[READER].connect(database)
+            await check_ready(app)
+        except DatabaseUnavailableError as error:
+            if app[METRICS].not_ready != str(error):
+                log.warning("%s", error)
+            app[METRICS].not_ready = str(error)
+        await clock.sleep(READY_INTERVAL_S)
 
 
 async def _wait(stop: asyncio.Event) -> None:

@@ -19,6 +19,13 @@ def _host_name(host: str) -> str:
     return (urlsplit(f"//{host}").hostname or "").lower()
 
 
+def _origin_host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
 def is_local_host(host: str) -> bool:
     """Whether a Host header names this machine: localhost or a loopback address."""
     try:
@@ -46,7 +53,7 @@ def guard(settings: GatewaySettings) -> Middleware:
                 f"This gateway answers to localhost only, not to {host[:100]!r}.",
             )
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _origin_host(origin) != host.lower():
             return problem(
                 403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this gateway."
             )

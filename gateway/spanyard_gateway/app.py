@@ -13,15 +13,15 @@ from spanyard_gateway.endpoints import routes
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
 from spanyard_gateway.openapi import openapi_document
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.routes import all_endpoints
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.sources import SourceFinder
 from spanyard_gateway.state import (
     CLOCK,
-    DATABASE,
     INGESTER,
     METRICS,
-    SETTINGS,
+    READER,
     SOURCES,
     STORAGE,
 )
@@ -33,26 +33,29 @@ MAX_BODY_BYTES = 4 << 20
 def make_app(
     settings: GatewaySettings,
     *,
-    database: Database,
+    database: Database | None,
     storage: Storage,
     ingester: IngesterClient,
     clock: Clock,
     registry: CollectorRegistry | None = None,
 ) -> web.Application:
-    """The gateway over resources that the caller opens and closes."""
+    """The gateway over resources that the caller opens and closes.
+
+    Without a database it answers what the bucket can; `app[READER].connect` gives it one later.
+    """
     registry = registry or CollectorRegistry()
     metrics = GatewayMetrics(registry)
     app = web.Application(
         middlewares=[metrics.middleware(), problem_middleware(), guard(settings)],
         client_max_size=MAX_BODY_BYTES,
     )
-    app[SETTINGS] = settings
-    app[DATABASE] = database
+    reader = Reader(settings, database)
+    app[READER] = reader
     app[STORAGE] = storage
     app[INGESTER] = ingester
     app[CLOCK] = clock
     app[METRICS] = metrics
-    app[SOURCES] = SourceFinder(database, storage)
+    app[SOURCES] = SourceFinder(reader, storage)
     endpoints = all_endpoints()
     document = openapi_document(endpoints)
 
@@ -68,7 +71,7 @@ def make_app(
 async def check_ready(app: web.Application) -> None:
     """Ask ClickHouse once; `/readyz` tells what came of it."""
     try:
-        await app[DATABASE].rows("SELECT 1")
+        await app[READER].rows("SELECT 1")
     except DatabaseError as error:
         app[METRICS].not_ready = str(error)
     else:

@@ -13,6 +13,9 @@ import msgspec
 
 from spanyard_core.errors import SettingError
 
+_MOST = 2**63 - 1
+"""Of the numbers in a position: nanoseconds and `seq`."""
+
 
 class _Cursor(msgspec.Struct, array_like=True):
     version: int
@@ -45,7 +48,8 @@ def decode_cursor(text: str, scope: str, kinds: Sequence[type]) -> list[int | st
             "cursor: made by a query with other filters; leave it out to begin at the first page"
         )
     if len(cursor.position) != len(kinds) or not all(
-        isinstance(value, kind) for value, kind in zip(cursor.position, kinds, strict=True)
+        isinstance(value, kind) and (isinstance(value, str) or 0 <= value <= _MOST)
+        for value, kind in zip(cursor.position, kinds, strict=True)
     ):
         raise SettingError("cursor: not a cursor of this query; leave it out")
     return cursor.position

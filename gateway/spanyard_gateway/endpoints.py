@@ -1,5 +1,6 @@
 """Endpoints as data: the router, the parameter check and the OpenAPI document are made of them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from spanyard_core.serve import problem
 from spanyard_gateway.params import Query, parse_query
+from spanyard_gateway.reader import QueryLimitError
 from spanyard_gateway.state import CLOCK
 
 Handler = Callable[[web.Request, Query], Awaitable[Any]]
@@ -46,8 +49,8 @@ class PageOf:
 
 
 def routes(endpoints: list[Endpoint]) -> list[web.RouteDef]:
-    """aiohttp's routes for the endpoints."""
-    return [web.route(e.method, e.path, _serve(e), name=None) for e in endpoints]
+    """aiohttp's routes for the endpoints; a GET answers HEAD too."""
+    return [web.route(e.method, e.path, _serve(e)) for e in endpoints]
 
 
 def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -60,9 +63,25 @@ def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamRe
             attributes=endpoint.attributes,
             now_ns=request.app[CLOCK].time_ns(),
         )
-        answer = await endpoint.handler(request, query)
+        answering = endpoint.handler(request, query)
+        try:
+            answer = await (answering if endpoint.method == "GET" else _to_its_end(answering))
+        except QueryLimitError as error:
+            return problem(503, "Query too large", str(error))
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(body=encoder.encode(answer), content_type="application/json")
 
     return handle
+
+
+_actions: set[asyncio.Future[Any]] = set()
+"""Held, because the loop itself holds no task."""
+
+
+async def _to_its_end(action: Awaitable[Any]) -> Any:
+    """A client that goes away ends its questions, but never half of an action."""
+    task = asyncio.ensure_future(action)
+    _actions.add(task)
+    task.add_done_callback(_actions.discard)
+    return await asyncio.shield(task)

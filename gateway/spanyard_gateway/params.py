@@ -31,13 +31,16 @@ def duration_ns(text: str) -> int:
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError("is not a duration such as 250ms, 1.5s, 10m, 2h or 7d")
-    return round(float(match[1]) * _UNIT_NS[match[2]])
+    ns = round(float(match[1]) * _UNIT_NS[match[2]])
+    if ns >= 2**63:
+        raise ValueError("is longer than 292 years")
+    return ns
 
 
 def time_ns(text: str, now_ns: int) -> int:
     """RFC 3339 with a zone, or a duration before now (`15m`, `-15m`), as ns since the epoch."""
     if _DURATION.fullmatch(text.removeprefix("-")):
-        return now_ns - duration_ns(text.removeprefix("-"))
+        return _in_range(now_ns - duration_ns(text.removeprefix("-")))
     match = _RFC3339.fullmatch(text)
     if not match:
         raise ValueError(
@@ -45,10 +48,13 @@ def time_ns(text: str, now_ns: int) -> int:
         )
     zone = "+00:00" if match[3] in "Zz" else match[3]
     try:
-        whole = datetime.fromisoformat(match[1].replace(" ", "T").upper() + zone)
-    except ValueError as error:
+        whole = datetime.fromisoformat(match[1].replace(" ", "T").upper() + zone).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from error
-    ns = int(whole.astimezone(UTC).timestamp()) * 10**9 + int((match[2] or "").ljust(9, "0"))
+    return _in_range(int(whole.timestamp()) * 10**9 + int((match[2] or "").ljust(9, "0")))
+
+
+def _in_range(ns: int) -> int:
     if not 0 <= ns < 2**63:
         raise ValueError("is outside the years 1970 to 2262")
     return ns
@@ -91,11 +97,23 @@ def _some_of(*allowed: str) -> Callable[[str, int], list[str]]:
 def _hex(digits: int) -> Callable[[str, int], str]:
     def parse(text: str, _now: int) -> str:
         # Applications that bring their own ids are not held to OpenTelemetry's 16 and 32 digits.
-        if not re.fullmatch(r"[\x21-\x7e]{1,128}", text):
-            raise ValueError(f"is not an id (OpenTelemetry's have {digits} hex digits)")
-        return text.lower() if re.fullmatch(rf"[0-9A-Fa-f]{{{digits}}}", text) else text
+        return _lower_hex(_text(text, _now), digits)
 
     return parse
+
+
+def _lower_hex(text: str, digits: int) -> str:
+    return text.lower() if re.fullmatch(rf"[0-9A-Fa-f]{{{digits}}}", text) else text
+
+
+def trace_id(text: str) -> str:
+    """A trace's id as it is stored: OpenTelemetry's in lower case, others as they are."""
+    return _lower_hex(text, 32)
+
+
+def span_id(text: str) -> str:
+    """A span's id as it is stored."""
+    return _lower_hex(text, 16)
 
 
 def _duration(text: str, _now: int) -> int:

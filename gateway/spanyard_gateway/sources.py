@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from spanyard_core.chunks import HEAD_BYTES, ChunkFacts, decode_facts
-from spanyard_core.clickhouse import Database
 from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import PENDING, ChunkName, check_project, parse_key
 from spanyard_core.records import SIGNALS
 from spanyard_core.storage import Storage
+from spanyard_gateway.reader import Reader
 
 
 class StoredSource(msgspec.Struct, rename="camel"):
@@ -31,7 +31,7 @@ class StoredSource(msgspec.Struct, rename="camel"):
 class SourceFinder:
     """Looks a fingerprint up."""
 
-    database: Database
+    reader: Reader
     storage: Storage
 
     async def find(self, project: str, fingerprint: str) -> StoredSource | None:
@@ -47,7 +47,7 @@ class SourceFinder:
         return max(found, key=lambda s: s.to_offset, default=None)
 
     async def _loaded(self, project: str, fingerprint: str) -> StoredSource | None:
-        rows = await self.database.rows(
+        rows = await self.reader.rows(
             "SELECT writer, seq_to, source_to, source_pending FROM ledger FINAL"
             " WHERE project = {project:String} AND source = {fingerprint:String}"
             " AND status != 'abandoned' ORDER BY source_to DESC, seq_to DESC LIMIT 1",

@@ -2,16 +2,14 @@
 
 from aiohttp import web
 
-from spanyard_core.clickhouse import Database
 from spanyard_core.clock import Clock
 from spanyard_core.storage import Storage
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
-from spanyard_gateway.settings import GatewaySettings
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.sources import SourceFinder
 
-SETTINGS = web.AppKey("settings", GatewaySettings)
-DATABASE = web.AppKey("database", Database)
+READER = web.AppKey("reader", Reader)
 STORAGE = web.AppKey("storage", Storage)
 INGESTER = web.AppKey("ingester", IngesterClient)
 CLOCK = web.AppKey("clock", Clock)

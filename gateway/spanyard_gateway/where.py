@@ -19,6 +19,12 @@ class Where:
         self.conditions.append(condition)
         self.params.update(params)
 
+    def extend(self, other: "Where") -> None:
+        """Add another's conditions and values."""
+        for condition in other.conditions:
+            self.add(condition)
+        self.params.update(other.params)
+
     def sql(self) -> str:
         """The clause without the word WHERE; `1` when there are no conditions."""
         return " AND ".join(f"({c})" for c in self.conditions) or "1"

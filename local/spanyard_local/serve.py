@@ -122,7 +122,9 @@ async def local_server(layout: Layout, *, host: str, port: int) -> AsyncIterator
             ingester=DirectIngester(ingester, quarantine),
             clock=clock,
         )
-        address = await resources.enter_async_context(serving(app, host, port))
+        address = await resources.enter_async_context(
+            serving(app, host, port, cancel_abandoned=True)
+        )
         await check_ready(app)
         app[METRICS].not_ready = None
         temporary = layout.server_file.with_suffix(".tmp")

@@ -2,21 +2,18 @@
 
 import base64
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
 import pytest
 import pytest_asyncio
 from openapi_spec_validator import validate
-from prometheus_client import CollectorRegistry
 
 from spanyard_core.chunks import ChunkWriter, Source
 from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.clock import SystemClock, rfc3339
+from spanyard_core.clock import rfc3339
 from spanyard_core.records import (
     AnyLine,
     GapLine,
@@ -28,41 +25,14 @@ from spanyard_core.records import (
     SpanLine,
     TraceLine,
 )
-from spanyard_core.serve import serving
 from spanyard_core.storage import Storage, open_storage
-from spanyard_gateway.app import make_app
-from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedError
-from spanyard_gateway.settings import GatewaySettings
 from spanyard_ingester.warehouse import LedgerRow, QuarantineRow
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 from tests.fakes.engine import engine_url
+from tests.fakes.gateway_api import T0, Api, chunk, load, running_gateway
 
 PROJECT = "local.support"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-T0 = 1_795_000_000_000_000_000
-DAY = date(2026, 11, 21)
-
-
-class RecordingIngester:
-    """Takes hints and actions; can be away."""
-
-    def __init__(self) -> None:
-        self.hints: list[str] = []
-        self.actions: list[tuple[str, str, dict[str, Any]]] = []
-        self.away = False
-
-    async def hint(self, keys: list[str]) -> None:
-        if self.away:
-            raise IngesterAwayError("the ingester does not answer")
-        self.hints += keys
-
-    async def quarantine_action(self, action: str, quarantine_id: str, body: dict[str, Any]) -> Any:
-        if self.away:
-            raise IngesterAwayError("the ingester does not answer")
-        if quarantine_id == "gone":
-            raise IngesterRefusedError(404, {"title": "Not in quarantine", "detail": "no such id"})
-        self.actions.append((action, quarantine_id, body))
-        return {"id": quarantine_id, "status": "replayed"}
 
 
 def _at(ns: int) -> str:
@@ -131,17 +101,6 @@ def _others() -> dict[Signal, list[AnyLine]]:
     }  # fmt: skip
 
 
-def chunk(signal: Signal, lines: list[AnyLine]) -> tuple[str, bytes]:
-    """The object that a collector would make of these lines of one writer."""
-    writer = ChunkWriter()
-    writer.add(msgspec.json.Encoder().encode_lines(lines), len(lines))
-    facts, parts = writer.finish(
-        signal=signal, project=lines[0].project, writer=lines[0].writer, first=lines[0].seq,
-        last=lines[-1].seq, time_ns=T0,
-    )  # fmt: skip
-    return facts.name.key(), b"".join(parts)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
@@ -152,10 +111,7 @@ async def loaded(
         warehouse = ClickHouseWarehouse(db)
         tables: dict[Signal, list[AnyLine]] = {"logs": _logs(), "spans": _spans(), **_others()}
         for attempt, (signal, lines) in enumerate(tables.items(), start=1):
-            file = folder / f"{signal}.jsonl.zst"
-            file.write_bytes(chunk(signal, lines)[1])
-            await warehouse.insert(attempt, signal, DAY, [file])
-            await warehouse.derive(attempt, signal, DAY)
+            await load(db, folder, attempt, signal, lines)
             await warehouse.ledger_copy([
                 LedgerRow(shard=0, n=attempt, attempt=attempt, key=f"k{attempt}", writer=lines[0].writer,
                           seq_from=1, seq_to=len(lines), records=len(lines), source="40:abc",
@@ -173,44 +129,9 @@ async def loaded(
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator["Api"]:
-    ingester = RecordingIngester()
-    app = make_app(
-        GatewaySettings(storage="file:///unused", clickhouse="chdb:///unused"),
-        database=loaded[0], storage=loaded[1], ingester=ingester, clock=SystemClock(),
-        registry=CollectorRegistry(),
-    )  # fmt: skip
-    async with (
-        serving(app, "127.0.0.1", 0) as address,
-        aiohttp.ClientSession(address.url) as session,
-    ):
-        yield Api(session, ingester, loaded[1])
-
-
-class Api:
-    """The gateway as a client sees it."""
-
-    def __init__(
-        self, session: aiohttp.ClientSession, ingester: RecordingIngester, storage: Storage
-    ) -> None:
-        self.session, self.ingester, self.storage = session, ingester, storage
-
-    async def get(self, path: str, expect: int = 200, **params: str) -> Any:
-        async with self.session.get(path, params=params) as response:
-            assert response.status == expect, await response.text()
-            kind = "application/json" if expect == 200 else "application/problem+json"
-            assert response.content_type == kind
-            return await response.json()
-
-    async def all_pages(self, path: str, **params: str) -> list[Any]:
-        items: list[Any] = []
-        cursor: dict[str, str] = {}
-        while True:
-            page = await self.get(path, **params, **cursor)
-            items += page["items"]
-            if page["nextCursor"] is None:
-                return items
-            cursor = {"cursor": page["nextCursor"]}
+async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+    async with running_gateway(*loaded) as api:
+        yield api
 
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]

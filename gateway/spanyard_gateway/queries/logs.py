@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.items import LogItem, Page
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
     add_attributes,
+    add_text,
     basic_where,
     identity,
     keyset_page,
     raw_json,
 )
+from spanyard_gateway.reader import Reader
 
 PARAMS = (
     "limit",
@@ -41,25 +43,27 @@ _EVENTS_TOO = """(
         marks, 0 AS span_event
     FROM logs WHERE project = {{project:String}} AND {condition}
     UNION ALL
-    SELECT {identity_of_span}, parseDateTime64BestEffort(JSONExtractString(event, 'timestamp'), 9, 'UTC')
-            AS timestamp,
+    SELECT {identity_of_span}, ifNull(parseDateTime64BestEffortOrNull(
+            JSONExtractString(event, 'timestamp'), 9, 'UTC'), start_time) AS timestamp,
         if(event_name = 'exception', 'error', 'info') AS level,
         if(event_name = 'exception', concat(attribute_map['exception.type'], ': ',
             attribute_map['exception.message']), event_name) AS message,
         trace_id, id AS span_id, JSONExtractRaw(event, 'attributes') AS attributes,
-        CAST(JSONExtractKeysAndValues(JSONExtractRaw(event, 'attributes'), 'String'),
-            'Map(LowCardinality(String), String)') AS attribute_map,
+        JSONExtract(attributes, 'Map(LowCardinality(String), String)') AS attribute_map,
         [] AS marks, 1 AS span_event
     FROM (
-        SELECT {columns}, trace_id, id, event, event_index,
+        SELECT {columns}, start_time, trace_id, id, event, event_index,
             JSONExtractString(event, 'name') AS event_name
-        FROM spans
+        FROM (
+            SELECT {columns}, start_time, trace_id, id, events FROM spans
+            WHERE project = {{project:String}} AND {span_condition}
+            ORDER BY ended DESC, recorded_at DESC, seq DESC LIMIT 1 BY trace_id, id
+        )
         ARRAY JOIN JSONExtractArrayRaw(events) AS event, arrayEnumerate(JSONExtractArrayRaw(events))
             AS event_index
-        WHERE project = {{project:String}} AND events != '' AND {span_condition}
     )
 )"""
-"""Lines and span events as one table. An event's writer is `{{writer}}/event/{{n}}`: its record id
+"""Lines and span events as one table; of a span that was told several times the last word. An event's writer is `{{writer}}/event/{{n}}`: its record id
 and its place in a page are its own, though all events of a span share the span's seq."""
 
 
@@ -98,19 +102,17 @@ def _item(row: dict[str, Any]) -> LogItem:
     )
 
 
-async def list_logs(
-    database: Database, project: str, query: Query, settings: dict[str, Any]
-) -> Page:
+async def list_logs(reader: Reader, project: str, query: Query) -> Page:
     """A page of log lines. Raises SettingError for a foreign cursor, DatabaseError."""
+    events_too = query["traceId"] is not None or query["spanId"] is not None
     where = basic_where(project, query, "timestamp")
     if query["level"]:
         where.add("level IN {levels:Array(String)}", levels=query["level"])
     if query["text"]:
-        where.add("positionCaseInsensitiveUTF8(message, {text:String}) > 0", text=query["text"])
-    add_attributes(where, query)
-    events_too = query["traceId"] is not None or query["spanId"] is not None
+        add_text(where, "message", query["text"])
+    add_attributes(where, query, indexed=not events_too)
     return await keyset_page(
-        database,
+        reader,
         signal="logs",
         project=project,
         query=query,
@@ -119,5 +121,4 @@ async def list_logs(
         time_column="timestamp",
         where=where,
         item=_item,
-        settings=settings,
     )

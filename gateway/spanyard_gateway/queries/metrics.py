@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.items import MetricItem, Page
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
@@ -13,6 +13,7 @@ from spanyard_gateway.queries.common import (
     number,
     raw_json,
 )
+from spanyard_gateway.reader import Reader
 
 PARAMS = (
     "limit",
@@ -52,16 +53,14 @@ def _item(row: dict[str, Any]) -> MetricItem:
     )
 
 
-async def list_metrics(
-    database: Database, project: str, query: Query, settings: dict[str, Any]
-) -> Page:
+async def list_metrics(reader: Reader, project: str, query: Query) -> Page:
     """A page of metric points."""
     where = basic_where(project, query, "timestamp")
     if query["metricKind"]:
         where.add("kind = {metricKind:String}", metricKind=query["metricKind"])
     add_attributes(where, query)
     return await keyset_page(
-        database,
+        reader,
         signal="metrics",
         project=project,
         query=query,
@@ -69,5 +68,4 @@ async def list_metrics(
         time_column="timestamp",
         where=where,
         item=_item,
-        settings=settings,
     )

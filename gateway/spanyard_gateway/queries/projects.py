@@ -1,24 +1,22 @@
 """Projects and deployments, as far as their records tell."""
 
-from typing import Any
-
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.items import DeploymentItem, Page, ProjectItem
 from spanyard_gateway.params import Query
+from spanyard_gateway.reader import Reader
 
 
-async def list_projects(database: Database, query: Query, settings: dict[str, Any]) -> Page:
+async def list_projects(reader: Reader, query: Query) -> Page:
     """Projects by name, from the ledger's copy: its rows are objects, not records."""
     scope = scope_of("projects")
     after = str(decode_cursor(query["cursor"], scope, [str])[0]) if query["cursor"] else ""
-    rows = await database.rows(
+    rows = await reader.rows(
         "SELECT project, toString(toDate(min(time))) AS first_day,"
         " toString(toDate(max(time))) AS last_day, sum(records) AS records"
         " FROM ledger FINAL WHERE status = 'committed' AND project > {after:String}"
         f" GROUP BY project ORDER BY project LIMIT {query.limit + 1}",
         {"after": after},
-        settings,
     )
     more = len(rows) > query.limit
     items = [
@@ -33,14 +31,14 @@ async def list_projects(database: Database, query: Query, settings: dict[str, An
     return Page(items=items, next_cursor=encode_cursor(scope, [items[-1].id]) if more else None)
 
 
-async def list_deployments(database: Database, query: Query, settings: dict[str, Any]) -> Page:
+async def list_deployments(reader: Reader, query: Query) -> Page:
     """Deployments that wrote logs, by project and name."""
     scope = scope_of("deployments", *query.scope())
     position = (
         decode_cursor(query["cursor"], scope, [str, str, str]) if query["cursor"] else ["", "", ""]
     )
     condition = "project = {project:String}" if query["project"] else "1"
-    rows = await database.rows(
+    rows = await reader.rows(
         f"SELECT project, deployment, uid, {rfc3339('min(timestamp)')} AS first_seen,"
         f" {rfc3339('max(timestamp)')} AS last_seen, count() AS logs FROM logs"
         f" WHERE deployment != '' AND {condition} AND (project, deployment, uid) >"
@@ -48,7 +46,6 @@ async def list_deployments(database: Database, query: Query, settings: dict[str,
         f" GROUP BY project, deployment, uid ORDER BY project, deployment, uid"
         f" LIMIT {query.limit + 1}",
         {"project": query["project"] or "", "p": position[0], "d": position[1], "u": position[2]},
-        settings,
     )
     more = len(rows) > query.limit
     items = [

@@ -3,34 +3,33 @@
 from typing import Any
 
 from spanyard_core.chunks import HEAD_BYTES, decode_facts
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import PENDING, ChunkName, parse_key, writer_hash
 from spanyard_core.records import SIGNALS
 from spanyard_core.storage import Storage
 from spanyard_gateway.items import Proof
 from spanyard_gateway.proof import LifeEvent, StoredRows, Waiting, fold
+from spanyard_gateway.reader import Reader
 
 MAX_LISTED = 100_000
 """Pending objects looked at; with more, loading is far behind and the sum is a lower bound."""
 
 
-async def prove(
-    database: Database, storage: Storage, project: str | None, settings: dict[str, Any]
-) -> Proof:
+async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
     """The proof of one project, or of all. Raises DatabaseError, StorageError."""
     # The bucket first: what is loaded between the questions then counts as stored, not as lost.
     in_bucket = await _waiting(storage, project)
     condition = "project = {project:String}" if project else "1"
     params = {"project": project or ""}
-    events = await _events(database, condition, params, settings)
-    names = await _writers(database, condition, params, settings)
+    events = await _events(reader, condition, params)
+    names = await _writers(reader, condition, params)
     names |= {e.subject: e.project for e in events} | {e.meta_writer: e.project for e in events}
     rows: dict[str, StoredRows] = {}
     for signal in SIGNALS:
-        rows |= await _rows(database, signal, condition, params, settings)
+        rows |= await _rows(reader, signal, condition, params)
     names |= {name: project or "" for name in rows if name not in names}
-    quarantined = await _quarantined(database, condition, params, names, settings)
+    quarantined = await _quarantined(reader, condition, params, names)
     by_hash = {writer_hash(name): name for name in names}
     waiting: dict[str, Waiting] = {}
     for hashed, found in in_bucket.items():
@@ -75,17 +74,14 @@ async def _writer_of(storage: Storage, key: str) -> str:
         return ""
 
 
-async def _events(
-    database: Database, condition: str, params: dict[str, Any], settings: dict[str, Any]
-) -> list[LifeEvent]:
-    rows = await database.rows(
+async def _events(reader: Reader, condition: str, params: dict[str, Any]) -> list[LifeEvent]:
+    rows = await reader.rows(
         f"SELECT writer, seq, event, subject, signal, project, deployment, pod, container,"
         f" {rfc3339('timestamp')} AS time_text, cause, message, after_seq, lines, bytes,"
         f" if(from_time IS NULL, '', {rfc3339('assumeNotNull(from_time)')}) AS from_text,"
         f" if(to_time IS NULL, '', {rfc3339('assumeNotNull(to_time)')}) AS to_text,"
         f" continues, continues_seq FROM gaps WHERE {condition} ORDER BY writer, seq",
         params,
-        settings,
     )
     return [
         LifeEvent(
@@ -113,30 +109,26 @@ async def _events(
     ]
 
 
-async def _writers(
-    database: Database, condition: str, params: dict[str, Any], settings: dict[str, Any]
-) -> dict[str, str]:
-    rows = await database.rows(
-        f"SELECT DISTINCT writer, project FROM ledger FINAL WHERE {condition}", params, settings
+async def _writers(reader: Reader, condition: str, params: dict[str, Any]) -> dict[str, str]:
+    rows = await reader.rows(
+        f"SELECT DISTINCT writer, project FROM ledger FINAL WHERE {condition}", params
     )
     return {row["writer"]: row["project"] for row in rows}
 
 
 async def _rows(
-    database: Database,
+    reader: Reader,
     signal: str,
     condition: str,
     params: dict[str, Any],
-    settings: dict[str, Any],
 ) -> dict[str, StoredRows]:
     # Served by the projection by_batch, a few rows per part; writers of one project only have
     # min(project) = max(project) = that project.
     having = "HAVING min(project) = {project:String}" if params["project"] else ""
-    rows = await database.rows(
+    rows = await reader.rows(
         "SELECT writer, count() AS rows, min(seq) AS first, max(seq) AS last, sum(seq) AS total"
         f" FROM {signal} GROUP BY writer {having}",
         params,
-        settings,
     )
     found = {}
     for row in rows:
@@ -144,11 +136,10 @@ async def _rows(
         distinct = count
         if count != last - first + 1 or row["total"] != (first + last) * count // 2:
             # Holes or doubles: only then is it worth reading the numbers themselves.
-            exact = await database.rows(
+            exact = await reader.rows(
                 f"SELECT uniqExact(seq) AS distinct FROM {signal}"
                 f" WHERE writer = {{writer:String}} AND {condition}",
                 {**params, "writer": row["writer"]},
-                settings,
             )
             distinct = exact[0]["distinct"]
         found[row["writer"]] = StoredRows(signal, count, distinct, last)
@@ -156,16 +147,14 @@ async def _rows(
 
 
 async def _quarantined(
-    database: Database,
+    reader: Reader,
     condition: str,
     params: dict[str, Any],
     names: dict[str, str],
-    settings: dict[str, Any],
 ) -> dict[str, int]:
-    rows = await database.rows(
+    rows = await reader.rows(
         f"SELECT writer, key, line FROM quarantine FINAL WHERE {condition}",
         params,
-        settings,
     )
     by_hash = {writer_hash(name): name for name in names}
     found: dict[str, int] = {}

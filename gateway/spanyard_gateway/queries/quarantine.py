@@ -3,10 +3,11 @@
 import base64
 from typing import Any
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.items import Page, QuarantineItem
 from spanyard_gateway.params import Query
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
 _COLUMNS = (
@@ -32,7 +33,7 @@ def _item(row: dict[str, Any]) -> QuarantineItem:
     )
 
 
-async def list_quarantine(database: Database, query: Query, settings: dict[str, Any]) -> Page:
+async def list_quarantine(reader: Reader, query: Query) -> Page:
     """A page of what was set aside, by project and id."""
     scope = scope_of("quarantine", *query.scope())
     where = Where()
@@ -49,11 +50,10 @@ async def list_quarantine(database: Database, query: Query, settings: dict[str, 
             c_project=position[0],
             c_id=position[1],
         )
-    rows = await database.rows(
+    rows = await reader.rows(
         f"SELECT {_COLUMNS} FROM quarantine FINAL WHERE {where.sql()}"
         f" ORDER BY project, id LIMIT {query.limit + 1}",
         where.params,
-        settings,
     )
     more = len(rows) > query.limit
     items = [_item(row) for row in rows[: query.limit]]
@@ -63,13 +63,10 @@ async def list_quarantine(database: Database, query: Query, settings: dict[str, 
     )
 
 
-async def one_quarantined(
-    database: Database, quarantine_id: str, settings: dict[str, Any]
-) -> QuarantineItem | None:
+async def one_quarantined(reader: Reader, quarantine_id: str) -> QuarantineItem | None:
     """One line or object that was set aside; None when the id is unknown."""
-    rows = await database.rows(
+    rows = await reader.rows(
         f"SELECT {_COLUMNS} FROM quarantine FINAL WHERE id = {{id:String}} LIMIT 1",
         {"id": quarantine_id},
-        settings,
     )
     return _item(rows[0]) if rows else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.items import Page, ScoreItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
@@ -13,6 +13,7 @@ from spanyard_gateway.queries.common import (
     number,
     raw_json,
 )
+from spanyard_gateway.reader import Reader
 
 PARAMS = (
     "limit",
@@ -48,9 +49,7 @@ def score_item(row: dict[str, Any]) -> ScoreItem:
     )
 
 
-async def list_scores(
-    database: Database, project: str, query: Query, settings: dict[str, Any]
-) -> Page:
+async def list_scores(reader: Reader, project: str, query: Query) -> Page:
     """A page of scores."""
     where = basic_where(project, query, "timestamp")
     if query["minValue"] is not None:
@@ -59,7 +58,7 @@ async def list_scores(
         where.add("value <= {maxValue:Float64}", maxValue=query["maxValue"])
     add_attributes(where, query)
     return await keyset_page(
-        database,
+        reader,
         signal="scores",
         project=project,
         query=query,
@@ -67,5 +66,4 @@ async def list_scores(
         time_column="timestamp",
         where=where,
         item=score_item,
-        settings=settings,
     )

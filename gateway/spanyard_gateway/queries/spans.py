@@ -8,17 +8,25 @@ from typing import Any
 
 import msgspec
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
+from spanyard_gateway.cursors import scope_of
 from spanyard_gateway.items import Page, SpanItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
     IDENTITY,
     add_attributes,
+    add_durations,
+    add_keyset,
+    add_text,
     basic_where,
     identity,
-    keyset_page,
+    keyset_position,
+    keyset_result,
+    keyset_select,
     raw_json,
 )
+from spanyard_gateway.queries.unfinished import SPANS, Unfinished
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
 PARAMS = (
@@ -46,11 +54,8 @@ _LIGHT = (
     f"{rfc3339('start_time')} AS start_text, if(ended, {rfc3339('end_time')}, '') AS end_text, "
     "ended, duration_ns, status, status_message, span_kind, model, input_tokens, output_tokens, cost"
 )
+_C_TIME = "toUnixTimestamp64Nano(start_time) AS c_time"
 _HEAVY = _LIGHT + ", attributes, events, links, resource"
-_STILL_OPEN = (
-    "(ended OR (project, trace_id, id) NOT IN"
-    " (SELECT project, trace_id, id FROM spans WHERE project = {project:String} AND ended))"
-)
 
 
 def span_item(row: dict[str, Any]) -> SpanItem:
@@ -79,53 +84,50 @@ def span_item(row: dict[str, Any]) -> SpanItem:
     )
 
 
-async def list_spans(
-    database: Database, project: str, query: Query, settings: dict[str, Any]
-) -> Page:
-    """A page of spans, unfinished ones included unless `open=false`."""
+def _filters(project: str, query: Query) -> Where:
     where = basic_where(project, query, "start_time")
-    if query["open"] == "true":
-        where.add("NOT ended")
-        where.add(_STILL_OPEN)
-    elif query["open"] == "false":
-        where.add("ended")
-    else:
-        where.add(_STILL_OPEN)
     if query["status"]:
         where.add("status IN {statuses:Array(String)}", statuses=query["status"])
     if query["kind"]:
         where.add("span_kind = {kind:String}", kind=query["kind"])
-    if query["minDuration"] is not None:
-        where.add("ended AND duration_ns >= {least:UInt64}", least=query["minDuration"])
-    if query["maxDuration"] is not None:
-        where.add("ended AND duration_ns <= {most:UInt64}", most=query["maxDuration"])
+    add_durations(where, query)
     if query["text"]:
-        where.add("positionCaseInsensitiveUTF8(name, {text:String}) > 0", text=query["text"])
+        add_text(where, "name", query["text"])
     add_attributes(where, query)
-    return await keyset_page(
-        database,
-        signal="spans",
-        project=project,
-        query=query,
-        columns=_LIGHT,
-        time_column="start_time",
-        where=where,
-        item=span_item,
-        settings=settings,
-    )
+    return where
 
 
-async def spans_of_trace(
-    database: Database, where: Where, limit: int, settings: dict[str, Any]
-) -> list[SpanItem]:
+async def list_spans(reader: Reader, project: str, query: Query) -> Page:
+    """A page of spans, unfinished ones included unless `open=false` or a duration is asked for."""
+    scope = scope_of("spans", project, *query.scope())
+    position = keyset_position(query, scope)
+    most = query.limit + 1
+    rows: list[dict[str, Any]] = []
+    until = None
+    if query["open"] != "true":
+        where = _filters(project, query)
+        where.add("ended = 1")
+        add_keyset(where, query, position, "start_time")
+        select = keyset_select("spans", _LIGHT, where, query, "start_time", most)
+        rows = await reader.rows(select, where.params)
+        until = rows[-1]["c_time"] if len(rows) == most else None
+    if query["open"] != "false" and query["minDuration"] is query["maxDuration"] is None:
+        search = Unfinished(
+            reader, SPANS, project, query, ("writer", "seq"), f"{IDENTITY}, {_LIGHT}, {_C_TIME}"
+        )
+        rows += await search.rows(_filters(project, query), most, position=position, until=until)
+        rows.sort(key=lambda r: (r["c_time"], r["writer"], r["seq"]), reverse=query.descending)
+    return keyset_result(rows[:most], query, scope, span_item)
+
+
+async def spans_of_trace(reader: Reader, where: Where, limit: int) -> list[SpanItem]:
     """All spans that match, whole, oldest first, each id once: its end, else its last update."""
-    rows = await database.rows(
+    rows = await reader.rows(
         f"SELECT * FROM (SELECT {IDENTITY}, {_HEAVY}, toUnixTimestamp64Nano(start_time) AS c_time,"
         " toUnixTimestamp64Nano(recorded_at) AS r_time"
         f" FROM spans WHERE {where.sql()}"
         " ORDER BY ended DESC, r_time DESC, seq DESC LIMIT 1 BY trace_id, id)"
         f" ORDER BY c_time, id LIMIT {limit}",
         where.params,
-        settings,
     )
     return [span_item(row) for row in rows]

@@ -6,19 +6,32 @@ a dropped partition cannot leave a wrong number behind.
 
 from typing import Any
 
-from spanyard_core.clickhouse import Database, rfc3339
+from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.items import Page, TraceDetail, TraceItem
-from spanyard_gateway.params import Query
+from spanyard_gateway.params import MAX_LIMIT, Query
 from spanyard_gateway.queries.common import (
     IDENTITY,
     add_attributes,
+    add_durations,
+    add_text,
     any_json,
     basic_where,
+    together,
 )
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
 from spanyard_gateway.queries.scores import score_item
 from spanyard_gateway.queries.spans import spans_of_trace
+from spanyard_gateway.queries.unfinished import (
+    ROOTS,
+    TRACES,
+    Position,
+    Row,
+    Starts,
+    Unfinished,
+    behind,
+)
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
 PARAMS = (
@@ -40,95 +53,178 @@ MAX_SPANS = 20_000
 """Of one trace; more are cut and told."""
 
 
-def _where(project: str, query: Query, scope: str, sign: str) -> Where:
+_ORDER = ("trace_id", "writer", "seq")
+_WITHIN = " AND ".join(
+    f"start_time {sign} {worst}(ifNull((SELECT {told}"
+    " FROM trace_index WHERE project = {project:String} AND trace_id IN {traces:Array(String)}),"
+    f" {own}), {own})"
+    for sign, worst, told, own in (
+        (">=", "least", "minOrNull(start_time)", "fromUnixTimestamp64Nano({low:Int64}, 'UTC')"),
+        ("<=", "greatest", "maxOrNull(end_time)", "fromUnixTimestamp64Nano({high:Int64}, 'UTC')"),
+    )
+)
+"""Where the traces' spans lie by their index: else the bloom filter of 100 ids lets a tenth of all
+granules through. An index that lags behind leaves the rows of the page themselves."""
+_COLUMNS = (
+    "trace_id, id, writer, seq, name, service, deployment, status, ended, duration_ns,"
+    f" {rfc3339('start_time')} AS start_text, if(ended, {rfc3339('end_time')}, '') AS end_text,"
+    " toUnixTimestamp64Nano(start_time) AS c_time"
+)
+
+
+def _filters(project: str, query: Query, *, reported: bool) -> Where:
     where = basic_where(project, query, "start_time")
     if query["status"]:
         where.add("status IN {statuses:Array(String)}", statuses=query["status"])
-    if query["minDuration"] is not None:
-        where.add("ended AND duration_ns >= {least:UInt64}", least=query["minDuration"])
-    if query["maxDuration"] is not None:
-        where.add("ended AND duration_ns <= {most:UInt64}", most=query["maxDuration"])
+    add_durations(where, query)
     if query["text"]:
-        where.add("positionCaseInsensitiveUTF8(name, {text:String}) > 0", text=query["text"])
-    if query["cursor"]:
-        position = decode_cursor(query["cursor"], scope, [int, str])
-        at = "fromUnixTimestamp64Nano({c_time:Int64}, 'UTC')"
-        where.add(
-            f"start_time {sign}= {at} AND (start_time, trace_id) {sign} ({at}, {{c_trace:String}})",
-            c_time=position[0],
-            c_trace=position[1],
-        )
+        add_text(where, "name", query["text"])
+    add_attributes(
+        where, query, indexed=not reported, document="metadata" if reported else "attributes"
+    )
     return where
 
 
-async def list_traces(
-    database: Database, project: str, query: Query, settings: dict[str, Any]
-) -> Page:
-    """A page of traces by the start of their root."""
+async def list_traces(reader: Reader, project: str, query: Query) -> Page:
+    """A page of traces: of each the earliest root or report that matches, by its start."""
     scope = scope_of("traces", project, *query.scope())
-    way = "DESC" if query.descending else "ASC"
-    sign = "<" if query.descending else ">"
-    roots = _where(project, query, scope, sign)
-    add_attributes(roots, query)
-    told = _where(project, query, scope, sign)
-    for i, (key, value) in enumerate(sorted(query.attributes.items())):
-        # The same names for the same values: both halves share the bound parameters.
-        told.add(
-            f"JSONExtractString(metadata, {{ak{i}:String}}) = {{av{i}:String}}",
-            **{f"ak{i}": key, f"av{i}": value},
-        )
-    span_roots = (
-        "SELECT trace_id, name, service, deployment, start_time, end_time, ended, duration_ns,"
-        f" status FROM spans WHERE root AND {roots.sql()}"
-        f" ORDER BY start_time {way}, trace_id {way}, ended DESC LIMIT 1 BY trace_id"
-        f" LIMIT {query.limit + 1}"
-    )
-    reported = (
-        "SELECT id AS trace_id, name, service, deployment, start_time, end_time, ended,"
-        " toUInt64(greatest(0, toUnixTimestamp64Nano(end_time) - toUnixTimestamp64Nano(start_time)))"
-        f" AS duration_ns, status FROM traces WHERE {told.sql()}"
-        f" ORDER BY start_time {way}, trace_id {way}, ended DESC LIMIT 1 BY trace_id"
-        f" LIMIT {query.limit + 1}"
-    )
-    rows = await database.rows(
-        f"SELECT trace_id, name, service, deployment, {rfc3339('start_time')} AS start_text,"
-        f" if(ended, {rfc3339('end_time')}, '') AS end_text, ended, duration_ns, status,"
-        " toUnixTimestamp64Nano(start_time) AS c_time"
-        f" FROM (SELECT * FROM ({span_roots}) UNION ALL SELECT * FROM ({reported}))"
-        f" ORDER BY start_time {way}, trace_id {way}, ended DESC LIMIT 1 BY trace_id"
-        f" LIMIT {query.limit + 1}",
-        roots.params,
-        settings,
-    )
+    position = decode_cursor(query["cursor"], scope, [int, str]) if query["cursor"] else None
+    listing = _Listing(reader, project, query)
+    rows = await listing.first(query.limit + 1, position)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
-    sums = await _sums(database, project, [r["trace_id"] for r in rows], settings)
-    items = [_item(project, row, sums.get(row["trace_id"])) for row in rows]
     cursor = (
         encode_cursor(scope, [rows[-1]["c_time"], rows[-1]["trace_id"]]) if more and rows else None
     )
-    return Page(items=items, next_cursor=cursor)
+    return Page(items=[_item(project, row) for row in rows], next_cursor=cursor)
 
 
-async def _sums(
-    database: Database, project: str, traces: list[str], settings: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    if not traces:
-        return {}
-    rows = await database.rows(
-        "SELECT trace_id, uniqExact(id) AS spans, uniqExactIf(id, status = 'error') AS errors,"
-        " sumIf(input_tokens, ended) AS input_tokens, sumIf(output_tokens, ended) AS output_tokens,"
-        " sumIf(cost, ended) AS cost"
-        " FROM spans WHERE project = {project:String} AND trace_id IN {traces:Array(String)}"
-        " GROUP BY trace_id",
-        {"project": project, "traces": traces},
-        settings,
-    )
-    return {row["trace_id"]: row for row in rows}
+class _Listing:
+    """One listing, over the two places where traces show up: root spans and reports."""
+
+    def __init__(self, reader: Reader, project: str, query: Query) -> None:
+        self._reader, self._project, self._query = reader, project, query
+        self._places = (
+            (ROOTS, _filters(project, query, reported=False)),
+            (TRACES, _filters(project, query, reported=True)),
+        )
+
+    async def first(self, wanted: int, position: Position | None) -> list[Row]:
+        """The rows of the first `wanted` traces behind `position`, with their sums."""
+        kept: list[Row] = []
+        # A trace that was reported has a row in both places, and one more may lie at the edge.
+        size = wanted + wanted // 4 + 4
+        while True:
+            rows, edge = await self._rows(size, position)
+            known = {row["trace_id"] for row in kept}
+            sums = await self._sums([row for row in rows if row["trace_id"] not in known])
+            for row in rows:
+                about = sums.get(row["trace_id"])
+                if about is not None and about["first"] == row["c_time"]:
+                    kept.append(row | sums.pop(row["trace_id"]))
+            if len(kept) >= wanted or edge is None:
+                return kept[:wanted]
+            position = edge
+            size = min(size * 2, 4 * MAX_LIMIT)
+
+    def _key(self, row: Row) -> tuple[Any, ...]:
+        return (row["c_time"], *(row[name] for name in _ORDER))
+
+    async def _rows(
+        self, size: int, position: Position | None
+    ) -> tuple[list[Row], Position | None]:
+        """Rows that match, in order and without a hole, and where they end; None: with the last."""
+        found: list[Row] = []
+        edges: list[tuple[Any, ...]] = []
+        nearest = max if self._query.descending else min
+
+        def take(rows: list[Row]) -> None:
+            found.extend(rows)
+            if len(rows) == size:
+                edges.append(self._key(rows[-1]))
+
+        for rows in await together(
+            *(self._ended(starts, where, size, position) for starts, where in self._places)
+        ):
+            take(rows)
+        if self._query["minDuration"] is self._query["maxDuration"] is None:
+            until = nearest(edges)[0] if edges else None
+            searches = [
+                Unfinished(self._reader, starts, self._project, self._query, _ORDER, _COLUMNS).rows(
+                    where, size, position=position, until=until
+                )
+                for starts, where in self._places
+            ]
+            for rows in await together(*searches):
+                take(rows)
+        found.sort(key=self._key, reverse=self._query.descending)
+        if not edges:
+            return found, None
+        edge = nearest(edges)
+        return found[: next(i for i, row in enumerate(found) if self._key(row) == edge) + 1], edge
+
+    async def _ended(
+        self, starts: Starts, where: Where, size: int, position: Position | None
+    ) -> list[Row]:
+        way = "DESC" if self._query.descending else "ASC"
+        rest = behind(position, _ORDER, descending=self._query.descending)
+        order = ", ".join(f"{name} {way}" for name in ("start_time", *_ORDER))
+        return await self._reader.rows(
+            f"{starts.aliases} SELECT {_COLUMNS} FROM {starts.table} WHERE ended = 1"
+            f" AND ({' OR '.join(starts.halves)}) AND {where.sql()} AND {rest.sql()}"
+            f" ORDER BY {order} LIMIT {size}",
+            {**where.params, **rest.params},
+        )
+
+    async def _sums(self, rows: list[Row]) -> dict[str, Row]:
+        """Of each trace: what its spans sum up to, and when its first root or report that matches
+        began. A start counts only while its end is not there."""
+        if not rows:
+            return {}
+        (_, roots), (_, reports) = self._places
+        first = (
+            " max(ended) AS done, countIf(ended AND matches) AS hits,"
+            " minIf(start_time, ended AND matches) AS hit_at,"
+            " argMax(matches, (recorded_at, seq)) AS last_matches,"
+            " argMax(start_time, (recorded_at, seq)) AS last_at"
+        )
+        matches = "if(done, hits > 0, last_matches)"
+        at = f"toUnixTimestamp64Nano(minIf(if(done, hit_at, last_at), {matches})) AS first"
+        spans = (
+            f"SELECT trace_id, count() AS spans, countIf(failed) AS errors,"
+            f" sum(input) AS input_tokens, sum(output) AS output_tokens, sum(costs) AS cost,"
+            f" countIf({matches}) AS matching, {at} FROM ("
+            f"WITH root = 1 AND {roots.sql()} AS matches SELECT trace_id, id,"
+            " max(status = 'error') AS failed, sumIf(input_tokens, ended) AS input,"
+            f" sumIf(output_tokens, ended) AS output, sumIf(cost, ended) AS costs,{first}"
+            " FROM spans WHERE project = {project:String} AND trace_id IN {traces:Array(String)}"
+            f" AND {_WITHIN} GROUP BY trace_id, id) GROUP BY trace_id"
+        )
+        reported = (
+            f"SELECT trace_id, countIf({matches}) AS matching, {at} FROM ("
+            f"{TRACES.aliases}, {reports.sql()} AS matches SELECT trace_id,{first} FROM traces"
+            " WHERE project = {project:String} AND id IN {traces:Array(String)}"
+            " GROUP BY trace_id) GROUP BY trace_id"
+        )
+        more = {
+            "traces": sorted({row["trace_id"] for row in rows}),
+            "low": min(row["c_time"] for row in rows),
+            "high": max(row["c_time"] for row in rows),
+        }
+        of_spans, of_reports = await together(
+            self._reader.rows(spans, roots.params | more),
+            self._reader.rows(reported, reports.params | more),
+        )
+        found = {row["trace_id"]: row for row in of_spans}
+        nothing = dict.fromkeys(("spans", "errors", "input_tokens", "output_tokens", "cost"), 0)
+        for row in of_reports:
+            about = found.setdefault(row["trace_id"], nothing | {"matching": 0})
+            if row["matching"] and (not about["matching"] or row["first"] < about["first"]):
+                about["first"], about["matching"] = row["first"], row["matching"]
+        return {trace: about for trace, about in found.items() if about["matching"]}
 
 
-def _item(project: str, row: dict[str, Any], sums: dict[str, Any] | None) -> TraceItem:
-    sums = sums or {}
+def _item(project: str, row: Row) -> TraceItem:
     return TraceItem(
         id=row["trace_id"],
         project_id=project,
@@ -139,45 +235,58 @@ def _item(project: str, row: dict[str, Any], sums: dict[str, Any] | None) -> Tra
         end_time=row["end_text"] or None,
         duration_ns=row["duration_ns"] if row["ended"] else None,
         status=row["status"],
-        spans=sums.get("spans", 0),
-        errors=sums.get("errors", 0),
-        input_tokens=sums.get("input_tokens", 0),
-        output_tokens=sums.get("output_tokens", 0),
-        cost=sums.get("cost", 0.0),
+        spans=row["spans"],
+        errors=row["errors"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cost=row["cost"],
     )
 
 
-async def projects_of_trace(database: Database, trace: str, settings: dict[str, Any]) -> list[str]:
-    """Projects in which the trace id occurs, by the index made for this."""
-    rows = await database.rows(
-        "SELECT DISTINCT project FROM trace_index WHERE trace_id = {trace:String} LIMIT 10",
+async def places_of_trace(reader: Reader, trace: str) -> dict[str, tuple[int, int]]:
+    """Projects in which the trace id occurs, with the times (ns) of its first start and last end."""
+    rows = await reader.rows(
+        "SELECT project, toUnixTimestamp64Nano(min(start_time)) AS low,"
+        " toUnixTimestamp64Nano(max(end_time)) AS high"
+        " FROM trace_index WHERE trace_id = {trace:String} GROUP BY project ORDER BY project LIMIT 10",
         {"trace": trace},
-        settings,
     )
-    return sorted(row["project"] for row in rows)
+    return {row["project"]: (row["low"], row["high"]) for row in rows}
 
 
 async def one_trace(
-    database: Database, project: str, trace: str, settings: dict[str, Any]
+    reader: Reader, project: str, trace: str, times: tuple[int, int] | None
 ) -> TraceDetail | None:
-    """A trace with its spans and scores; None when nothing of it is stored."""
+    """A trace with its spans and scores; None when nothing of it is stored.
+
+    `times`, from the index, spare looking through all spans of the project.
+    """
     where = Where()
     where.add("project = {project:String}", project=project)
     where.add("trace_id = {trace:String}", trace=trace)
-    spans = await spans_of_trace(database, where, MAX_SPANS + 1, settings)
-    scores = await database.rows(
-        f"SELECT {IDENTITY}, {SCORE_COLUMNS} FROM scores WHERE {where.sql()}"
-        " ORDER BY timestamp, writer, seq LIMIT 1000",
-        where.params,
-        settings,
-    )
-    reported = await database.rows(
-        f"SELECT {rfc3339('start_time')} AS start_text,"
-        f" if(ended, {rfc3339('end_time')}, '') AS end_text, input, output, metadata"
-        " FROM traces WHERE project = {project:String} AND id = {trace:String}"
-        " ORDER BY ended DESC, recorded_at DESC LIMIT 1",
-        where.params,
-        settings,
+    of_spans = Where()
+    of_spans.extend(where)
+    if times is not None:
+        of_spans.add(
+            "start_time >= fromUnixTimestamp64Nano({low:Int64}, 'UTC')"
+            " AND start_time <= fromUnixTimestamp64Nano({high:Int64}, 'UTC')",
+            low=times[0],
+            high=times[1],
+        )
+    spans, scores, reported = await together(
+        spans_of_trace(reader, of_spans, MAX_SPANS + 1),
+        reader.rows(
+            f"SELECT {IDENTITY}, {SCORE_COLUMNS} FROM scores WHERE {where.sql()}"
+            " ORDER BY timestamp, writer, seq LIMIT 1000",
+            where.params,
+        ),
+        reader.rows(
+            f"SELECT {rfc3339('start_time')} AS start_text,"
+            f" if(ended, {rfc3339('end_time')}, '') AS end_text, input, output, metadata"
+            " FROM traces WHERE project = {project:String} AND id = {trace:String}"
+            " ORDER BY ended DESC, recorded_at DESC LIMIT 1",
+            where.params,
+        ),
     )
     if not spans and not reported:
         return None

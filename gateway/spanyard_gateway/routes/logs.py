@@ -8,14 +8,12 @@ from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import LogItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.logs import PARAMS, list_logs
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_logs(
-        request.app[DATABASE], project_of(request), query, query_settings(request)
-    )
+    return await list_logs(request.app[READER], project_of(request), query)
 
 
 ENDPOINTS = [

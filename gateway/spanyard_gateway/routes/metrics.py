@@ -8,14 +8,12 @@ from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import MetricItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.metrics import PARAMS, list_metrics
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_metrics(
-        request.app[DATABASE], project_of(request), query, query_settings(request)
-    )
+    return await list_metrics(request.app[READER], project_of(request), query)
 
 
 ENDPOINTS = [

@@ -8,18 +8,18 @@ from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.items import Proof
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.proof import prove
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE, STORAGE
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER, STORAGE
 
 
 async def _all(request: web.Request, query: Query) -> Any:
     app = request.app
-    return await prove(app[DATABASE], app[STORAGE], None, query_settings(request))
+    return await prove(app[READER], app[STORAGE], None)
 
 
 async def _project(request: web.Request, query: Query) -> Any:
     app = request.app
-    return await prove(app[DATABASE], app[STORAGE], project_of(request), query_settings(request))
+    return await prove(app[READER], app[STORAGE], project_of(request))
 
 
 _TEXT = (

@@ -12,8 +12,7 @@ from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedE
 from spanyard_gateway.items import QuarantineItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.quarantine import list_quarantine, one_quarantined
-from spanyard_gateway.routes.common import query_settings
-from spanyard_gateway.state import DATABASE, INGESTER
+from spanyard_gateway.state import INGESTER, READER
 
 _ID = {"id": "Id in the quarantine."}
 
@@ -25,12 +24,12 @@ class Replay(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_quarantine(request.app[DATABASE], query, query_settings(request))
+    return await list_quarantine(request.app[READER], query)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
     name = request.match_info["id"]
-    found = await one_quarantined(request.app[DATABASE], name, query_settings(request))
+    found = await one_quarantined(request.app[READER], name)
     return found or problem(404, "Not in quarantine", f"Nothing has the id {name[:80]!r}.")
 
 

@@ -8,14 +8,12 @@ from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import ScoreItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.scores import PARAMS, list_scores
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_scores(
-        request.app[DATABASE], project_of(request), query, query_settings(request)
-    )
+    return await list_scores(request.app[READER], project_of(request), query)
 
 
 ENDPOINTS = [

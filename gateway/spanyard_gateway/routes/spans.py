@@ -7,28 +7,26 @@ from aiohttp import web
 from spanyard_core.serve import problem
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import SpanItem
-from spanyard_gateway.params import Query
+from spanyard_gateway.params import Query, span_id
 from spanyard_gateway.queries.spans import PARAMS, list_spans, spans_of_trace
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER
 from spanyard_gateway.where import Where
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_spans(
-        request.app[DATABASE], project_of(request), query, query_settings(request)
-    )
+    return await list_spans(request.app[READER], project_of(request), query)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
-    span = request.match_info["id"]
+    span = span_id(request.match_info["id"])
     where = Where()
     where.add("id = {id:String}", id=span)
     if query["project"]:
         where.add("project = {project:String}", project=query["project"])
     if query["traceId"]:
         where.add("trace_id = {traceId:String}", traceId=query["traceId"])
-    found = await spans_of_trace(request.app[DATABASE], where, 2, query_settings(request))
+    found = await spans_of_trace(request.app[READER], where, 2)
     if not found:
         return problem(404, "No such span", f"No span {span[:80]!r} is stored.")
     if len(found) > 1:

@@ -7,24 +7,23 @@ from aiohttp import web
 from spanyard_core.serve import problem
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import TraceDetail, TraceItem
-from spanyard_gateway.params import Query
-from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, projects_of_trace
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of, query_settings
-from spanyard_gateway.state import DATABASE
+from spanyard_gateway.params import Query, trace_id
+from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
+from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.state import READER
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_traces(
-        request.app[DATABASE], project_of(request), query, query_settings(request)
-    )
+    return await list_traces(request.app[READER], project_of(request), query)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
-    trace = request.match_info["id"].lower()
-    database, settings = request.app[DATABASE], query_settings(request)
+    trace = trace_id(request.match_info["id"])
+    reader = request.app[READER]
+    places = await places_of_trace(reader, trace)
     project = query["project"]
     if project is None:
-        projects = await projects_of_trace(database, trace, settings)
+        projects = list(places)
         if len(projects) > 1:
             return problem(
                 409,
@@ -34,7 +33,7 @@ async def _one(request: web.Request, query: Query) -> Any:
                 projects=projects,
             )
         project = projects[0] if projects else ""
-    found = await one_trace(database, project, trace, settings) if project else None
+    found = await one_trace(reader, project, trace, places.get(project)) if project else None
     if found is None:
         return problem(
             404,

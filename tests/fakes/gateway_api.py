@@ -1,0 +1,111 @@
+"""A gateway over the real engine for tests: loading lines, asking, page by page."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from spanyard_core.chunks import ChunkWriter
+from spanyard_core.clickhouse import Database
+from spanyard_core.clock import SystemClock
+from spanyard_core.records import AnyLine, Signal
+from spanyard_core.serve import serving
+from spanyard_core.storage import Storage
+from spanyard_gateway.app import make_app
+from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedError
+from spanyard_gateway.settings import GatewaySettings
+from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+
+T0 = 1_795_000_000_000_000_000
+DAY = date(2026, 11, 21)
+
+
+class RecordingIngester:
+    """Takes hints and actions; can be away."""
+
+    def __init__(self) -> None:
+        self.hints: list[str] = []
+        self.actions: list[tuple[str, str, dict[str, Any]]] = []
+        self.away = False
+
+    async def hint(self, keys: list[str]) -> None:
+        if self.away:
+            raise IngesterAwayError("the ingester does not answer")
+        self.hints += keys
+
+    async def quarantine_action(self, action: str, quarantine_id: str, body: dict[str, Any]) -> Any:
+        if self.away:
+            raise IngesterAwayError("the ingester does not answer")
+        if quarantine_id == "gone":
+            raise IngesterRefusedError(404, {"title": "Not in quarantine", "detail": "no such id"})
+        self.actions.append((action, quarantine_id, body))
+        return {"id": quarantine_id, "status": "replayed"}
+
+
+def chunk(signal: Signal, lines: list[AnyLine]) -> tuple[str, bytes]:
+    """The object that a collector would make of these lines of one writer."""
+    writer = ChunkWriter()
+    writer.add(msgspec.json.Encoder().encode_lines(lines), len(lines))
+    facts, parts = writer.finish(
+        signal=signal, project=lines[0].project, writer=lines[0].writer, first=lines[0].seq,
+        last=lines[-1].seq, time_ns=T0,
+    )  # fmt: skip
+    return facts.name.key(), b"".join(parts)
+
+
+async def load(
+    db: Database, folder: Path, attempt: int, signal: Signal, lines: list[AnyLine]
+) -> None:
+    """Store lines of one writer as the ingester does."""
+    warehouse = ClickHouseWarehouse(db)
+    file = folder / f"{attempt}.jsonl.zst"
+    file.write_bytes(chunk(signal, lines)[1])
+    await warehouse.insert(attempt, signal, DAY, [file])
+    await warehouse.derive(attempt, signal, DAY)
+
+
+class Api:
+    """The gateway as a client sees it."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, ingester: RecordingIngester, storage: Storage
+    ) -> None:
+        self.session, self.ingester, self.storage = session, ingester, storage
+
+    async def get(self, path: str, expect: int = 200, **params: str) -> Any:
+        async with self.session.get(path, params=params) as response:
+            assert response.status == expect, await response.text()
+            kind = "application/json" if expect == 200 else "application/problem+json"
+            assert response.content_type == kind
+            return await response.json()
+
+    async def all_pages(self, path: str, **params: str) -> list[Any]:
+        items: list[Any] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await self.get(path, **params, **cursor)
+            items += page["items"]
+            if page["nextCursor"] is None:
+                return items
+            cursor = {"cursor": page["nextCursor"]}
+
+
+@asynccontextmanager
+async def running_gateway(db: Database, storage: Storage, **settings: Any) -> AsyncIterator[Api]:
+    """A gateway that listens, over resources of the caller."""
+    ingester = RecordingIngester()
+    app = make_app(
+        GatewaySettings(storage="file:///unused", clickhouse="chdb:///unused", **settings),
+        database=db, storage=storage, ingester=ingester, clock=SystemClock(),
+        registry=CollectorRegistry(),
+    )  # fmt: skip
+    async with (
+        serving(app, "127.0.0.1", 0, cancel_abandoned=True) as address,
+        aiohttp.ClientSession(address.url) as session,
+    ):
+        yield Api(session, ingester, storage)
