@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench docs lock clean
+.PHONY: help setup demo test unit lint format bench soak docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ format: setup ## let ruff tidy the code
 
 bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--kills 50')
+	@$(BIN)/python -m tests.limits.soak $(ARGS)
 
 docs: setup ## regenerate what the code says: docs/schema, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema

@@ -3,6 +3,9 @@
 import random
 import time
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -49,7 +52,6 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        print(f"collector: {self.memory / 1e6:.1f} MB memory, {self.spool / 1e6:.1f} MB spool")
 
     def _run(self) -> None:
         while not self._stop.wait(0.05):
@@ -110,29 +112,55 @@ class Chatter:
         self.seconds = time.monotonic() - begin
 
 
-def check_against_gaps(records: list[dict[str, Any]], written: int) -> list[dict[str, Any]]:
-    """Line numbers 0…written-1 are stored once, in order, or missing where a gap was told.
+@dataclass(frozen=True)
+class Lines:
+    """Numbered lines as stored, in the order of their writer, with the gaps that were told."""
+
+    numbers: Sequence[int]
+    gaps: Sequence[Mapping[str, Any]]
+    """Those that lost something."""
+    written: int
+
+    @property
+    def holes(self) -> set[int]:
+        """Seqs after which numbers are missing."""
+        found = set()
+        following = 0
+        for seq, number in enumerate(self.numbers, 1):
+            if number != following:
+                found.add(seq - 1)
+            following = number + 1
+        return found | ({len(self.numbers)} if following != self.written else set())
+
+    def problems(self) -> list[str]:
+        """Lines that are twice, out of order, or lost untold; gaps told where nothing is lost.
+
+        A gap that only says that something may have been lost is none of these.
+        """
+        problems = []
+        if any(a >= b for a, b in pairwise(self.numbers)):
+            problems.append("twice, or out of order")
+        told = {gap.get("afterSeq", 0) for gap in self.gaps}
+        sure = {gap.get("afterSeq", 0) for gap in self.gaps if "may have" not in gap["message"]}
+        if untold := self.holes - told:
+            problems.append(f"lost after {sorted(untold)}, gaps told after {sorted(told)}")
+        if idle := sure - self.holes:
+            problems.append(f"gaps told after {sorted(idle)}, where nothing is missing")
+        return problems
+
+
+def check_against_gaps(records: list[dict[str, Any]], written: int) -> Sequence[Mapping[str, Any]]:
+    """Lines 0…written-1 are stored once, in order, or missing where a gap was told.
 
     Gives the gaps that lost something. `records` are a project's, of one container run.
     """
     logs = [record for record in records if record["type"] == "log"]
-    numbers = [int(record["message"][:8]) for record in logs]
-    assert numbers == sorted(set(numbers)), "twice, or out of order"
     assert [record["seq"] for record in logs] == list(range(1, len(logs) + 1))
-    gaps = [r for r in records if r["type"] == "gap" and r["event"] == "gap"]
-    lossy = [gap for gap in gaps if gap["cause"] != "spool-full"]
-    told = {gap.get("afterSeq", 0) for gap in lossy}
-    holes = set()
-    following = 0
-    for record, number in zip(logs, numbers, strict=True):
-        if number != following:
-            holes.add(record["seq"] - 1)
-        following = number + 1
-    if following != written:
-        holes.add(len(logs))
-    untold = holes - told
-    assert not untold, f"lost after {sorted(untold)}, gaps told after {sorted(told)}"
-    sure = {gap.get("afterSeq", 0) for gap in lossy if "may have" not in gap["message"]}
-    idle = sure - holes
-    assert not idle, f"told where nothing is missing: {sorted(holes)}, {lossy}"
-    return lossy
+    gaps = [
+        record
+        for record in records
+        if record["type"] == "gap" and record["event"] == "gap" and record["cause"] != "spool-full"
+    ]
+    lines = Lines([int(record["message"][:8]) for record in logs], gaps, written)
+    assert not lines.problems()
+    return gaps
