@@ -23,6 +23,9 @@ log = logging.getLogger("spanyard.ingester")
 KEEP_ENTRIES = 6 * STALE_AFTER
 """Seconds that an entry stays, however many follow it."""
 _WRITERS_PER_ENTRY = 50
+DEAD_MOST = 50_000
+"""Attempts given up that the audit looks for. More than that come in a week only where every batch
+has a bad line in it, and then these are the last seven hours'."""
 _CONFIG = f"{LEDGER}/config.json"
 
 
@@ -104,6 +107,11 @@ class Compactor:
 
 
 def prune(state: LedgerState, *, before: str) -> None:
-    """Forget attempts that were given up before that time: the audit has looked long enough."""
+    """Forget attempts that were given up before that time: the audit has looked long enough.
+
+    Of the others the newest DEAD_MOST stay.
+    """
     for attempt in [a for a, dead in state.dead.items() if dead.time < before]:
+        del state.dead[attempt]
+    for attempt in list(state.dead)[: max(len(state.dead) - DEAD_MOST, 0)]:
         del state.dead[attempt]

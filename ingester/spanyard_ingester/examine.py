@@ -23,6 +23,8 @@ _WHOLE_BYTES = 16 * 1024
 """Objects up to this size are read whole with their head: one request instead of two."""
 _BUSY_DELAY = 1.0
 """Seconds until an object is looked at again, a part of which is under way elsewhere."""
+_ATTEMPTS_IN_A_CROWD = 3
+"""Attempts to read a head after which an object gives its place away, where places are few."""
 _WRITER_MOST = 512
 """Characters of a writer's name, which every plan repeats; a collector's has less than 400."""
 
@@ -100,7 +102,11 @@ class Examiner:
         candidate.attempts += 1
         if candidate.attempts == 1:
             log.warning("cannot read %s, trying again: %s", candidate.key, self.problem)
-        self._pending.again(candidate, delay)
+        if candidate.attempts >= _ATTEMPTS_IN_A_CROWD and self._pending.is_crowded:
+            # Others wait for its place; a later listing comes back to it.
+            self._pending.forget(candidate.key)
+        else:
+            self._pending.again(candidate, delay)
 
     async def _read_head(self, ready: Ready) -> None:
         """Read the facts of a chunk; of a plain object, only that it is there."""

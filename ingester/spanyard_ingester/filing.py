@@ -165,6 +165,8 @@ class Filer:
     async def _move(self, reject: Reject) -> None:
         if reject.key.startswith(f"{PROCESSED}/"):
             return  # found bad by a rebuild: it stays where rebuilds look
+        if reject.id in self._ledger.state.replayed:
+            return  # another ingester moved it, and then it was sent back to be loaded
         try:
             await self._storage.move(reject.key, await self._free_place(reject.key))
         except ObjectNotFoundError:

@@ -127,7 +127,7 @@ class Pending:
         """Take keys that a collector says it has stored; how many were taken.
 
         What does not parse is ignored (listing will find it, if it is there at all); what finds
-        no place is counted as dropped.
+        no place is counted as dropped. Half of the places are the listing's, whatever is hinted.
         """
         taken = 0
         for key in keys:
@@ -137,7 +137,7 @@ class Pending:
                 continue
             if name.root != PENDING or key in self._known:
                 continue
-            if len(self._known) >= self._limit:
+            if self.is_crowded:
                 self.hints_dropped += 1
                 continue
             taken += self._add(key, name, None, state)
@@ -300,6 +300,11 @@ class Pending:
         if not self._delayed:
             return None
         return max(self._delayed[0][0] - self._monotonic(), 0.0)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether half of the places are taken."""
+        return len(self._known) >= self._limit // 2
 
     @property
     def is_idle(self) -> bool:

@@ -7,12 +7,16 @@ from datetime import date
 from spanyard_core.clock import Clock
 from spanyard_core.records import Signal
 from spanyard_ingester.attempts import Attempts, Ending
+from spanyard_ingester.concurrently import batched
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import OpenPlan
 from spanyard_ingester.settle import Settler
 from spanyard_ingester.warehouse import Warehouse
 
 log = logging.getLogger("spanyard.ingester")
+
+_ASKED_AT_ONCE = 1_000
+"""Attempts that one statement of the audit asks for: over HTTP they stand in its address."""
 
 
 class Recovery:
@@ -88,11 +92,12 @@ class Recovery:
             dead.setdefault(item.table, {})[attempt] = date.fromisoformat(item.day)
         found = 0
         for table, attempts in dead.items():
-            days = sorted(set(attempts.values()))
-            present = await self._warehouse.attempts_present(table, days, sorted(attempts))
-            for attempt in sorted(present):
-                log.warning("attempt %d on %s landed after it was given up", attempt, table)
-                await self._warehouse.delete_attempt(attempt, table, attempts[attempt])
-            found += len(present)
+            for lot in batched(sorted(attempts), _ASKED_AT_ONCE):
+                days = sorted({attempts[attempt] for attempt in lot})
+                present = await self._warehouse.attempts_present(table, days, lot)
+                for attempt in sorted(present):
+                    log.warning("attempt %d on %s landed after it was given up", attempt, table)
+                    await self._warehouse.delete_attempt(attempt, table, attempts[attempt])
+                found += len(present)
         self.zombies += found
         return found

@@ -160,3 +160,19 @@ async def test_a_long_line_whose_object_is_gone_needs_a_new_text(bench: Bench) -
     assert len(bench.bad[name].bytes) == 65536
     with pytest.raises(CannotReplayError, match="keeps only the first 65536"):
         await bench.quarantine(ingester).replay(name)
+
+
+async def test_what_was_sent_back_stays_there_though_another_has_filed_it(bench: Bench) -> None:
+    """Both ingesters file what the ledger says; the second one comes after the button."""
+    key = await bench.put(log_chunk("w", 1, 10))
+    one = await bench.started("one", batch_rows=5)  # wrongly set: it takes no larger object
+    await one.list_once()
+    await one.examine_once()
+    await one.filer.run_through()  # moved; the entry that says so is still to come
+    two = await bench.started("two")
+    [name] = bench.bad
+    await bench.quarantine(two).replay(name)
+    await two.filer.run_through()
+    assert await bench.keys() == [key]
+    await two.drain()
+    assert bench.seqs("w") == list(range(1, 11))
