@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import sys
 import textwrap
 import tomllib
@@ -37,6 +38,8 @@ PREFIX = "SPANYARD_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 HIDDEN = "(not shown)"
 """Stands for the value of a secret, in errors too."""
+
+_PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/\s]*@")
 
 _MISSING: Any = dataclasses.MISSING
 _KEY = "spanyard"
@@ -79,6 +82,11 @@ def setting(
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta, repr=not secret)
+
+
+def _without_password(text: str) -> str:
+    """A URL (or a text with some) as it may stand in a log."""
+    return _PASSWORD.sub(r"\1…@", text)
 
 
 class Setting:
@@ -153,6 +161,8 @@ class Setting:
             return HIDDEN
         if self.is_list:
             return ",".join(value)
+        if isinstance(value, str):
+            return _without_password(value)
         if isinstance(value, bool):
             return "true" if value else "false"
         if self.unit == "duration":
@@ -163,7 +173,7 @@ class Setting:
 
     def error(self, value: object, source: str) -> SettingError:
         """What to raise for a bad value; `source` says where it was read."""
-        shown = HIDDEN if self.secret else repr(value)[:200]
+        shown = HIDDEN if self.secret else _without_password(repr(value))[:200]
         return SettingError(
             f"{self.name}: {shown} (from {source}) is not {self.allowed}. "
             f"Set {self.flag}, {self.variable}, or {self.name} in the file of --config."

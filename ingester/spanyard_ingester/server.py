@@ -121,7 +121,7 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
     raw = await request.read()
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecordError(f"the body is not what belongs here: {error}") from error
 
 
@@ -146,7 +146,7 @@ def _token_middleware(token: str) -> Any:
     @web.middleware
     async def ask_for_token(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token and request.path not in _OPEN_PATHS:
-            given = request.headers.get("Authorization", "").encode()
+            given = request.headers.get("Authorization", "").encode(errors="replace")
             if not hmac.compare_digest(given, expected):
                 return problem(
                     401,

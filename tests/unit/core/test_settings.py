@@ -178,6 +178,22 @@ def test_settings_that_clash_are_refused_by_name() -> None:
     assert "SPANYARD_RATIO" in text
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:s3cret@host:8123/db", "http://user:…@host:8123/db"),
+        ("https://:p@ss:word@[::1]/?x=a@b", "https://:…@[::1]/?x=a@b"),
+        ("http://user@host/a:b@c", "http://user@host/a:b@c"),
+        ("s3://bucket?endpoint=http://u:s3cret@h", "s3://bucket?endpoint=http://u:…@h"),
+    ],
+)
+def test_a_password_within_a_url_is_not_shown(url: str, shown: str) -> None:
+    settings = load("--storage", url)
+    assert shown_settings(settings)["storage"] == shown
+    assert shown in str(refuse(settings, "storage", "is wrong"))
+    assert "s3cret" not in refusal("--storage", "-", "--workers", "http://u:s3cret@h")
+
+
 def test_a_secret_is_never_shown() -> None:
     settings = load("--storage=x", SPANYARD_TOKEN="hunter2")
     assert settings.token == "hunter2"

@@ -56,6 +56,21 @@ async def test_hints_and_quarantine_actions(bench: Bench) -> None:
         assert "spanyard_ingester_bad_lines_total 1.0" in metrics
 
 
+@pytest.mark.parametrize(
+    "body", [b"\xff", b'{"keys":["\xff"]}', b'{"x":' + b"[" * 90_000 + b"]" * 90_000 + b"}"]
+)
+async def test_a_body_made_to_confuse_is_the_senders_fault(bench: Bench, body: bytes) -> None:
+    ingester = await bench.started()
+    app = make_app(ingester, bench.quarantine(ingester))
+    async with (
+        serving(app, "127.0.0.1", 0) as address,
+        aiohttp.ClientSession() as session,
+        session.post(f"{address.url}/hints", data=body) as answer,
+    ):
+        assert answer.status == 400
+        assert (await answer.json(content_type=None))["title"] == "Bad request"
+
+
 async def test_a_token_is_asked_for_everywhere_but_for_health(bench: Bench) -> None:
     ingester = await bench.started()
     app = make_app(ingester, bench.quarantine(ingester), token="secret")
