@@ -19,7 +19,15 @@ from spanyard_ingester.copying import Copier
 from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import LedgerState
-from spanyard_ingester.operations import Done, LoadedObject, Operation, Settled, processed_key
+from spanyard_ingester.operations import (
+    Bad,
+    Done,
+    LoadedObject,
+    Operation,
+    Settled,
+    processed_key,
+    tail_of,
+)
 from spanyard_ingester.pending import Pending
 from spanyard_ingester.planner import Ready
 from spanyard_ingester.rejects import Rejects, reject_of
@@ -116,7 +124,7 @@ class Settler:
             try:
                 if self._after_load == "move":
                     await self._storage.move(key, processed_key(key))
-                elif self._after_load == "delete":
+                elif self._after_load == "delete" and not self._is_read_again(key):
                     await self._storage.delete(key)
             except ObjectNotFoundError:
                 log.debug("%s is gone: another ingester settled it", key)
@@ -156,7 +164,7 @@ class Settler:
             self._rejects.add(
                 reject_of(key, ready.name, reason, size=ready.size, facts=ready.facts)
             )
-        elif self._after_load == "keep":
+        elif self._after_load == "keep" or self._is_read_again(key):
             self._pending.forget(key)
         elif processed is not None or (stored is not None and self._after_load == "delete"):
             await self._storage.delete(key)  # the copy that was loaded is there, or unwanted too
@@ -168,6 +176,17 @@ class Settler:
             except ObjectNotFoundError:
                 log.debug("%s is gone: another ingester settled it", key)
             self._pending.forget(key)
+
+    def _is_read_again(self, key: str) -> bool:
+        """Whether quarantine rows are still to be made from the object's bad lines.
+
+        It is not deleted before; a listing finds it again.
+        """
+        tail = tail_of(key)
+        return self._after_load == "delete" and any(
+            isinstance(item, Bad) and tail_of(item.key) == tail
+            for item in self._ledger.state.unfiled.values()
+        )
 
     async def _reloaded(self, ready: Ready, digest: str) -> None:
         """A rebuild's object, all of whose records have come from others: it stays where it is."""
