@@ -27,6 +27,8 @@ CONTINUES = "continues"
 class _Held:
     source: Source
     deadline: float
+    asking: bool = False
+    """There is something to ask about it, and somebody to ask."""
 
 
 class Questions:
@@ -55,6 +57,11 @@ class Questions:
     def __len__(self) -> int:
         """Sources that wait."""
         return len(self._held)
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is waited for; as of the last `released`."""
+        return any(held.asking for held in self._held.values())
 
     @property
     def answered(self) -> bool:
@@ -102,12 +109,14 @@ class Questions:
             held.deadline = now + self._patience  # nothing there to ask about
             return None
         if first is None or first >= self._spool.fold.born_ns:
+            source.begin_anew()  # read by nobody; but who knows what came and went before it
             return begin(subject)
         if self._index is None:
             why = "no gateway is configured that could tell how far this is stored"
         elif give_up or now >= held.deadline:
-            why = f"nobody told within {self._patience:g} s how far this is stored"
+            why = "nobody told in time how far this is stored"
         else:
+            held.asking = True
             return None
         log.warning(
             "%s: %s; reading from the start, records may be stored twice", source.writer, why
