@@ -49,6 +49,15 @@ class StoredRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Records of one writer that were set aside, whatever became of them there."""
+
+    signal: str
+    project: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Objects of one writer that lie in the bucket and are not known to be loaded."""
 
@@ -78,15 +87,17 @@ class _Writer:
 def fold(
     events: Iterable[LifeEvent],
     rows: Mapping[str, StoredRows],
-    quarantined: Mapping[str, int],
+    quarantined: Mapping[str, Quarantined],
     waiting: Mapping[str, Waiting],
     *,
     projects: Mapping[str, str] | None = None,
+    listed_all: bool = True,
 ) -> Proof:
     """Put the facts together.
 
     `events` are ordered by meta writer and seq. `projects` names the project of writers that never
-    announced themselves (plain objects).
+    announced themselves (plain objects). Without `listed_all` there is more in the bucket than
+    `waiting` has: what is not stored may be there, and counts as pending.
     """
     writers: dict[str, _Writer] = {}
     continued: dict[str, tuple[int, str]] = {}
@@ -118,14 +129,30 @@ def fold(
         writer.project = writer.project or (projects or {}).get(name, "")
         if name.startswith("plain:") and writer.state == "open":
             # One object is all there ever is of it: it is complete by being there.
-            writer.state, writer.expected = "ended", stored.distinct + quarantined.get(name, 0)
+            aside = quarantined.get(name)
+            writer.state = "ended"
+            writer.expected = stored.distinct + (aside.records if aside else 0)
+    for name, aside in quarantined.items():
+        # Nothing else may be known of it: its only object was set aside.
+        writer = writers.setdefault(name, _Writer())
+        writer.signal = writer.signal or aside.signal
+        writer.project = writer.project or aside.project
+        if name.startswith("plain:") and name not in rows:
+            writer.state, writer.expected = "ended", aside.records
     for name, lying in waiting.items():
         # Nothing of it is loaded yet, not even its begin: it is there all the same.
         writer = writers.setdefault(name, _Writer())
         writer.signal = writer.signal or lying.signal
         writer.project = writer.project or lying.project
     proofs = [
-        _prove(name, writer, rows.get(name), quarantined.get(name, 0), waiting.get(name))
+        _prove(
+            name,
+            writer,
+            rows.get(name),
+            quarantined[name].records if name in quarantined else 0,
+            waiting.get(name),
+            listed_all=listed_all,
+        )
         for name, writer in sorted(writers.items())
         if not _is_quiet_meta(name, rows.get(name), waiting.get(name))
     ]
@@ -172,6 +199,8 @@ def _prove(
     stored: StoredRows | None,
     quarantined: int,
     waiting: Waiting | None,
+    *,
+    listed_all: bool,
 ) -> WriterProof:
     count = stored.count if stored else 0
     distinct = stored.distinct if stored else 0
@@ -182,7 +211,8 @@ def _prove(
         )
     found = distinct + quarantined
     # An object in the bucket may be loaded already and only not yet moved: what is stored counts.
-    pending = min(waiting.records if waiting else 0, max(0, expected - found))
+    unseen = max(0, expected - found)
+    pending = min(waiting.records if waiting else 0, unseen) if listed_all else unseen
     return WriterProof(
         writer=name,
         signal=writer.signal,
@@ -195,7 +225,7 @@ def _prove(
         stored=count,
         quarantined=quarantined,
         pending=pending,
-        missing=max(0, expected - found - pending),
+        missing=unseen - pending,
         doubled=count - distinct,
         lost_lines=sum(g.lines or 0 for g in writer.gaps),
         lost_bytes=sum(g.bytes or 0 for g in writer.gaps),

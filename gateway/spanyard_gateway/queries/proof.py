@@ -1,4 +1,4 @@
-"""Where the facts of the proof come from: four queries and one listing."""
+"""Where the facts of the proof come from: the database and one listing."""
 
 from typing import Any
 
@@ -9,17 +9,18 @@ from spanyard_core.object_names import PENDING, ChunkName, parse_key, writer_has
 from spanyard_core.records import SIGNALS
 from spanyard_core.storage import Storage
 from spanyard_gateway.items import Proof
-from spanyard_gateway.proof import LifeEvent, StoredRows, Waiting, fold
+from spanyard_gateway.proof import LifeEvent, Quarantined, StoredRows, Waiting, fold
+from spanyard_gateway.queries.stored import stored_rows
 from spanyard_gateway.reader import Reader
 
 MAX_LISTED = 100_000
-"""Pending objects looked at; with more, loading is far behind and the sum is a lower bound."""
+"""Pending objects looked at; with more, loading is far behind, and nothing counts as missing yet."""
 
 
 async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
     """The proof of one project, or of all. Raises DatabaseError, StorageError."""
     # The bucket first: what is loaded between the questions then counts as stored, not as lost.
-    in_bucket = await _waiting(storage, project)
+    in_bucket, listed_all = await _waiting(storage, project)
     condition = "project = {project:String}" if project else "1"
     params = {"project": project or ""}
     events = await _events(reader, condition, params)
@@ -27,7 +28,7 @@ async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
     names |= {e.subject: e.project for e in events} | {e.meta_writer: e.project for e in events}
     rows: dict[str, StoredRows] = {}
     for signal in SIGNALS:
-        rows |= await _rows(reader, signal, condition, params)
+        rows |= await stored_rows(reader, signal, project)
     names |= {name: project or "" for name in rows if name not in names}
     quarantined = await _quarantined(reader, condition, params, names)
     by_hash = {writer_hash(name): name for name in names}
@@ -35,10 +36,11 @@ async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
     for hashed, found in in_bucket.items():
         name = by_hash.get(hashed) or await _writer_of(storage, found.key) or f"?{hashed}"
         waiting[name] = found
-    return fold(events, rows, quarantined, waiting, projects=names)
+    return fold(events, rows, quarantined, waiting, projects=names, listed_all=listed_all)
 
 
-async def _waiting(storage: Storage, project: str | None) -> dict[str, Waiting]:
+async def _waiting(storage: Storage, project: str | None) -> tuple[dict[str, Waiting], bool]:
+    """What waits, by the hash of its writer, and whether that is all."""
     found: dict[str, Waiting] = {}
     seen = 0
     for signal in SIGNALS:
@@ -46,7 +48,7 @@ async def _waiting(storage: Storage, project: str | None) -> dict[str, Waiting]:
         async for info in storage.list(prefix):
             seen += 1
             if seen > MAX_LISTED:
-                return found
+                return found, False
             try:
                 name = parse_key(info.key)
             except BadRecordError:
@@ -63,7 +65,7 @@ async def _waiting(storage: Storage, project: str | None) -> dict[str, Waiting]:
                 last=max(last, before.last if before else 0),
                 key=info.key,
             )
-    return found
+    return found, True
 
 
 async def _writer_of(storage: Storage, key: str) -> str:
@@ -116,59 +118,28 @@ async def _writers(reader: Reader, condition: str, params: dict[str, Any]) -> di
     return {row["writer"]: row["project"] for row in rows}
 
 
-async def _rows(
-    reader: Reader,
-    signal: str,
-    condition: str,
-    params: dict[str, Any],
-) -> dict[str, StoredRows]:
-    # Served by the projection by_batch, a few rows per part; writers of one project only have
-    # min(project) = max(project) = that project.
-    having = "HAVING min(project) = {project:String}" if params["project"] else ""
-    rows = await reader.rows(
-        "SELECT writer, count() AS rows, min(seq) AS first, max(seq) AS last, sum(seq) AS total"
-        f" FROM {signal} GROUP BY writer {having}",
-        params,
-    )
-    found = {}
-    for row in rows:
-        count, first, last = row["rows"], row["first"], row["last"]
-        distinct = count
-        if count != last - first + 1 or row["total"] != (first + last) * count // 2:
-            # Holes or doubles: only then is it worth reading the numbers themselves.
-            exact = await reader.rows(
-                f"SELECT uniqExact(seq) AS distinct FROM {signal}"
-                f" WHERE writer = {{writer:String}} AND {condition}",
-                {**params, "writer": row["writer"]},
-            )
-            distinct = exact[0]["distinct"]
-        found[row["writer"]] = StoredRows(signal, count, distinct, last)
-    return found
-
-
 async def _quarantined(
-    reader: Reader,
-    condition: str,
-    params: dict[str, Any],
-    names: dict[str, str],
-) -> dict[str, int]:
+    reader: Reader, condition: str, params: dict[str, Any], names: dict[str, str]
+) -> dict[str, Quarantined]:
     rows = await reader.rows(
-        f"SELECT writer, key, line FROM quarantine FINAL WHERE {condition}",
-        params,
+        f"SELECT writer, key, line, signal, project FROM quarantine FINAL WHERE {condition}", params
     )
     by_hash = {writer_hash(name): name for name in names}
-    found: dict[str, int] = {}
+    found: dict[str, Quarantined] = {}
     for row in rows:
         records, writer = 1, row["writer"]
         if row["line"] == 0:  # a whole object: as many records as its name says
             try:
                 name = parse_key(row["key"])
             except BadRecordError:
-                continue
-            if not isinstance(name, ChunkName):
-                continue
-            records = name.last - name.first + 1
-            writer = writer or by_hash.get(name.writer_hash, "")
+                continue  # foreign: no record was ever promised
+            if isinstance(name, ChunkName):
+                records = name.last - name.first + 1
+                writer = writer or by_hash.get(name.writer_hash) or f"?{name.writer_hash}"
+            else:
+                writer = writer or name.writer
         if writer:
-            found[writer] = found.get(writer, 0) + records
+            before = found.get(writer)
+            records += before.records if before else 0
+            found[writer] = Quarantined(row["signal"], row["project"], records)
     return found

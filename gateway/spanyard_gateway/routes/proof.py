@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from spanyard_core.serve import problem
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.items import Proof
 from spanyard_gateway.params import Query
@@ -18,8 +19,17 @@ async def _all(request: web.Request, query: Query) -> Any:
 
 
 async def _project(request: web.Request, query: Query) -> Any:
-    app = request.app
-    return await prove(app[READER], app[STORAGE], project_of(request))
+    app, project = request.app, project_of(request)
+    proof = await prove(app[READER], app[STORAGE], project)
+    if not proof.writers and not proof.gaps:
+        # To say of nothing that it is complete would be a proof of a misspelt name.
+        return problem(
+            404,
+            "No such project",
+            f"Nothing is known of a project {project!r}: no record, no object, no loss. "
+            "`/projects` lists those that have stored records.",
+        )
+    return proof
 
 
 _TEXT = (
@@ -37,5 +47,6 @@ ENDPOINTS = [
         "proof",
         _TEXT,
         path_params=PROJECT_PATH,
+        errors=(400, 404),
     ),
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spanyard_gateway.proof import LifeEvent, StoredRows, Waiting, fold
+from spanyard_gateway.proof import LifeEvent, Quarantined, StoredRows, Waiting, fold
 
 W = "uid/server/0@e1"
 EVENT = LifeEvent(
@@ -66,7 +66,7 @@ def test_a_double_does_not_hide_a_hole() -> None:
 
 
 def test_what_is_in_quarantine_is_not_missing() -> None:
-    proof = fold([EVENT, end(10)], rows(8, last=10), {W: 2}, {})
+    proof = fold([EVENT, end(10)], rows(8, last=10), {W: Quarantined("logs", "local.a", 2)}, {})
     assert (proof.complete, proof.totals["missing"], proof.totals["quarantined"]) == (True, 0, 2)
 
 
@@ -113,7 +113,12 @@ def test_a_told_gap_makes_the_whole_incomplete_though_no_number_is_missing() -> 
 
 
 def test_a_plain_object_is_whole_by_being_there() -> None:
-    proof = fold([], {"plain:ab": StoredRows("logs", 9, 9, 10)}, {"plain:ab": 1}, {})
+    proof = fold(
+        [],
+        {"plain:ab": StoredRows("logs", 9, 9, 10)},
+        {"plain:ab": Quarantined("logs", "local.a", 1)},
+        {},
+    )
     assert (proof.complete, proof.writers[0].expected) == (True, 10)
 
 
@@ -129,3 +134,20 @@ def test_a_writer_of_which_only_objects_in_the_bucket_are_known_is_pending_and_o
     assert (proof.complete, proof.totals["pending"], proof.totals["open"]) == (False, 5, 1)
     meta = fold([], {}, {}, {f"{W}/meta": Waiting("gaps", "local.a", 1, 1)})
     assert (meta.complete, meta.totals["pending"]) == (False, 1)
+
+
+def test_a_writer_of_which_everything_was_set_aside_is_not_forgotten() -> None:
+    aside = Quarantined("logs", "local.a", 5)
+    proof = fold([], {}, {"?0123": aside}, {})
+    assert (proof.complete, proof.totals["quarantined"], proof.writers[0].state) == (
+        False,
+        5,
+        "open",
+    )
+    plain = fold([], {}, {"plain:ab": aside}, {})
+    assert (plain.complete, plain.totals["expected"]) == (True, 5)
+
+
+def test_nothing_is_missing_while_the_bucket_has_more_than_was_listed() -> None:
+    proof = fold([EVENT, end(10)], rows(4), {}, {}, listed_all=False)
+    assert (proof.complete, proof.totals["pending"], proof.totals["missing"]) == (False, 6, 0)
