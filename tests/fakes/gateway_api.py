@@ -1,6 +1,7 @@
 """A gateway over the real engine for tests: loading lines, asking, page by page."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
@@ -109,3 +110,10 @@ async def running_gateway(db: Database, storage: Storage, **settings: Any) -> As
         aiohttp.ClientSession(address.url) as session,
     ):
         yield Api(session, ingester, storage)
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while not await check():
+            await asyncio.sleep(0.02)
