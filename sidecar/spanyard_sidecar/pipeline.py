@@ -156,9 +156,11 @@ class Pipeline:
             self._last_busy = self._clock.monotonic()
         return busy
 
-    def _admit(self, *, all_of_them: bool = False) -> None:
-        for writer in self.attaching.admitted(all_of_them=all_of_them):
+    def _admit(self, *, all_of_them: bool = False) -> bool:
+        admitted = self.attaching.admitted(all_of_them=all_of_them)
+        for writer in admitted:
             self.writers[writer.subject.writer] = writer
+        return bool(admitted)
 
     async def _idle(self) -> None:
         now = self._clock.monotonic()
@@ -341,18 +343,21 @@ class Pipeline:
 
     async def _read_until_quiet(self, quiet: float, deadline: float) -> None:
         last = self._clock.monotonic()
+        questions_until = last + (deadline - last) / 2
         while True:
             self._next_scan = 0.0
-            self._admit(all_of_them=True)
             busy = await self.step()
             now = self._clock.monotonic()
+            asking = self.attaching.questions.asking and now < questions_until
+            if not asking:
+                busy = self._admit(all_of_them=True) or busy
             if now >= deadline:
                 return
-            if busy:
+            if busy or asking:
                 last = now
             elif now - last >= quiet:
                 return
-            else:
+            if not busy:
                 await self._clock.sleep(min(self.settings.poll_busy, quiet))
 
     def _last_block(self, writer: OpenWriter) -> Block | None:

@@ -7,13 +7,14 @@ import pytest
 
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.committer import DrainDeadlineError
-from spanyard_sidecar.model import Block
+from spanyard_sidecar.model import Block, Stored
 from spanyard_sidecar.settings import CollectorSettings
 from tests.unit.sidecar.machine import (
     DIRECTORY,
     FakeSource,
     FakeSources,
     Machine,
+    OldSource,
     messages,
     virtual,
 )
@@ -57,6 +58,41 @@ async def test_a_busy_collector_that_is_told_to_end_reads_on_to_the_end() -> Non
     assert not collector.leftover
     assert messages(machine.stored("w@e")) == texts
     assert machine.events("w@e", where="bucket") == ["begin", "end"]
+
+
+class Answering:
+    """A gateway that takes its time."""
+
+    def __init__(self, machine: Machine, seconds: float) -> None:
+        self._machine = machine
+        self._seconds = seconds
+
+    async def stored_through(self, project: str, fingerprint: str) -> Stored | None:
+        await self._machine.clock.sleep(self._seconds)
+        return Stored("w@older", 5, 50)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cause"), [(2.0, "continues"), (1_000.0, "unverified")], ids=["soon", "never"]
+)
+def test_a_question_is_waited_for_at_the_end_as_long_as_there_is_time(
+    seconds: float, cause: str
+) -> None:
+    @virtual
+    async def check() -> None:
+        machine = Machine()
+        source = OldSource("w@e").add("a")
+        collector = collector_of(machine, source, grace=30)
+        collector._index = Answering(machine, seconds)
+        stop = asyncio.Event()
+        stop.set()
+        began = machine.clock.monotonic()
+        await collector.run(stop)
+        assert machine.clock.monotonic() - began < 20
+        assert machine.events("w@e", where="bucket") == [f"begin {cause}", "end"]
+        assert (source.continued is not None) == (cause == "continues")
+
+    check()
 
 
 class EndlessSource(FakeSource):
