@@ -182,6 +182,9 @@ class CriSource:
 
     def _from_file(self, file: LogFile, index: int, budget: int) -> Block | None:
         if file.after_hole:
+            block = self._give_up_to(file)
+            if block is not None:
+                return block
             file.after_hole = False
             return self._tell(
                 "rotated-away", f"files before {file.name} may have come and gone unseen"
@@ -303,6 +306,14 @@ class CriSource:
             return None
         return self._took(file, batch, cut=True)
 
+    def _give_up_to(self, file: LogFile) -> Block | None:
+        """Pieces whose end is lost with this file: what comes after it is not their end."""
+        for earlier in self._files[: self._files.index(file) + 1]:
+            block = self._give_up(earlier)
+            if block is not None:
+                return block
+        return None
+
     def finish(self) -> Block | None:
         blocks = []
         for file in self._files:
@@ -330,7 +341,7 @@ class CriSource:
         return Block(b"", 0, self._seq + 1, 0, gaps=(gap,), cut=True, new_file=True)
 
     def _tell_lost(self, file: LogFile) -> Block:
-        block = self._give_up(file)
+        block = self._give_up_to(file)
         if block is not None:
             return block
         self._files.remove(file)
@@ -339,7 +350,7 @@ class CriSource:
         )
 
     def _tell_truncated(self, file: LogFile) -> Block:
-        block = self._give_up(file)
+        block = self._give_up_to(file)
         if block is not None:
             return block
         told = self._tell(
@@ -350,7 +361,7 @@ class CriSource:
         return told
 
     def _tell_unreadable(self, file: LogFile, error: BadRecordError) -> Block:
-        block = self._give_up(file)
+        block = self._give_up_to(file)
         if block is not None:
             return block
         file.complete = True
