@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ Example, on a laptop:
 
 THREADS = 4
 """For syncs and the directory storage; each costs an arena of memory."""
+MOST_FILES = 65_536
+"""Files, and every process of the pod that keeps a connection for OTLP; many systems begin with
+1,024, and without a free one nothing could be spooled."""
 MAX_MESSAGE = 4000
 """The kubelet keeps 4096 bytes of a termination message."""
 UNSENT = 3
@@ -57,6 +61,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
     )
     limit_heap()
+    raise_file_limit()
     setup_logs("collector", level=settings.log_level)
     in_pod = settings.must_start or bool(environ.get("KUBERNETES_SERVICE_HOST"))
     try:
@@ -69,6 +74,15 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except (SpanyardError, OSError) as error:
         log.error("%s", error)
         raise SystemExit(1) from None
+
+
+def raise_file_limit() -> None:
+    """Take as many file descriptors as the system grants, up to MOST_FILES."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _storage(settings: CollectorSettings, *, in_pod: bool) -> Storage:

@@ -41,6 +41,28 @@ class SpanFileState(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: bool = False
 
 
+class OpenFiles:
+    """Bounds how many span files are open at a time: the one opened longest ago gives way.
+
+    A pod may have a thousand processes, each with a file per signal; a descriptor held for each
+    would leave none for the spool.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._most = most
+        self._open: dict[SpanFileSource, None] = {}
+
+    def opened(self, source: "SpanFileSource") -> None:
+        """Note it, and close another if there are too many."""
+        self._open[source] = None
+        while len(self._open) > self._most:
+            next(iter(self._open)).close()
+
+    def closed(self, source: "SpanFileSource") -> None:
+        """Forget it."""
+        self._open.pop(source, None)
+
+
 class SpanFileSource:
     """See `model.Source` and `model.Continues`."""
 
@@ -56,8 +78,10 @@ class SpanFileSource:
         epoch: str,
         service: str = "",
         state: State | None = None,
+        open_files: OpenFiles | None = None,
     ) -> None:
         self._files = files
+        self._open_files = open_files or OpenFiles()
         self._clock = clock
         self._salt = f"{identity.pod_uid}/{signal}/{stem}"
         self._writer = f"{self._salt}@{epoch}"
@@ -113,6 +137,7 @@ class SpanFileSource:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
+            self._open_files.closed(self)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -296,6 +321,7 @@ class SpanFileSource:
             for path in self._paths():
                 with contextlib.suppress(FileNotFoundError):
                     self._handle = self._files.open_read(path)
+                    self._open_files.opened(self)
                     break
         return self._handle is not None
 

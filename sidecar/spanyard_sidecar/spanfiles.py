@@ -7,7 +7,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.files import Files
 from spanyard_core.records import Signal
 from spanyard_sidecar.model import Identity, Source, State
-from spanyard_sidecar.spanfile import KIND, SpanFileSource
+from spanyard_sidecar.spanfile import KIND, OpenFiles, SpanFileSource
 
 _SIGNALS: tuple[Signal, ...] = ("traces", "spans", "logs", "metrics", "scores")
 _STEM = r"\d{1,19}-[A-Za-z0-9]{8,40}"
@@ -38,6 +38,7 @@ class SpanFileSources:
         self._root = root.rstrip("/")
         self._limit = limit
         self._service = service or identity.deployment
+        self._open_files = OpenFiles()
         self._sources: dict[tuple[Signal, str], SpanFileSource] = {}
 
     def scan(self, states: Mapping[str, State], epoch: str) -> list[Source]:
@@ -98,6 +99,7 @@ class SpanFileSources:
             epoch=epoch,
             service=self._service,
             state=states.get(writer),
+            open_files=self._open_files,
         )
 
     def _keep_limit(self) -> None:

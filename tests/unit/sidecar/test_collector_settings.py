@@ -1,5 +1,8 @@
 """Settings of the collector: what is refused, and how it is said."""
 
+import subprocess
+import sys
+
 import pytest
 
 from spanyard_core.errors import SettingError
@@ -46,3 +49,15 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str, said: str) -> N
 def test_a_chunk_must_fit_into_the_spool() -> None:
     with pytest.raises(SettingError, match="more than half of spool_limit"):
         load(chunk_size="50MB", spool_limit="60MB")
+
+
+def test_the_collector_takes_the_descriptors_that_it_is_granted() -> None:
+    """With 1,024, a pod of many processes leaves none for the spool."""
+    code = (
+        "import resource as r; from spanyard_sidecar.__main__ import raise_file_limit;"
+        "hard = min(r.getrlimit(r.RLIMIT_NOFILE)[1], 4096);"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, hard)); raise_file_limit();"
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -114,6 +114,30 @@ def one(reader: Reader, line: bytes, signal: str, root: Path) -> dict[str, Any]:
     return record
 
 
+def test_a_thousand_living_files_are_not_all_open(tmp_path: Path, reader: Reader) -> None:
+    """They took every descriptor, and then nothing of the pod could be spooled for ever."""
+    writers = [Writer(tmp_path, f"{n}-abcdefgh") for n in range(1, 201)]
+    try:
+        for n, writer in enumerate(writers):
+            writer.write(log(f"first of {n}"))
+        sources = reader.scan()
+        before = len(os.listdir("/dev/fd"))
+        for n, source in enumerate(sources):
+            assert [r["message"] for r in reader.read(source)] == [f"first of {n}"]
+        assert len(os.listdir("/dev/fd")) <= before + 64
+        for n, writer in enumerate(writers):
+            writer.write(log(f"second of {n}"))
+            writer.close()
+        for n, source in enumerate(sources):
+            assert [(r["seq"], r["message"]) for r in reader.read(source)] == [
+                (2, f"second of {n}")
+            ]
+            assert source.ended
+    finally:
+        for writer in writers:
+            writer.die()
+
+
 class TestReading:
     def test_a_line_is_stamped_with_whose_it_is(self, writer: Writer, reader: Reader) -> None:
         writer.write(log("hello", attributes={"a": [1, 2.5]}, traceId="A" * 32))
