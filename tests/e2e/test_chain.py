@@ -26,7 +26,7 @@ from tests.fakes.chain import (
     assert_once,
     place_of,
 )
-from tests.fakes.processes import Program, clean_environ, get_json, wait_for
+from tests.fakes.processes import Program, clean_environ, fetch, get_json, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -78,7 +78,9 @@ def run_application(pod: Pod, collector: Collector, prefix: str) -> dict[str, li
 def write_everything(pod: Pod, collector: Collector) -> dict[str, list[str]]:
     """Signal → messages and names of all that the pod wrote."""
     first = pod.container(max_size=100_000)
-    texts = write_logs(first, "first", LINES)
+    texts = write_logs(first, "start", 10)
+    collector.wait_records(10)  # else nobody knows what came before the first file
+    texts += write_logs(first, "first", LINES)
     first.close()
     recorded = run_application(pod, collector, "application")
     second = pod.container(restart=1)
@@ -176,7 +178,8 @@ def test_components_that_run_alone_make_the_same_chain(tmp_path: Path) -> None:
         assert ingester.stop() == 0
     with Program("spanyard_gateway", common, log=tmp_path / "gateway.log") as gateway:
         (url,) = gateway.addresses(1)
-        proof = wait_for("an answer", lambda: get_json(f"{url}/projects/{pod.project}/proof"))
+        wait_for("ready", lambda: fetch(f"{url}/readyz")[0] == 200)
+        proof = get_json(f"{url}/projects/{pod.project}/proof")
         assert proof["complete"], proof
         page = get_json(f"{url}/projects/{pod.project}/logs?from=1d&limit=1000")
         assert_once([item["message"] for item in page["items"]], texts, "log lines")
