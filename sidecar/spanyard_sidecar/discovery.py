@@ -3,13 +3,17 @@
 The root is `/var/log/pods` or, as inside a pod, where only that is mounted, one pod's own folder.
 """
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 
 from spanyard_core.clock import Clock
 from spanyard_core.files import Files
+from spanyard_sidecar.metrics import Seldom
 from spanyard_sidecar.model import Identity, Source, State
 from spanyard_sidecar.tailer import KIND, CriSource, TailSettings, salt_of
+
+log = logging.getLogger("spanyard.sidecar")
 
 _LOG = re.compile(r"(\d{1,9})\.log(?:\.\d{8}-\d{6}(?:\.gz)?)?")
 _POD_FOLDER = re.compile(r"[^_]+_[^_]+_[^_]+")
@@ -47,20 +51,25 @@ class CriSources:
         self._settings = settings
         self._sources: dict[tuple[str, int], CriSource] = {}
         """(container, restart) → its source; those that have ended too, so that none comes twice."""
+        self._seldom = Seldom(clock.monotonic)
 
     def scan(self, states: Mapping[str, State], epoch: str) -> list[Source]:
         """New sources since the last call. Also lets all others look after their files.
 
-        So it is to be called every second, also while nothing is read. Raises OSError.
+        So it is to be called every second, also while nothing is read. Raises OSError for the
+        root; what is wrong with one container is logged, and hides no other.
         """
         for source in self._sources.values():
             if not source.ended:
-                source.look()
+                try:
+                    source.look()
+                except OSError as error:  # its trouble alone
+                    self._complain(source.writer, error)
         restarts: dict[str, set[int]] = {}
         folder = self._pod_folder()
         if folder:
             for container in self._files.listdir(folder):
-                if container not in self._exclude:
+                if container not in self._exclude and _is_text(container):
                     restarts[container] = self._restarts(f"{folder}/{container}")
         for container, restart in self._of_states(states, epoch):
             restarts.setdefault(container, set()).add(restart)
@@ -109,7 +118,14 @@ class CriSources:
             names = self._files.listdir(folder)
         except (FileNotFoundError, NotADirectoryError):
             return set()
+        except OSError as error:
+            self._complain(folder, error)
+            return set()
         return {int(match[1]) for match in map(_LOG.fullmatch, names) if match}
+
+    def _complain(self, about: str, error: OSError) -> None:
+        if self._seldom(about):
+            log.warning("%s cannot be looked at, trying again: %s", about, error)
 
     def _of_states(self, states: Mapping[str, State], epoch: str) -> list[tuple[str, int]]:
         """Runs that were read before and have not ended, though their files may be gone."""
@@ -130,6 +146,15 @@ class CriSources:
                     gone.append(writer)
                     self._sources.pop(run, None)
         return gone
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8: no container has another, and no line could carry it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _run_of(writer: str) -> tuple[str, int]:

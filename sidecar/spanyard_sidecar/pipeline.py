@@ -149,7 +149,7 @@ class Pipeline:
                 busy = True
                 await self._accept(writer, block)
                 await self._clock.sleep(0)  # uploads, /live and OTLP have their turn
-            elif writer.source.ended:
+            elif not (writer.behind or writer.suspended) and writer.source.ended:
                 self._end(writer)
         await self._flush_due()
         if busy:

@@ -161,7 +161,9 @@ class Questions:
                     return True
             source.begin_anew()
             self._answer(writer, begin(subject))
-        except (SpanyardError, OSError) as error:
+        except OSError as error:  # the file's own trouble: others may be asked about
+            self._complain(writer, f"cannot be read yet: {error}")
+        except SpanyardError as error:
             self._complain("gateway", f"cannot tell yet how far files are stored: {error}")
             return False
         return True

@@ -1,13 +1,17 @@
 """Finds span files: `{root}/{signal}/{start ns}-{random}.jsonl` (docs/span-files.md)."""
 
+import logging
 import re
 from collections.abc import Mapping
 
 from spanyard_core.clock import Clock
 from spanyard_core.files import Files
 from spanyard_core.records import Signal
+from spanyard_sidecar.metrics import Seldom
 from spanyard_sidecar.model import Identity, Source, State
 from spanyard_sidecar.spanfile import KIND, OpenFiles, SpanFileSource
+
+log = logging.getLogger("spanyard.sidecar")
 
 _SIGNALS: tuple[Signal, ...] = ("traces", "spans", "logs", "metrics", "scores")
 _STEM = r"\d{1,19}-[A-Za-z0-9]{8,40}"
@@ -39,12 +43,14 @@ class SpanFileSources:
         self._limit = limit
         self._service = service or identity.deployment
         self._open_files = OpenFiles()
+        self._seldom = Seldom(clock.monotonic)
         self._sources: dict[tuple[Signal, str], SpanFileSource] = {}
 
     def scan(self, states: Mapping[str, State], epoch: str) -> list[Source]:
         """New sources since the last call; also keeps the directory within its limit.
 
-        So it is to be called every second, also while nothing is read. Raises OSError.
+        So it is to be called every second, also while nothing is read. What is wrong with one
+        folder or file is logged, and hides no other.
         """
         known: dict[Signal, list[str]] = {signal: [] for signal in _SIGNALS}
         for writer, state in states.items():
@@ -73,6 +79,9 @@ class SpanFileSources:
         try:
             names = self._files.listdir(folder)
         except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            self._complain(folder, error)
             return {}
         stems: dict[str, int | None] = {
             match[1]: None for match in map(_NAME.fullmatch, names) if match
@@ -105,22 +114,27 @@ class SpanFileSources:
     def _keep_limit(self) -> None:
         sizes = {}
         for key, source in self._sources.items():
-            found = source.stat() if source.dropped is None else None
+            try:
+                found = source.stat() if source.dropped is None else None
+            except OSError as error:
+                self._complain(source.writer, error)
+                continue
             if found is not None:
                 sizes[key] = found.size
         excess = sum(sizes.values()) - self._limit
         for key in sorted(sizes, key=lambda key: _age(key[1])):
             if excess <= 0:
                 break
-            source = self._sources[key]
-            source.look_at_lock()
-            if source.durable:
-                source.remove(sizes[key])  # safe in the spool: nothing is lost
-            elif source.finished:
-                source.drop()
-            else:
+            try:
+                given_up = _make_room(self._sources[key], sizes[key])
+            except OSError as error:
+                self._complain(self._sources[key].writer, error)
                 continue
-            excess -= sizes[key]
+            excess -= sizes[key] if given_up else 0
+
+    def _complain(self, about: str, error: OSError) -> None:
+        if self._seldom(about):
+            log.warning("%s cannot be looked at, trying again: %s", about, error)
 
     def forgotten(self, states: Mapping[str, State]) -> list[str]:
         """Writers whose files have ended and are gone."""
@@ -133,6 +147,18 @@ class SpanFileSources:
                     gone.append(writer)
                     self._sources.pop(key, None)
         return gone
+
+
+def _make_room(source: SpanFileSource, size: int) -> bool:
+    """Give a file up, if its writer has ended. Raises OSError."""
+    source.look_at_lock()
+    if source.durable:
+        source.remove(size)  # safe in the spool: nothing is lost
+    elif source.finished:
+        source.drop()
+    else:
+        return False
+    return True
 
 
 def _file_of(writer: str) -> tuple[Signal, str]:
