@@ -6,6 +6,12 @@ from spanyard_core.records import Level
 
 MAX_LINE = 1024 * 1024
 """Bytes of a line that stay in one record (C1); longer lines are split, and marked so."""
+MAX_PIECES = 4096
+"""Pieces that are joined to one line; a longer one is split like one of too many bytes. CRI-O
+makes a piece of every write without a newline, so a progress bar of dots has one per dot."""
+MAX_RANGES = 1000
+"""Ranges of the file that they may come from, where the other stream's lines stand in between:
+each object says them in its first frame, of which readers take 64 KiB."""
 MAX_PREFIX = 64
 """Bytes before the text: at most 35 of time, the stream, the tags, three spaces."""
 UNKNOWN_TIME = "1970-01-01T00:00:00Z"

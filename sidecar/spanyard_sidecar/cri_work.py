@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from spanyard_core.records import Level
-from spanyard_sidecar.cri_state import MAX_LINE, Batch, CriState, Inside, Pending
+from spanyard_sidecar.cri_state import (
+    MAX_LINE,
+    MAX_PIECES,
+    MAX_RANGES,
+    Batch,
+    CriState,
+    Inside,
+    Pending,
+)
 from spanyard_sidecar.cri_time import cri_time, time_ns
 from spanyard_sidecar.lines import ids_of_text, json_fields, level_of_text
 
@@ -91,13 +99,14 @@ class Work:
 
     def _add_piece(self, stream: str, time: str, text: bytes, piece: tuple[int, int]) -> None:
         so_far = self.pending.get(stream) or Pending(time, (), 0)
-        if so_far.size + len(text) > MAX_LINE:
+        too_many = len(so_far.parts) >= MAX_PIECES or len(so_far.pieces) >= MAX_RANGES
+        if too_many or so_far.size + len(text) > MAX_LINE:
             so_far = self._send_part(stream, so_far)
         self.pending[stream] = Pending(
             so_far.time,
             (*so_far.parts, text),
             so_far.size + len(text),
-            (*so_far.pieces, piece),
+            _with_piece(so_far.pieces, piece),
             so_far.level,
         )
 
@@ -235,6 +244,17 @@ def _parse(line: bytes) -> tuple[str, str, bool, bytes]:
         if time and tag in {b"F", b"P"}:
             return _STREAM_OF[row[1]], time, tag == b"F", row[3] if len(row) == 4 else b""
     return "", "", True, line
+
+
+def _with_piece(
+    pieces: tuple[tuple[int, int], ...], new: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """The pieces with another one; what stands side by side in the file is one range."""
+    if pieces:
+        offset, length = pieces[-1]
+        if offset + length == new[0]:
+            return (*pieces[:-1], (offset, length + new[1]))
+    return (*pieces, new)
 
 
 def _cut_character(text: bytes) -> int:

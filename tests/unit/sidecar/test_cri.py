@@ -235,6 +235,31 @@ class TestPieces:
             again = TRANSFORMER.transform(data[at : at + size], again, at).state
         assert again == state
 
+    def test_a_progress_bar_of_dots_costs_no_more_than_a_line(self) -> None:
+        """CRI-O makes a piece of each dot; an object's first frame has to say where they are."""
+        dots = f"{T1} stdout P .\n".encode() * 3_000
+        batch = TRANSFORMER.transform(dots, CriState(), 700)
+        assert batch.state.pieces == [(700, len(dots))]
+        again = TRANSFORMER.transform(dots, CriState(), 700)
+        assert again.state == batch.state
+        (line,) = whole(f"{T1} stdout F done\n".encode(), batch.state)
+        assert line.message == "." * 3_000 + "done"
+        assert not line.marks
+
+    def test_dots_without_end_are_split(self) -> None:
+        lines = whole(f"{T1} stdout P .\n".encode() * 10_000 + f"{T1} stdout F \n".encode())
+        assert [(len(line.message), line.marks) for line in lines] == [
+            (4096, ["split"]),
+            (4096, ["split"]),
+            (10_000 - 2 * 4096, ["split", "split-end"]),
+        ]
+
+    def test_dots_on_both_streams_fit_into_an_objects_first_frame(self) -> None:
+        turns = f"{T1} stdout P .\n{T1} stderr P !\n".encode() * 2_500
+        batch = TRANSFORMER.transform(turns, CriState(), 10**12)
+        assert [line.marks for line in records(batch)] == [["split"]] * 4
+        assert len(msgspec.json.encode(batch.state.pieces)) < 60_000
+
     def test_a_character_cut_between_pieces_is_whole_again(self) -> None:
         text = "ä€😀".encode()
         for cut in range(len(text) + 1):
