@@ -15,7 +15,7 @@ from tests.limits.spooling import LIMIT_BYTES, Watch
 pytestmark = pytest.mark.slow
 
 LONG = 200_000_000
-SHORTER = 60_000_000
+SHORTER = 30_000_000
 """Of the cases that differ little: what counts is that it is far more than the memory."""
 WHOLE = 1 << 20
 """Bytes of a line that stay whole."""
