@@ -24,7 +24,7 @@ import pytest
 
 from spanyard_core.chunks import ChunkFacts, check_chunk, decode_facts, decoded_blocks
 from spanyard_core.object_names import parse_key
-from tests.fakes.processes import Program
+from tests.fakes.processes import Program, wait_for
 from tests.fakes.s3_server import S3Server
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
@@ -56,6 +56,8 @@ class Application:
         self.span_names: list[str] = []
         self.acknowledged: list[str] = []
         self.otlp_port = 0
+        self.may_rotate = threading.Event()
+        """Set once a collector knows the first file: of what came and went before, nobody knows."""
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=work.__name__)
@@ -96,7 +98,7 @@ class Application:
                 else:
                     self.written.append(text)
                 log.write(f"{head}F {text}\n".encode())
-            if n > 4000 * (rotations + 1):
+            if n > 4000 * (rotations + 1) and self.may_rotate.is_set():
                 rotations += 1
                 # As the kubelet does it; four rotated files stay.
                 old = self.logs / f"0.log.20261121-14{rotations:04d}"
@@ -195,6 +197,20 @@ class Collectors:
                 return
             time.sleep(0.02)
 
+    def first_life(self, application: Application) -> None:
+        """Until the log's first records are durable; then kill -9."""
+        spool = self.folder / "spool"
+        with self.start() as program:
+            self.serve(program, application)
+
+            def spooled() -> bool:
+                entries = [*spool.glob("*.entry"), *spool.glob("*.done")]
+                return any(b'"pod-uid/app/0@' in path.read_bytes() for path in entries)
+
+            wait_for("the log's first entry", spooled)
+            program.kill()
+        application.may_rotate.set()
+
 
 def read_directory(root: Path) -> dict[str, bytes]:
     return {
@@ -278,6 +294,7 @@ def test_killed_at_every_fault_point_nothing_is_lost_or_twice(tmp_path: Path) ->
     application = Application(tmp_path)
     collectors = Collectors(tmp_path, f"file://{bucket}", {})
     with application.running():
+        collectors.first_life(application)
         for point in POINTS:
             with collectors.start(f"{point}:2" if point.startswith("spool.") else point) as program:
                 collectors.serve(program, application)
@@ -301,6 +318,7 @@ def test_killed_at_random_moments_with_a_real_s3_server(
     collectors = Collectors(tmp_path, url, s3_server.env)
     rng = random.Random()
     with application.running():
+        collectors.first_life(application)
         for _ in range(RANDOM_KILLS):
             with collectors.start() as program:
                 collectors.serve(program, application)
