@@ -205,7 +205,10 @@ class Collectors:
 
             def spooled() -> bool:
                 entries = [*spool.glob("*.entry"), *spool.glob("*.done")]
-                return any(b'"pod-uid/app/0@' in path.read_bytes() for path in entries)
+                try:
+                    return any(b'"pod-uid/app/0@' in path.read_bytes() for path in entries)
+                except FileNotFoundError:
+                    return False  # just renamed from one to the other
 
             wait_for("the log's first entry", spooled)
             program.kill()
