@@ -109,8 +109,8 @@ class SpanFile:
     def track(self) -> str:
         return f"{self.pod_uid}/{self.signal}/{self.stem}"
 
-    def write(self, rng: random.Random, *, torn: bool = False) -> None:
-        """Write one event; `torn`: only a part now, the rest with the next one."""
+    def write(self, rng: random.Random, *, torn: bool = False, bad: bool = False) -> None:
+        """Write one event; `torn`: only a part now, the rest with the next one; `bad`: nonsense."""
         assert self.inode is not None
         self.finish_half()
         text = self.oracle.text(self.signal)
@@ -137,6 +137,8 @@ class SpanFile:
         else:
             event = {"type": "log", "timestamp": now, "level": "info", "message": text}
         line = json.dumps(event).encode() + b"\n"
+        if bad:
+            line = f"{text} is no event\n".encode()
         cut = rng.randrange(1, len(line)) if torn else len(line)
         self.half = line[cut:]
         self.disk.write(self.inode, line[:cut], self.path)
@@ -145,8 +147,10 @@ class SpanFile:
             text, len(line), self.wall.time_ns(), (self.inode, whole)
         )
         record.raw = (line.decode(),)
-        self.half_record = record if torn else None
-        if torn:
+        self.half_record = record if torn and not bad else None
+        if bad:
+            record.owed, record.note = False, HALF
+        elif torn:
             # Owed as soon as it is whole; without its newline it still counts, once its writer is
             # gone, when it is whole JSON.
             record.owed = len(self.half) <= 1
@@ -160,6 +164,15 @@ class SpanFile:
             if self.half_record is not None:
                 self.half_record.owed, self.half_record.note = True, ""
                 self.half_record = None
+
+    def cut(self, size: int) -> None:
+        """Somebody truncates the file, against the contract."""
+        assert self.inode is not None
+        self.inode.cut(size)
+        self.half, self.half_record = b"", None
+        for record in self.oracle.track(self.track, self.signal).records:  # type: ignore[arg-type]
+            if record.ends[0][1] > size:
+                record.owed, record.note = False, "truncated"
 
     def rotate(self) -> None:
         """Orderly end: renamed, then the lock is given back."""
@@ -193,11 +206,13 @@ class SpanWriter:
         signals: tuple[str, ...] = ("spans", "logs", "metrics"),
         pause: float = 0.7,
         rotate_at: int = 40,
+        bad: float = 0.0,
     ) -> None:
+        """`bad` is the share of lines that are no events."""
         self._disk, self._oracle, self._wall, self._rng = disk, oracle, wall, rng
         self._note = chronicle.note
         self._folder, self._pod_uid, self._signals = folder, pod_uid, signals
-        self._pause, self._rotate_at = pause, rotate_at
+        self._pause, self._rotate_at, self._bad = pause, rotate_at, bad
         self.open: dict[str, SpanFile] = {}
 
     async def run(self) -> None:
@@ -207,7 +222,11 @@ class SpanWriter:
             signal = self._rng.choice(self._signals)
             file = self.open.get(signal) or self._open(signal)
             for _ in range(self._rng.randint(1, 4)):
-                file.write(self._rng, torn=self._rng.random() < 0.1)
+                file.write(
+                    self._rng,
+                    torn=self._rng.random() < 0.1,
+                    bad=self._rng.random() < self._bad,
+                )
             if file.lines >= self._rotate_at:
                 self._note(f"span file {file.path} is full")
                 file.rotate()

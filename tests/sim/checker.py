@@ -21,9 +21,6 @@ class Findings:
     stored: int = 0
     told: int = 0
     """Records that lie in a reported gap."""
-    unseen: int = 0
-    """Records in files that were deleted before anything of their writer was durable: who was
-    never seen cannot be missed."""
 
     def add(self, text: str) -> None:
         self.wrong.append(text)
@@ -106,7 +103,7 @@ class Checker:
             for row in rows:
                 places[str(row[field_name])].append((writer, int(row["seq"])))
         known = {record.text for record in track.records}
-        torn = [raw for r in track.records if r.text not in places for raw in r.raw]
+        torn = [raw for r in track.records if not r.owed or r.text not in places for raw in r.raw]
         torn += track.fragments
         for text in places:
             # Parts of a record show, without the whole, where its beginning or its end is lost.
@@ -172,12 +169,11 @@ class Checker:
             for gap in lines
             if not (gap.get("cause") == "spool-full" and not gap.get("lines"))
         ]
+        known = {record.text for record in track.records}
+        odd = [text for text in places if text not in known]
         for before, lost, after in _runs(track.records, places):
-            owed = [record for record in lost if record.owed]
+            owed = [r for r in lost if r.owed and not (gaps and _is_partly_stored(r, odd))]
             if not owed:
-                continue
-            if before is None and all(_is_deleted(record) for record in owed):
-                self.found.unseen += len(owed)
                 continue
             covering = [gap for gap in gaps if _lies_between(gap, before, after)]
             if not covering:
@@ -256,8 +252,9 @@ def _lies_between(gap: Row, before: tuple[str, int] | None, after: tuple[str, in
     return not named or subject in named
 
 
-def _is_deleted(record: Written) -> bool:
-    return bool(record.ends) and all(inode.links == 0 for inode, _ in record.ends)
+def _is_partly_stored(record: Written, odd: list[str]) -> bool:
+    """Its first pieces lie in a gap, and the last ones stand behind it as a record of their own."""
+    return len(record.ends) > 1 and any(text and text in raw for text in odd for raw in record.raw)
 
 
 def _gap_text(gap: Row) -> str:

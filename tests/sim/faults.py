@@ -23,7 +23,8 @@ class Kills:
         """With this probability let `process` die at a random pass of a random point."""
         if self._rng.random() < share:
             point = self._rng.choice(points or self._points)
-            self._armed[process] = (point, self._rng.choice((1, 1, 1, 2, 3, 5)))
+            passes = 1 if len(points) == 1 else self._rng.choice((1, 1, 1, 2, 3, 5))
+            self._armed[process] = (point, passes)
 
     def disarm(self) -> None:
         self._armed.clear()

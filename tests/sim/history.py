@@ -44,6 +44,8 @@ class CollectorHistory:
         self._start(self._trouble(), "troubles")
         await self._for(world.rng.uniform(10, 60))
         await self._quiet()
+        if world.troubles.collector_fault_points:
+            collecting.keeper.arm("collector.drained")
         await collecting.keeper.end()
         await keeper
         collecting.keeper.raise_failures()
@@ -99,6 +101,7 @@ class CollectorHistory:
         "clock_jumps",
         "clock_leaps",
         "container_restarts",
+        "span_truncated",
     )
 
     async def _do_collector_kills(self, rng: Any) -> None:
@@ -157,6 +160,18 @@ class CollectorHistory:
     async def _do_container_restarts(self, rng: Any) -> None:
         if self.world.containers:
             await self.world.restart_container(rng.choice(sorted(self.world.containers)))
+
+    async def _do_span_truncated(self, rng: Any) -> None:
+        writer = self.world.span_writer
+        if writer is not None and writer.open:
+            file = writer.open[rng.choice(sorted(writer.open))]
+            if rng.random() < 0.5:
+                file.cut(0)
+            else:
+                # Were it to grow again unseen beyond what was read, nobody could tell.
+                size = len(file.inode.data) if file.inode is not None else 0
+                file.cut(rng.randint(0, size))
+                writer.die()
 
     # -- rest ----------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ Program = Callable[[Process, asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then ends in good order."""
 
 
+MOST_FAILURES = 20
+
+
 class Keeper:
     """One program, one incarnation at a time."""
 
@@ -40,22 +43,25 @@ class Keeper:
         self._count = 0
         self._paused = False
         self._ending = False
+        self._ended = False
         self._stop: asyncio.Event | None = None
 
     async def run(self) -> None:
         """Keep the program running until `end`."""
-        while not self._ending:
+        while not self._ended:
             if self._paused:
                 await asyncio.sleep(0.1)
                 continue
             await self._life()
-            if not self._ending:
+            if not self._ended:
                 await asyncio.sleep(self._rng.uniform(0.1, 2))
 
     async def _life(self) -> None:
         self._count += 1
         process = self.process = Process(f"{self.name}-{self._count}")
         self._stop = asyncio.Event()
+        if self._ending:
+            self._stop.set()  # it died while it was ending: again
         if self.points:
             self._kills.arm(process, self.points, self.armed_share)
         self._note(f"{process.name} starts")
@@ -70,6 +76,7 @@ class Keeper:
             if error is not None and not self._may_fail():
                 self.failures.append(error)
             process.exit()
+            self._ended = self._ending and error is None
         elif task.done() and not task.cancelled():
             task.exception()
         self.process = None
@@ -79,6 +86,11 @@ class Keeper:
         if self.process is not None and self.process.alive:
             self._note(f"{self.process.name} is killed")
             self.process.kill()
+
+    def arm(self, point: str) -> None:
+        """Let the process that runs die at this point, perhaps."""
+        if self.process is not None:
+            self._kills.arm(self.process, [point], 0.5)
 
     def pause(self) -> None:
         """It is not started again until `resume`."""
@@ -92,8 +104,9 @@ class Keeper:
         self._ending = True
         if self._stop is not None:
             self._stop.set()
-        while self.process is not None:
+        while not self._ended:
             await asyncio.sleep(0.05)
+            assert len(self.failures) < MOST_FAILURES, f"{self.name} fails again and again"
 
     async def until_running(self) -> Process:
         """The living process."""

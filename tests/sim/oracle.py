@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from spanyard_core.records import Signal
 from tests.sim.disk import Inode
 
-HALF = "never finished"
+HALF = "never finished, or nonsense: belongs into quarantine"
 
 
 @dataclass(slots=True, eq=False)

@@ -52,6 +52,7 @@ class Troubles:
     rotation: bool
     spool_lost: bool
     span_truncated: bool
+    bad_lines: bool
     hints_lost: bool
     ingester_kills: bool
     ingester_fault_points: bool
@@ -212,6 +213,7 @@ class World:
             self.chronicle,
             folder=SPANS,
             pod_uid=POD_UID,
+            bad=0.05 if self.troubles.bad_lines else 0.0,
         )
         return self.span_writer.run()
 
