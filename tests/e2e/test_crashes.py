@@ -20,6 +20,7 @@ import pytest
 from spanyard_local.crilog import CriLog
 from tests.fakes.chain import Place, Pod, Server, assert_once, place_of, send_otlp
 from tests.fakes.processes import clean_environ, wait_for
+from tests.fakes.proxy_thread import proxy_in_a_thread
 from tests.unit.sidecar.otlp.requests import span_request
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
@@ -141,6 +142,30 @@ def test_an_object_that_was_copied_and_not_deleted_is_stored_once(
     assert "ingest.copied" in server.passed
 
 
+def test_what_cannot_be_sent_at_the_end_is_named_and_goes_out_at_the_next_start(
+    tmp_path: Path, place: Place, server: Server
+) -> None:
+    pod = pod_of(tmp_path, "unsent")
+    message = tmp_path / "termination-log"
+    message.touch()
+    log = pod.container()
+    away = Place(
+        f"s3://nowhere?endpoint={NOBODY}", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    )
+    with pod.collector(away, gateway=server.url, grace="3s", termination_log=message) as collector:
+        collector.addresses(2)
+        texts = write(log, 0, 1_000)
+        collector.wait_records(len(texts))
+        assert collector.stop() == 3
+    assert "not uploaded" in message.read_text()
+    texts += write(log, 1_000, 1_000)
+    log.close()
+    with pod.collector(place, gateway=server.url) as collector:
+        collector.addresses(2)
+        collector.end()
+    check_once(server, pod, texts)
+
+
 # -- a lost spool -----------------------------------------------------------------------------------
 
 
@@ -225,6 +250,33 @@ def spans(server: Server, pod: Pod) -> list[str]:
     return [item["name"] for item in server.items(f"/projects/{pod.project}/spans")]
 
 
+def check_application(server: Server, pod: Pod) -> None:
+    """Everything that the application recorded is stored once."""
+    server.wait_complete(pod.project)
+    names = [f"{pod.project}-otlp-span-{i}" for i in range(500)]
+    assert_once(spans(server, pod), names, "spans")
+    lines = [f"{pod.project}-otlp-log-{i}" for i in range(500)]
+    assert_once(messages(server, pod), lines, "log records")
+    points = [item["name"] for item in server.items(f"/projects/{pod.project}/metrics")]
+    assert_once(points, [f"{pod.project}-otlp-metric-{i}" for i in range(10)], "metric points")
+
+
+def test_an_sdk_that_sends_again_for_want_of_an_answer_is_stored_once(
+    tmp_path: Path, place: Place, server: Server
+) -> None:
+    pod = pod_of(tmp_path, "unanswered")
+    with (
+        pod.collector(place, gateway=server.url) as collector,
+        proxy_in_a_thread(int(collector.otlp.rpartition(":")[2])) as proxy,
+    ):
+        proxy.lose(1)
+        application = start_application(pod, proxy.endpoint)
+        assert application.wait(60) == 0
+        assert collector.metrics()["otlp_duplicates_total"] >= 1, "no request came twice"
+        collector.end()
+    check_application(server, pod)
+
+
 @pytest.mark.parametrize("point", ["otlp.durable:2", "otlp.appended:3"])
 def test_an_sdk_that_sends_again_to_the_next_collector_is_stored_once(
     tmp_path: Path, place: Place, server: Server, point: str
@@ -238,13 +290,7 @@ def test_an_sdk_that_sends_again_to_the_next_collector_is_stored_once(
         assert application.wait(60) == 0
         collector.end()
     assert point.partition(":")[0] in pod.passed
-    server.wait_complete(pod.project)
-    names = [f"{pod.project}-otlp-span-{i}" for i in range(500)]
-    assert_once(spans(server, pod), names, "spans")
-    lines = [f"{pod.project}-otlp-log-{i}" for i in range(500)]
-    assert_once(messages(server, pod), lines, "log records")
-    points = [item["name"] for item in server.items(f"/projects/{pod.project}/metrics")]
-    assert_once(points, [f"{pod.project}-otlp-metric-{i}" for i in range(10)], "metric points")
+    check_application(server, pod)
 
 
 def test_the_same_request_again_and_again_is_acknowledged_and_stored_once(

@@ -21,7 +21,6 @@ import tempfile
 import time
 import urllib.error
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -33,8 +32,9 @@ from spanyard_core.chunks import ChunkFacts, decode_facts, decoded_blocks
 from spanyard_core.object_names import ChunkName, parse_key
 from spanyard_core.storage import open_storage
 from tests.fakes.chain import Collector, Place, Pod, send_otlp
-from tests.fakes.losing_proxy import LosingProxy, losing_proxy
+from tests.fakes.losing_proxy import LosingProxy
 from tests.fakes.processes import clean_environ, wait_for
+from tests.fakes.proxy_thread import proxy_in_a_thread
 from tests.fakes.s3_server import BUCKET, REGION, S3Server, running_s3
 from tests.limits.spooling import Chatter, Lines, Watch
 from tests.unit.sidecar.otlp.requests import span_request
@@ -172,29 +172,6 @@ def _take(stored: Stored, data: bytes) -> None:
         texts.append(record.message or record.name)
 
 
-@contextlib.contextmanager
-def proxied(server: S3Server) -> Iterator[LosingProxy]:
-    """A proxy before the S3 server, in a thread."""
-    loop, ready, stop = asyncio.new_event_loop(), Event(), asyncio.Event()
-    made: list[LosingProxy] = []
-
-    async def serve() -> None:
-        async with losing_proxy(server.ports["s3"]) as proxy:
-            made.append(proxy)
-            ready.set()
-            await stop.wait()
-
-    thread = Thread(target=lambda: loop.run_until_complete(serve()), name="proxy")
-    thread.start()
-    ready.wait()
-    try:
-        yield made[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
-
-
 @dataclass
 class Soak:
     """One run."""
@@ -210,7 +187,7 @@ class Soak:
         began = time.monotonic()
         rng = random.Random(self.seed)
         pod = Pod(self.folder / "pod")
-        with running_s3() as server, proxied(server) as proxy:
+        with running_s3() as server, proxy_in_a_thread(server.ports["s3"]) as proxy:
             query = f"endpoint={proxy.endpoint}&region={REGION}"
             place = Place(f"s3://{BUCKET}/soak?{query}", server.env, server.options)
             self._live(pod, place, server, proxy, rng)
