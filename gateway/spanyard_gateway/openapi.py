@@ -113,7 +113,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                     "description": _ERRORS[status],
                     "content": {"application/problem+json": {"schema": _ref("Problem")}},
                 }
-                for status in sorted({*endpoint.errors, 503})
+                for status in sorted(
+                    {*endpoint.errors, 503, *([404] if endpoint.path_params else [])}
+                )
             },
         },
     }

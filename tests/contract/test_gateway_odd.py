@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -11,90 +10,24 @@ from yarl import URL
 
 from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.clock import rfc3339
-from spanyard_core.records import AnyLine, LogLine, MetricLine, Signal, SpanLine, TraceLine
 from spanyard_core.storage import Storage, open_storage
 from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, load, running_gateway
+from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.odd_records import (
+    BAD_EVENTS,
+    MULTI,
+    ODD,
+    OPEN,
+    PROJECT,
+    TEXTS,
+    TOLD,
+    at,
+    odd_lines,
+)
 
-PROJECT = "local.odd"
 LOGS = f"/projects/{PROJECT}/logs"
 SPANS = f"/projects/{PROJECT}/spans"
 TRACES = f"/projects/{PROJECT}/traces"
-ODD = {
-    "plain": "v", "n": 3, "float": 0.5, "yes": True, "no": False, "null": None, "empty": "",
-    "it's": "don't", "back\\slash": "C:\\", 'quo"te': 'a"b', "percent%": "50%_", "delimiter": ",",
-    "after": "x", "end": "x',", "emoji 😀": "😀", "regex": "a.*b$", "tab\t": "line\nbreak",
-    "a.b.c": "dotted", "list": [1, 2], "ünï": "Straße", "long": "x" * 300,
-}  # fmt: skip
-MULTI, TOLD, OPEN, BAD_EVENTS = "a" * 32, "b" * 32, "c" * 32, "d" * 32
-
-
-def _at(ns: int) -> str:
-    return rfc3339(T0 + ns)
-
-
-def _log(seq: int, message: str, **more: Any) -> LogLine:
-    values = {"project": PROJECT, "writer": "w/server/0@e", "seq": seq, "level": "info",
-              "timestamp": _at(seq), "message": message}  # fmt: skip
-    return LogLine(**(values | more))
-
-
-def _span(seq: int, name: str, at: int, **more: Any) -> SpanLine:
-    values = {"project": PROJECT, "writer": "w/spans@e", "seq": seq, "recorded_at": _at(seq),
-              "id": f"{seq:016x}", "name": name, "start_time": _at(at), "end_time": _at(at + 10)}  # fmt: skip
-    return SpanLine(**(values | more))
-
-
-TEXTS = ("100% done", "it's \"quoted\"", "emoji 😀 here", "a.*b (regex) [x] \\d+$", "snake_case", "")
-
-
-def _lines() -> dict[Signal, list[AnyLine]]:
-    return {
-        "logs": [
-            _log(1, "odd attributes", attributes=ODD),
-            _log(2, "others", attributes={"plain": "w", "n": 33, "after": "y", "delimiter": ";"}),
-            _log(3, "none"),
-            *(_log(10 + i, text) for i, text in enumerate(TEXTS)),
-        ],
-        "spans": [
-            # A trace of three roots, interleaved with others, as `spanyard.trace()` makes them.
-            _span(1, "first", 100, trace_id=MULTI),
-            _span(2, "second", 300, trace_id=MULTI),
-            _span(3, "third", 500, trace_id=MULTI, status="error"),
-            _span(4, "between", 200, trace_id="1" * 32),
-            _span(5, "between", 400, trace_id="2" * 32),
-            # Told as a whole, and by its root.
-            _span(6, "root of told", 620, trace_id=TOLD, attributes={"n": 7}),
-            # Begun, ended: its start said nothing of a status.
-            _span(7, "done", 700, trace_id="3" * 32, end_time=None, id="00000000000000e1"),
-            _span(8, "done", 700, trace_id="3" * 32, status="ok", id="00000000000000e1"),
-            # Begun, told again twice, never ended.
-            *(
-                _span(9 + i, f"open {i}", 800, trace_id=OPEN, end_time=None, id="00000000000000e2",
-                      attributes={"step": i})
-                for i in range(3)
-            ),
-            # Events that no clock made.
-            _span(20, "events", 900, trace_id=BAD_EVENTS,
-                  events=[{"name": "no time"}, {"name": "bad time", "timestamp": "yesterday"},
-                          {"name": "n", "timestamp": _at(5), "attributes": {"n": 2, "o": {"a": 1}}},
-                          {"name": "null", "timestamp": _at(6), "attributes": None}]),
-            # Ids of an application's own.
-            _span(21, "own", 1000, trace_id="Order/17 ü%", id="Step 1"),
-            _span(22, "own", 1000, trace_id="order/17 ü%", id="step 1"),
-        ],
-        "traces": [
-            TraceLine(project=PROJECT, writer="w/traces@e", seq=1, id=TOLD, name="told", status="ok",
-                      start_time=_at(600), end_time=None, metadata={"n": 7, "who": "me"}),
-            TraceLine(project=PROJECT, writer="w/traces@e", seq=2, id=TOLD, name="told", status="ok",
-                      start_time=_at(600), end_time=_at(690), metadata={"n": 7, "who": "me"}),
-        ],
-        "metrics": [
-            MetricLine(project=PROJECT, writer="w/metrics@e", seq=1, name="m", kind="gauge", value=1.0,
-                       timestamp=_at(1), attributes=ODD),
-        ],
-    }  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -104,7 +37,7 @@ async def loaded(
     folder: Path = tmp_path_factory.mktemp("gateway")
     async with database(engine_url()) as db:
         await migrate(db)
-        for attempt, (signal, lines) in enumerate(_lines().items(), start=1):
+        for attempt, (signal, lines) in enumerate(odd_lines().items(), start=1):
             await load(db, folder, attempt, signal, lines)
         storage = open_storage(f"file://{folder}/bucket")
         yield db, storage
@@ -177,7 +110,7 @@ async def test_a_trace_of_several_roots_is_on_one_page_only(
 
 async def test_a_trace_is_found_by_any_of_its_roots_and_by_what_was_told_of_it(api: Api) -> None:
     [found] = await api.all_pages(TRACES, status="error")
-    assert (found["id"], found["name"], found["spans"]) == (MULTI, "third", 3)
+    assert (found["id"], found["name"], found["spans"]) == (MULTI, "third", 4)
     for key, value in (("attr.n", "7"), ("attr.who", "me"), ("name", "told")):
         assert [i["id"] for i in await api.all_pages(TRACES, **{key: value})] == [TOLD], key
 
@@ -185,7 +118,7 @@ async def test_a_trace_is_found_by_any_of_its_roots_and_by_what_was_told_of_it(a
 async def test_a_start_counts_only_until_the_end_is_there(api: Api) -> None:
     unset = await api.all_pages(TRACES, status="unset", limit="1")
     assert "3" * 32 not in {item["id"] for item in unset}
-    assert [i["endTime"] for i in await api.all_pages(TRACES, name="done")] == [_at(710)]
+    assert [i["endTime"] for i in await api.all_pages(TRACES, name="done")] == [at(710)]
     assert await seqs(api, SPANS, name="done") == [8]
     assert await seqs(api, SPANS, name="done", status="unset") == []
 
@@ -198,14 +131,20 @@ async def test_of_a_span_that_still_runs_the_last_word_counts(api: Api, limit: s
     [trace] = await api.all_pages(TRACES, traceId=OPEN)
     assert (trace["name"], trace["endTime"], trace["durationNs"]) == ("open 2", None, None)
     all_of_them = await seqs(api, SPANS, limit=limit)
-    assert all_of_them == [1, 2, 3, 4, 5, 6, 8, 11, 20, 21, 22]
+    assert all_of_them == [1, 2, 3, 4, 5, 6, 8, 11, 20, 21, 22, 30]
+
+
+async def test_spans_are_filtered_by_their_own_id_and_their_parents(api: Api) -> None:
+    assert await seqs(api, SPANS, spanId=f"{2:016X}") == [2]
+    assert await seqs(api, SPANS, spanId="Step 1") == [21]
+    assert await seqs(api, SPANS, parentSpanId=f"{1:016x}") == [30]
 
 
 async def test_events_without_a_good_time_are_shown_at_their_spans(api: Api) -> None:
     items = await api.all_pages(LOGS, traceId=BAD_EVENTS, limit="1", order="asc")
     told = {item["message"]: item for item in items}
     assert set(told) == {"no time", "bad time", "n", "null"}
-    assert told["no time"]["timestamp"] == told["bad time"]["timestamp"] == _at(900)
+    assert told["no time"]["timestamp"] == told["bad time"]["timestamp"] == at(900)
     assert told["n"]["attributes"] == {"n": 2, "o": {"a": 1}}
     assert told["null"]["attributes"] == {}
     assert await seqs(api, LOGS, traceId=BAD_EVENTS, **{"attr.n": "2"}) == [20]

@@ -28,7 +28,6 @@ _EQUAL = {
     "stream": "stream",
     "name": "name",
     "traceId": "trace_id",
-    "spanId": "span_id",
     "parentSpanId": "parent_span_id",
 }
 
@@ -79,8 +78,11 @@ def any_json(text: str) -> msgspec.Raw | str | None:
     return text
 
 
-def basic_where(project: str, query: Query, time_column: str) -> Where:
-    """Project, times, and all filters that compare a column for equality."""
+def basic_where(project: str, query: Query, time_column: str, *, span_id: str = "span_id") -> Where:
+    """Project, times, and all filters that compare a column for equality.
+
+    `span_id` is the column that `spanId` means.
+    """
     where = Where()
     where.add("project = {project:String}", project=project)
     if query["from"] is not None:
@@ -90,7 +92,7 @@ def basic_where(project: str, query: Query, time_column: str) -> Where:
         )
     if query["to"] is not None:
         where.add(f"{time_column} < fromUnixTimestamp64Nano({{to:Int64}}, 'UTC')", to=query["to"])
-    for name, column in _EQUAL.items():
+    for name, column in {**_EQUAL, "spanId": span_id}.items():
         if query[name] is not None:
             where.add(f"{column} = {{{name}:String}}", **{name: query[name]})
     return where

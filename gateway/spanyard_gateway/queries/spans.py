@@ -85,7 +85,7 @@ def span_item(row: dict[str, Any]) -> SpanItem:
 
 
 def _filters(project: str, query: Query) -> Where:
-    where = basic_where(project, query, "start_time")
+    where = basic_where(project, query, "start_time", span_id="id")
     if query["status"]:
         where.add("status IN {statuses:Array(String)}", statuses=query["status"])
     if query["kind"]:
