@@ -88,6 +88,13 @@ class Filer:
         if not chosen:
             return 0
         rows = await self._rows(chosen)
+        if any(row.size and not row.bytes for row in rows):
+            # The object is gone: another ingester may have filed it, and then deleted it. His rows
+            # have the text.
+            await self._ledger.refresh()
+            unfiled = self._ledger.state.unfiled
+            chosen = [(name, item) for name, item in chosen if name in unfiled]
+            rows = [row for row in rows if row.id in unfiled]
         await self._warehouse.quarantine_add(rows)
         rejects = [item for _, item in chosen if isinstance(item, Reject)]
         await map_bounded(self._move, rejects, limit=self._requests)
