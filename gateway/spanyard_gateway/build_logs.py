@@ -10,7 +10,7 @@ from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.storage import Storage
 
 MAX_TEXT_BYTES = 64 << 20
-"""A log beyond this is cut and says so; the whole is in storage."""
+"""A log beyond this is cut, after the part that goes beyond it, and says so; the whole is in storage."""
 _PART = re.compile(
     r"builds/[^/]+/log/(?P<container>[a-z0-9-]+)-(?P<writer>[0-9a-f]{20})"
     r"-(?P<first>\d+)-(?P<last>\d+)\.jsonl\.zst"
@@ -35,9 +35,13 @@ class BuildText:
 async def read_build_log(storage: Storage, build: str) -> BuildText:
     """The log of a build. Raises ObjectNotFoundError when it left nothing, StorageError."""
     try:
-        raw = await storage.read(f"builds/{build}/build.log", length=MAX_TEXT_BYTES + 1)
+        return await _whole(storage, build)
     except ObjectNotFoundError:
         return await _from_parts(storage, build)
+
+
+async def _whole(storage: Storage, build: str) -> BuildText:
+    raw = await storage.read(f"builds/{build}/build.log", length=MAX_TEXT_BYTES + 1)
     cut = len(raw) > MAX_TEXT_BYTES
     return BuildText(raw[:MAX_TEXT_BYTES].decode("utf-8", "replace"), complete=True, truncated=cut)
 
@@ -52,20 +56,28 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
         if match is None:
             continue
         parts += 1
-        data = await storage.read(info.key)
+        try:
+            data = await storage.read(info.key)
+        except ObjectNotFoundError:
+            # The build has ended meanwhile, and its parts became one object.
+            return await _whole(storage, build)
         try:
             text = b"".join(decoded_blocks(data, limit=MAX_TEXT_BYTES))
         except BadRecordError:
             truncated = True  # one damaged part must not hide the others
             continue
         for raw in text.splitlines():
-            line = decoder.decode(raw)
-            size += len(line.message) + 1
-            if size > MAX_TEXT_BYTES:
+            try:
+                line = decoder.decode(raw)
+            except msgspec.DecodeError:
                 truncated = True
-                break
+                continue
+            size += len(line.message.encode("utf-8", "replace")) + 1
             # Steps follow each other: by time, and within a container by number.
             lines.append((line.timestamp, match["container"], line.seq, line.message))
+        if size > MAX_TEXT_BYTES:
+            truncated = True
+            break
     if not parts:
         raise ObjectNotFoundError(f"build {build!r} left no log in storage")
     lines.sort()
