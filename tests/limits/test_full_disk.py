@@ -13,16 +13,15 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.fakes.chain import Collector, Place, Pod, assert_once, send_otlp
+from tests.fakes.chain import Collector, Place, Pod, assert_once
 from tests.fakes.processes import fetch, wait_for
+from tests.limits.requests import names, send, until_turned_away
 from tests.limits.spooling import LIMIT_BYTES, Chatter, Watch, check_against_gaps
-from tests.unit.sidecar.otlp.requests import span_request
 
 pytestmark = pytest.mark.slow
 
 DISK_BYTES = 24 << 20
 RATE = 20_000
-SPANS = 100
 
 
 @pytest.fixture
@@ -102,26 +101,9 @@ def test_a_full_disk_is_an_error_and_a_pause_and_nothing_is_lost(
     records = place.records(pod.project)
     assert not check_against_gaps(records, application.written)
     spans = [record["name"] for record in records if record["type"] == "span"]
-    assert_once(spans, [f"request {n} span {i}" for n in sent for i in range(SPANS)], "spans")
+    assert_once(spans, names(sent), "spans")
 
 
 def read(collector: Collector) -> float:
     time.sleep(0.3)
     return collector.metrics()["records_total"]
-
-
-def send(collector: Collector, n: int) -> int:
-    """Send request number `n`; its status."""
-    body = span_request(SPANS, name=f"request {n} span", size=2_000).SerializeToString()
-    status, headers, _ = send_otlp(collector.otlp, "traces", body)
-    assert status in {200, 503}
-    assert status == 200 or int(headers["Retry-After"]) > 0
-    return status
-
-
-def until_turned_away(collector: Collector) -> range:
-    """Send requests until one is turned away; their numbers."""
-    n = 0
-    while send(collector, n) == 200:
-        n += 1
-    return range(n + 1)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chain import Place, Pod
+from tests.fakes.chain import Place, Pod, assert_once
 from tests.fakes.processes import wait_for
 from tests.fakes.s3_server import S3Server, running_s3
+from tests.limits.requests import names, send, until_turned_away
 from tests.limits.spooling import GOAL_BYTES, LIMIT_BYTES, Chatter, Watch, check_against_gaps
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
@@ -22,6 +23,7 @@ def own_s3() -> Iterator[S3Server]:
     """A server that may be stopped."""
     with running_s3() as server:
         yield server
+        server.kill()  # in order, it takes 10 s
 
 
 def test_the_spool_keeps_its_limit_while_storage_is_away(tmp_path: Path, own_s3: S3Server) -> None:
@@ -36,6 +38,7 @@ def test_the_spool_keeps_its_limit_while_storage_is_away(tmp_path: Path, own_s3:
             own_s3.pause()
             wait_for("a full spool", lambda: "stands still" in collector.text())
             own_s3.kill()
+            sent = until_turned_away(collector)
             full_at, read = application.written, collector.metrics()["records_total"]
             wait_for("a lot lost", lambda: application.written > full_at + 150_000)
             seen = collector.metrics()
@@ -43,6 +46,7 @@ def test_the_spool_keeps_its_limit_while_storage_is_away(tmp_path: Path, own_s3:
             assert seen["spool_bytes"] <= seen["spool_limit_bytes"] == SPOOL_LIMIT
             own_s3.start()
             wait_for("takes entries again", lambda: "takes entries again" in collector.text())
+            wait_for("OTLP taken", lambda: send(collector, sent[-1]) == 200)
             application.stop()
             log.close()
             collector.wait_uploaded()
@@ -51,5 +55,8 @@ def test_the_spool_keeps_its_limit_while_storage_is_away(tmp_path: Path, own_s3:
     assert application.slowest < 5, "the application had to wait"
     assert watch.spool <= SPOOL_LIMIT
     assert watch.memory <= LIMIT_BYTES, f"{watch.memory} (goal {GOAL_BYTES})"
-    gaps = check_against_gaps(place.records(pod.project), application.written)
+    records = place.records(pod.project)
+    spans = [record["name"] for record in records if record["type"] == "span"]
+    assert_once(spans, names(sent), "spans")
+    gaps = check_against_gaps(records, application.written)
     assert {gap["cause"] for gap in gaps} == {"rotated-away"}
