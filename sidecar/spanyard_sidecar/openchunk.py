@@ -69,9 +69,9 @@ class OpenWriter:
         ring.follow(source.container, source.writer, self, last_seq)
 
     @property
-    def has_chunk(self) -> bool:
-        """Whether a compressor is open for it, which costs 1–2 MB."""
-        return self._chunk is not None
+    def compresses(self) -> bool:
+        """Whether a compressor is open for it, which costs up to 500 KB."""
+        return self._chunk is not None and self._chunk.compresses
 
     @property
     def decoded(self) -> int:
@@ -84,9 +84,10 @@ class OpenWriter:
         return self.changed or self._chunk is not None or bool(self.finished or self.notes)
 
     @property
-    def finished_bytes(self) -> int:
-        """Bytes of the finished objects, which are kept in memory until their commit."""
-        return sum(len(part) for item in self.finished for part in item.parts)
+    def held_bytes(self) -> int:
+        """Bytes in memory until their commit, of finished objects and of the open chunk."""
+        finished = sum(len(part) for item in self.finished for part in item.parts)
+        return finished + (self._chunk.held if self._chunk else 0)
 
     def add(self, block: Block, now: float) -> None:
         """Put the block's lines into the chunk."""
@@ -131,6 +132,11 @@ class OpenWriter:
         if self._chunk is None:
             return None
         return self._first, self._chunk.records, self._chunk.so_far()
+
+    def rest(self) -> None:
+        """Give the compressor back; the chunk goes on."""
+        if self._chunk is not None:
+            self._chunk.rest()
 
     def finish_chunk(self) -> None:
         """Make an object of the open chunk."""

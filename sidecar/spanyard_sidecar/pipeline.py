@@ -44,10 +44,11 @@ class PipelineSettings:
     poll_idle: float = 0.25
     poll_busy: float = 0.01
     scan_interval: float = 1.0
-    open_chunks: int = 16
-    """A compressor costs 1–2 MB; the oldest chunk is finished beyond so many."""
-    finished_bytes: int = 4 << 20
-    """Finished objects in memory; beyond, they are committed before the flush interval ends."""
+    compressors: int = 16
+    """A compressor costs up to 500 KB; beyond so many, the oldest one's frame is ended. Its chunk
+    goes on, or with many writers every block, and in the end every line, became an object."""
+    held_bytes: int = 6 << 20
+    """Objects and open chunks in memory; beyond, all is committed before the flush interval ends."""
     patience: float = 600.0
 
 
@@ -93,8 +94,8 @@ class Pipeline:
         self.committer.meanwhile = self.attaching.scan
         self.writers: dict[str, OpenWriter] = {}
         self._open: dict[str, OpenWriter] = {}
-        """Writers with an open chunk, the oldest first."""
-        self._finished_bytes = 0
+        """Writers with a compressor, the oldest first."""
+        self._held_bytes = 0
         self._waiting_since: float | None = None
         """Monotonic time of the first block that is not durable."""
         self._changed_since: float | None = None
@@ -199,6 +200,7 @@ class Pipeline:
             "%s failed; not read again until a restart", writer.subject.writer, exc_info=error
         )
         self._open.pop(writer.subject.writer, None)
+        self._held_bytes -= writer.held_bytes
         writer.drop()
         writer.suspended = True
 
@@ -207,13 +209,15 @@ class Pipeline:
             writer.announce()
         for lost in block.gaps:
             writer.notes.append(self._gap(writer.subject, lost, writer.last_seq))
-        if block.records and not writer.has_chunk and len(self._open) >= self.settings.open_chunks:
-            self._finish(next(iter(self._open.values())))
-        before = writer.finished_bytes
+        before = writer.held_bytes
         writer.add(block, now)
-        self._finished_bytes += writer.finished_bytes - before
-        if writer.has_chunk:
+        self._held_bytes += writer.held_bytes - before
+        if writer.compresses:
             self._open.setdefault(writer.subject.writer, writer)
+            if len(self._open) > self.settings.compressors:
+                self._rest(next(iter(self._open.values())))
+        else:
+            self._open.pop(writer.subject.writer, None)
         if block.records or block.gaps:
             self._waiting_since = now if self._waiting_since is None else self._waiting_since
         elif self._changed_since is None:
@@ -222,11 +226,11 @@ class Pipeline:
         records.inc(block.records)
         size.inc(len(block.lines))
 
-    def _finish(self, writer: OpenWriter) -> None:
+    def _rest(self, writer: OpenWriter) -> None:
         self._open.pop(writer.subject.writer)
-        before = writer.finished_bytes
-        writer.finish_chunk()
-        self._finished_bytes += writer.finished_bytes - before
+        before = writer.held_bytes
+        writer.rest()
+        self._held_bytes += writer.held_bytes - before
 
     def _gap(self, subject: Subject, lost: Gap, after_seq: int) -> Note:
         self._metrics.gaps.labels(lost.cause).inc()
@@ -272,7 +276,7 @@ class Pipeline:
         now = self._clock.monotonic()
         waiting, changed = self._waiting_since, self._changed_since
         if (
-            self._finished_bytes > self.settings.finished_bytes
+            self._held_bytes > self.settings.held_bytes
             or (waiting is not None and now - waiting >= self.flush_interval)
             or (changed is not None and now - changed >= STATE_INTERVAL)
         ):
@@ -291,7 +295,7 @@ class Pipeline:
         for writer in writers:
             if not writer.waiting or writer.suspended:
                 continue
-            self._finished_bytes -= writer.finished_bytes
+            self._held_bytes -= writer.held_bytes
             self._open.pop(writer.subject.writer, None)
             some, about, state = writer.take()
             objects += some

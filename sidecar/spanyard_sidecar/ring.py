@@ -29,7 +29,7 @@ class Growing(Protocol):
     """A chunk that is being filled."""
 
     def so_far(self) -> tuple[int, int, Sequence[bytes]] | None:
-        """First seq, number of lines, and the beginning of a zstd frame that holds them."""
+        """First seq, number of lines, and zstd frames that hold them, the last perhaps unended."""
         ...
 
 
@@ -42,22 +42,33 @@ class _Chunk:
     lines: bytes = b""
     """As they are, or else…"""
     frame: Sequence[bytes] = ()
-    """…compressed; the frame of an open chunk has no end yet."""
+    """…compressed, in one frame or several; the last of an open chunk has no end yet."""
 
     def decoded(self) -> Iterator[tuple[int, bytes]]:
         """Seq of the first line and whole lines, in pieces of some MB."""
         if not self.frame:
             yield self.first, self.lines
             return
-        unpack = zstandard.ZstdDecompressor().decompressobj()
         first, rest = self.first, b""
-        for part in self.frame:
-            piece = rest + unpack.decompress(part)
+        for unpacked in _unpacked(self.frame):
+            piece = rest + unpacked
             end = piece.rfind(b"\n") + 1
             rest = piece[end:]
             if end:
                 yield first, piece[:end]
                 first += piece.count(b"\n", 0, end)
+
+
+def _unpacked(parts: Sequence[bytes]) -> Iterator[bytes]:
+    """What zstd frames hold that stand in `parts` one after the other, the last perhaps unended."""
+    unpack = zstandard.ZstdDecompressor().decompressobj()
+    for part in parts:
+        rest = part
+        while rest:
+            if unpack.eof:
+                unpack = zstandard.ZstdDecompressor().decompressobj()
+            yield unpack.decompress(rest)
+            rest = unpack.unused_data
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from spanyard_core.chunks import (
     FRAME_MAGIC,
     HEAD_BYTES,
     MAX_FACTS_BYTES,
+    RAW_BYTES,
     ChunkFacts,
     ChunkWriter,
     Source,
@@ -54,6 +55,46 @@ def test_a_chunk_reads_back_with_its_facts(lines: list[bytes], first: int) -> No
     assert facts.decoded == len(b"".join(lines))
     assert unpacked(data) == b"".join(lines)
     assert parse_key(facts.name.key()) == facts.name
+
+
+STEPS = st.lists(
+    st.sampled_from(["rest", "so far"]) | st.integers(0, 40_000).map(lambda n: b"x" * n + b"\n"),
+    max_size=8,
+)
+
+
+@given(STEPS)
+def test_a_writer_that_rests_and_shows_its_lines_writes_them_all(steps: list[bytes | str]) -> None:
+    writer = ChunkWriter()
+    lines = b""
+    for step in steps:
+        if isinstance(step, bytes):
+            writer.add(step, 1)
+            lines += step
+        elif step == "rest":
+            writer.rest()
+            assert not writer.compresses
+        else:
+            shown = b"".join(writer.so_far())
+            reader = zstandard.ZstdDecompressor().stream_reader(
+                io.BytesIO(shown), read_across_frames=True
+            )
+            assert reader.read() == lines
+    held = writer.held
+    facts, parts = writer.finish(**IDENTITY, first=1, last=max(1, writer.records), time_ns=5)
+    assert held <= sum(map(len, parts)) + RAW_BYTES
+    assert facts.decoded == len(lines)
+    assert check_chunk(b"".join(parts)) == facts
+    assert unpacked(b"".join(parts)) == lines
+
+
+def test_a_few_lines_need_no_compressor_until_the_end() -> None:
+    writer = ChunkWriter()
+    writer.add(b"x" * 1000 + b"\n", 1)
+    assert (writer.compresses, writer.held) == (False, 1001)
+    writer.add(b"x" * RAW_BYTES + b"\n", 1)
+    assert writer.compresses
+    assert writer.held < 1000
 
 
 def test_an_ordinary_zstd_reader_skips_the_facts_and_reads_joined_objects() -> None:

@@ -347,13 +347,60 @@ async def test_a_writer_that_two_kinds_find_is_read_once() -> None:
 
 @virtual
 async def test_compressors_stay_few_with_many_writers() -> None:
-    sources = [FakeSource(f"w{n}@e").add("x") for n in range(100)]
-    machine = await Machine().start(FakeSources(*sources), open_chunks=16)
+    sources = [FakeSource(f"w{n}@e").add("x" * 40_000) for n in range(50)]
+    machine = await Machine().start(FakeSources(*sources), compressors=16)
     await machine.pipeline.step()
-    assert sum(writer.has_chunk for writer in machine.pipeline.writers.values()) <= 16
+    assert sum(writer.compresses for writer in machine.pipeline.writers.values()) == 16
+    for source in sources:
+        source.add("y" * 40_000)
+    await machine.pipeline.step()  # each chunk goes on in another frame
+    for source in sources[:3] + sources[-3:]:
+        history = machine.ring.history("app", {})
+        shown = [data for writer, _, data in history if writer == source.writer]
+        assert [len(line) > 40_000 for line in b"".join(shown).splitlines()] == [True, True]
     await machine.pipeline.flush()
-    assert len(machine.heads()) == 1
-    assert all(len(machine.spooled(source.writer)) == 1 for source in sources)
+    (head,) = machine.heads()
+    assert sum(item.facts.signal == "logs" for item in head.objects) == 50
+    for source in sources:
+        assert [m[0] for m in messages(machine.spooled(source.writer))] == ["x", "y"]
+    await machine.upload_all()
+    assert len(machine.stored("w7@e")) == 2
+
+
+@virtual
+async def test_many_writers_of_few_lines_make_one_object_each_per_flush() -> None:
+    """20 of them, 20 lines a second each, made 350 objects a second: one per line."""
+    sources = [FakeSource(f"w{n}@e") for n in range(100)]
+    machine = await Machine().start(FakeSources(*sources), compressors=16, flush_interval=5.0)
+    for n in range(20):
+        for source in sources:
+            source.add(f"line {n}")
+        await machine.pipeline.step()
+    await machine.clock.sleep(6)
+    await machine.pipeline.step()
+    (head,) = machine.heads()
+    assert sum(item.facts.signal == "logs" for item in head.objects) == 100
+    assert all(len(machine.spooled(source.writer)) == 20 for source in sources)
+
+
+@virtual
+async def test_lines_that_wait_uncompressed_do_not_pile_up_in_memory() -> None:
+    sources = [FakeSource(f"w{n}@e").add("x" * 10_000) for n in range(20)]
+    machine = await Machine().start(FakeSources(*sources), held_bytes=100_000)
+    await machine.pipeline.step()
+    (head,) = machine.heads()
+    assert sum(item.facts.signal == "logs" for item in head.objects) == 20
+    assert machine.pipeline._held_bytes == 0
+
+
+@virtual
+async def test_what_a_failed_source_held_is_forgotten_with_it() -> None:
+    failing = FakeSource("bad@e").add("x" * 10_000)
+    machine = await Machine().start(FakeSources(failing))
+    await machine.pipeline.step()
+    failing.error = ValueError("a bug")
+    await machine.pipeline.step()
+    assert machine.pipeline._held_bytes == 0
 
 
 @virtual
@@ -361,10 +408,10 @@ async def test_finished_objects_do_not_pile_up_in_memory() -> None:
     source = FakeSource("w@e")
     for n in range(20):
         source.add(random.Random(n).randbytes(5000).hex(), file=f"f{n}")
-    machine = await Machine().start(FakeSources(source), finished_bytes=20_000)
+    machine = await Machine().start(FakeSources(source), held_bytes=20_000)
     for _ in range(20):
         await machine.pipeline.step()
-        assert machine.pipeline.writers["w@e"].finished_bytes <= 30_000
+        assert machine.pipeline.writers["w@e"].held_bytes <= 30_000
     assert len(machine.heads()) > 2
 
 
