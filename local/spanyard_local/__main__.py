@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spanyard_core import __version__
 from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_local.layout import DEFAULT_DATA
 from spanyard_local.terminal import Terminal
 from spanyard_local.verify import LOST, USAGE
 
@@ -32,14 +34,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--once", action="store_true", help="ask, check, print the counts, exit")
     demo.add_argument(
-        "--requests", type=_positive, default=60, metavar="N", help="with --once: how many (60)"
+        "--requests", type=_whole(1), default=60, metavar="N", help="with --once: how many (60)"
     )
     demo.add_argument(
-        "--rate", type=float, default=0, metavar="N", help="questions per second (2; --once: 20)"
+        "--rate", type=_rate, default=0, metavar="N", help="questions per second (2; --once: 20)"
     )
     demo.add_argument(
         "--kills",
-        type=int,
+        type=_whole(0),
         default=0,
         metavar="N",
         help="with --once: kill -9 that often on the way",
@@ -63,23 +65,31 @@ def _parser() -> argparse.ArgumentParser:
     _data(verify)
     _output(verify)
 
-    serve = commands.add_parser("serve")  # what `demo` runs; not in the help
-    serve.add_argument("--storage", default="", metavar="URL", help="a bucket elsewhere")
-    _data(serve)
-    _address(serve)
+    return parser
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    """Of what `demo` and `verify` run for themselves; in nobody's help."""
+    parser = argparse.ArgumentParser(prog="spanyard serve")
+    parser.add_argument("--storage", default="", metavar="URL", help="a bucket elsewhere")
+    _data(parser)
+    _address(parser)
     return parser
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, default=Path(".demo"), metavar="DIR", help="the data folder (.demo)"
+        "--data", type=Path, metavar="DIR", help=f"the data folder ({DEFAULT_DATA})"
     )
 
 
 def _address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address of the gateway (127.0.0.1)")
     parser.add_argument(
-        "--port", type=int, default=8080, help="port of the gateway (8080, or a free one)"
+        "--port",
+        type=_whole(0, 65_535),
+        default=8080,
+        help="port of the gateway (8080, or a free one)",
     )
 
 
@@ -89,10 +99,22 @@ def _output(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(
+                f"{text} is not from {least} to {most}" if most else f"{text} is less than {least}"
+            )
+        return value
+
+    return number
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 10000")
     return value
 
 
@@ -101,7 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if sys.platform == "win32":
         print("spanyard: Windows is not supported; use Linux, macOS or WSL", file=sys.stderr)
         raise SystemExit(USAGE)
-    given = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["serve"]:
+        given = _serve_parser().parse_args(words[1:], argparse.Namespace(command="serve"))
+    else:
+        given = _parser().parse_args(words)
     try:
         raise SystemExit(_run(given))
     except SettingError as error:
@@ -110,6 +136,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SpanyardError as error:
         print(f"spanyard: {error}", file=sys.stderr)
         raise SystemExit(USAGE if given.command == "verify" else LOST) from None
+    except BrokenPipeError:
+        # Who reads has what it wanted (`| head`). Nothing more can be said, not even at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        print(f"spanyard: {error}", file=sys.stderr)
+        raise SystemExit(LOST) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -120,7 +153,7 @@ def _run(given: argparse.Namespace) -> int:
         from spanyard_local.demo import Demo, DemoOptions
 
         options = DemoOptions(
-            data=given.data,
+            data=given.data or Path(DEFAULT_DATA),
             once=given.once,
             requests=given.requests,
             rate=given.rate or (20.0 if given.once else 2.0),
@@ -130,7 +163,7 @@ def _run(given: argparse.Namespace) -> int:
             seed=given.seed,
             output=given.output,
         )
-        return asyncio.run(Demo(options, terminal).run())
+        return Demo(options, terminal).run()
     if given.command == "verify":
         from spanyard_local.offline import client_for
         from spanyard_local.verify import verify
@@ -144,7 +177,7 @@ def _run(given: argparse.Namespace) -> int:
     from spanyard_local.serve import serve
 
     setup_logs("server")
-    layout = Layout(given.data.resolve(), given.storage)
+    layout = Layout((given.data or Path(DEFAULT_DATA)).resolve(), given.storage)
     asyncio.run(serve(layout, host=given.host, port=given.port))
     return 0
 

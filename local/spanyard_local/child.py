@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from spanyard_local.crilog import PIECE_BYTES, CriLog
+from spanyard_local.guardian import Guardian
 
 READ_BYTES = 64 * 1024
 
@@ -16,9 +17,12 @@ READ_BYTES = 64 * 1024
 class Child:
     """One run of a command in a process group of its own."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, guardian: Guardian | None
+    ) -> None:
         self.name = name
         self.process = process
+        self._guardian = guardian
         self._pumps: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -31,6 +35,7 @@ class Child:
         directory: Path | None = None,
         log: CriLog | None = None,
         output: Path | None = None,
+        guardian: Guardian | None = None,
     ) -> "Child":
         """Start `command`. Its output goes to the CRI log, or is appended to a plain file.
 
@@ -49,7 +54,9 @@ class Child:
                 stderr=target,
                 start_new_session=True,  # a Ctrl-C on the terminal is ours to pass on, in order
             )
-        child = cls(name, process)
+        if guardian is not None:
+            guardian.watch(process.pid)
+        child = cls(name, process, guardian)
         if log:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -81,6 +88,9 @@ class Child:
     async def wait(self) -> int:
         """Wait for the end and for the last of its output; returns the exit status."""
         status = await self.process.wait()
+        if self._guardian is not None:
+            self._guardian.forget(self.process.pid)
+            self._guardian = None
         if self._pumps:
             # A grandchild may hold the pipe open after the child's end: not for ever.
             _, late = await asyncio.wait(self._pumps, timeout=5)

@@ -21,12 +21,15 @@ from typing import Any
 import aiohttp
 
 from spanyard_core.clock import SystemClock
-from spanyard_core.errors import SpanyardError
+from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_core.serve import Address
+from spanyard_gateway.access import is_local_host
 from spanyard_local.child import Child
 from spanyard_local.crilog import CriLog
-from spanyard_local.layout import Layout
+from spanyard_local.guardian import Guardian, guarded
+from spanyard_local.layout import Layout, last_words
 from spanyard_local.processes import Supervised
-from spanyard_local.tally import Row, compare, emitted_counts, stored_counts
+from spanyard_local.tally import Row, Run, compare, emitted_counts, stored_counts
 from spanyard_local.terminal import Terminal
 from spanyard_local.traffic import Traffic
 from spanyard_local.verify import print_proof, verdict
@@ -69,31 +72,47 @@ class Demo:
         self._rng = random.Random(options.seed)
         self._report = self.layout.root / "emitted.json"
         self._log: CriLog | None = None
+        self._guardian: Guardian | None = None
+        self._lenient = False
+        self._run_of_agent = Run(0, 0)
 
-    async def run(self) -> int:
+    def run(self) -> int:
         """Run to the end; returns the exit code of the proof."""
+        if not is_local_host(Address(self.options.host, 0).url.removeprefix("http://")):
+            raise SettingError(
+                f"host: {self.options.host!r} is not an address of this machine alone, and there is "
+                "no authentication yet; use 127.0.0.1, ::1 or localhost"
+            )
+        with (
+            self.layout.only_one(self._say) as hold,
+            guarded(held=[hold.descriptor]) as self._guardian,
+        ):
+            self._lenient = hold.killed or self.options.kills > 0
+            self._run_of_agent = Run(self.layout.next_restart(CONTAINER), SystemClock().time_ns())
+            self.pod_uid = self.layout.pod_uid()
+            self._report.unlink(missing_ok=True)
+            return asyncio.run(self._main())
+
+    async def _main(self) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        with self.layout.only_one():
-            self.pod_uid = self.layout.pod_uid()
-            self._report.unlink(missing_ok=True)
-            async with aiohttp.ClientSession() as session:
-                return await self._run(session, stop)
+        async with aiohttp.ClientSession() as session:
+            return await self._run(session, stop)
 
     async def _run(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> int:
         ports = _free_ports(4)
         wanted = self.options.port
         port = wanted if wanted and _is_free(self.options.host, wanted) else ports[3]
-        self.gateway = f"http://{self.options.host}:{port}"
+        self.gateway = Address(self.options.host, port).url
         server = Supervised("server", lambda: self._start_server(port))
         collector = Supervised("collector", lambda: self._start_collector(ports[0], ports[1]))
         self._say("starting ClickHouse, ingester, gateway, collector and the support agent …")
         async with _ended([server]):
             await server.start()
             await self._until_up(session, server)
-            before = stored_counts(await self._proof(session), CONTAINER)
+            before = stored_counts(await self._proof(session), CONTAINER, self._run_of_agent)
             async with _ended([collector]):
                 await collector.start()
                 agent = await self._start_agent(ports[2], ports[0])
@@ -118,8 +137,8 @@ class Demo:
             rows = compare(
                 emitted_counts(self._read_report(), self._lines()),
                 before,
-                stored_counts(proof, CONTAINER),
-                lenient_otlp=self.options.kills > 0,
+                stored_counts(proof, CONTAINER, self._run_of_agent),
+                lenient_otlp=self._lenient,
             )
         return self._tell(proof, rows)
 
@@ -129,7 +148,11 @@ class Demo:
         command = [sys.executable, "-m", "spanyard_local", "serve", "--data", str(self.layout.root)]
         command += ["--host", self.options.host, "--port", str(port)]
         return await Child.start(
-            "server", command, environment=_environment(), output=self.layout.root / "server.log"
+            "server",
+            command,
+            environment=_environment(),
+            output=self.layout.server_log,
+            guardian=self._guardian,
         )
 
     async def _start_collector(self, otlp_port: int, port: int) -> Child:
@@ -153,6 +176,7 @@ class Demo:
             [sys.executable, "-m", "spanyard_sidecar"],
             environment=environment,
             output=self.layout.root / "collector.log",
+            guardian=self._guardian,
         )
 
     async def _start_agent(self, port: int, otlp_port: int) -> Child:
@@ -162,7 +186,7 @@ class Demo:
             pod=POD,
             uid=self.pod_uid,
             container=CONTAINER,
-            restart=self.layout.next_restart(CONTAINER),
+            restart=self._run_of_agent.restart,
             clock=SystemClock(),
         )
         environment = {
@@ -182,6 +206,7 @@ class Demo:
             environment=environment,
             directory=self.example,
             log=log,
+            guardian=self._guardian,
         )
 
     # --- what happens ----------------------------------------------------------------------
@@ -197,9 +222,7 @@ class Demo:
             if server.deaths > 2:
                 break
             await asyncio.sleep(0.1)
-        raise SpanyardError(
-            f"the server did not come up; the reason is in {self.layout.root / 'server.log'}"
-        )
+        raise SpanyardError(f"the server did not come up. {last_words(self.layout.server_log)}")
 
     async def _traffic(
         self,
@@ -406,7 +429,7 @@ def _short(path: Path) -> str:
 
 
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

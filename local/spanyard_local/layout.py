@@ -4,16 +4,31 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from spanyard_core.errors import SpanyardError
 
+DEFAULT_DATA = ".demo"
+LEFTOVERS_S = 90.0
+"""How long processes of a killed command may take to end: three with 20 s each, and some."""
+
 
 class FolderInUseError(SpanyardError):
     """Another process works on this folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A folder that is ours."""
+
+    descriptor: int
+    """Of its lock; a process that inherits it holds the folder too."""
+    killed: bool
+    """Whether the last holder did not end in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,10 @@ class Layout:
         return self.root / "spans"
 
     @property
+    def server_log(self) -> Path:
+        return self.root / "server.log"
+
+    @property
     def server_file(self) -> Path:
         """Where the running gateway says how it is reached."""
         return self.root / "server.json"
@@ -78,8 +97,13 @@ class Layout:
             temporary = file.with_suffix(".tmp")
             temporary.write_text(json.dumps({"uid": str(uuid.uuid4())}))
             temporary.replace(file)
-        uid: str = json.loads(file.read_text())["uid"]
-        return uid
+        try:
+            return str(uuid.UUID(json.loads(file.read_text())["uid"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpanyardError(
+                f"data: {str(file)!r} is damaged, so whose spool this is cannot be told; give another "
+                "folder with --data, or remove this one with all that it holds"
+            ) from error
 
     def next_restart(self, container: str) -> int:
         """The restart number of the next run of a container, as the kubelet counts them."""
@@ -92,26 +116,79 @@ class Layout:
         return max(runs, default=-1) + 1
 
     @contextlib.contextmanager
-    def only_one(self) -> Iterator[None]:
-        """Hold the folder. Raises FolderInUseError when another process does."""
+    def only_one(self, tell: Callable[[str], None]) -> Iterator["Hold"]:
+        """Hold the folder. What a killed command left there gets a minute to end; `tell` says so.
+
+        Raises FolderInUseError when another process works there, SpanyardError for a bad folder.
+        """
         self.make()
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise FolderInUseError(
-                    f"another spanyard is running on {str(self.root)!r}; end it, or give another "
-                    "folder with --data"
-                ) from None
-            yield
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SpanyardError(
+                f"data: cannot write in {str(self.root)!r}: {error.strerror}; give another folder "
+                "with --data"
+            ) from error
+        try:
+            self._take(descriptor, tell)
+            # Who holds it; still there after a kill, gone after an orderly end.
+            killed = bool(os.pread(descriptor, 1, 0))
+            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+            yield Hold(descriptor, killed)
+            os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
 
+    def _take(self, descriptor: int, tell: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + LEFTOVERS_S
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                if time.monotonic() > deadline or _lives(holder):
+                    raise FolderInUseError(
+                        f"another spanyard is running on {str(self.root)!r}; end it, or give "
+                        "another folder with --data"
+                    ) from None
+            else:
+                return
+            if not told:
+                tell("the last run was killed; waiting for what it left to end …")
+                told = True
+            time.sleep(0.1)
+
     def running_server(self) -> str | None:
-        """The address that the last gateway on this folder told; it may have ended since."""
+        """The address that the gateway on this folder told, if its process is still there.
+
+        After a kill the address may be that of another folder's gateway.
+        """
         try:
-            address: str = json.loads(self.server_file.read_text())["url"]
-        except (OSError, ValueError, KeyError):
+            told = json.loads(self.server_file.read_text())
+            return str(told["url"]) if _lives(str(told["pid"])) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return address
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log of JSON lines, and where the rest is."""
+    try:
+        line = log.read_bytes().splitlines()[-1].decode("utf-8", "replace")
+    except (OSError, IndexError):
+        return f"Its log {str(log)!r} is empty."
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # else a line of the interpreter
+        line = str(json.loads(line)["message"])
+    return f"It says: {line[:1_000]} (more in {log})"
+
+
+def _lives(process: str) -> bool:
+    if not process.isdigit() or not 0 < int(process) < 2**31:
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True

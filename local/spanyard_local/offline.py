@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spanyard_core.errors import SpanyardError
-from spanyard_local.layout import Layout
+from spanyard_local.guardian import Guardian, guarded
+from spanyard_local.layout import DEFAULT_DATA, Layout, last_words
 from spanyard_local.server_client import SERVER_VARIABLE, ServerClient, ServerError
 
 START_S = 60.0
 
 
 @contextlib.contextmanager
-def client_for(server: str | None, data: Path) -> Iterator[ServerClient]:
+def client_for(server: str | None, data: Path | None) -> Iterator[ServerClient]:
     """A client of `server` (or SPANYARD_SERVER), else of what runs on `data`, else of the folder.
 
     A demo that has ended leaves its folder; then a server is started on it, which also loads what
     is still pending, and ended again.
     """
-    layout = Layout(data.resolve())
+    layout = Layout((data or Path(DEFAULT_DATA)).resolve())
     named = server or os.environ.get(SERVER_VARIABLE)
     address = named or layout.running_server()
     if address:
@@ -31,9 +32,18 @@ def client_for(server: str | None, data: Path) -> Iterator[ServerClient]:
             yield client
             return
     if not layout.clickhouse.is_dir():
+        if data is not None:
+            raise SpanyardError(
+                f"data: {str(data)!r} holds no data of a demo; give the folder that one ran with, or "
+                "the address of a gateway with --server"
+            )
         yield ServerClient()  # the default address; its error says what to do
         return
-    with layout.only_one(), _server(layout) as client:
+    with (
+        layout.only_one(lambda text: print(text, file=sys.stderr)) as hold,
+        guarded(held=[hold.descriptor]) as guardian,
+        _server(layout, guardian) as client,
+    ):
         yield client
 
 
@@ -46,9 +56,8 @@ def _answers(client: ServerClient) -> bool:
 
 
 @contextlib.contextmanager
-def _server(layout: Layout) -> Iterator[ServerClient]:
-    log = layout.root / "server.log"
-    with log.open("ab") as out:
+def _server(layout: Layout, guardian: Guardian) -> Iterator[ServerClient]:
+    with layout.server_log.open("ab") as out:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -65,6 +74,7 @@ def _server(layout: Layout) -> Iterator[ServerClient]:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+    guardian.watch(process.pid)
     try:
         deadline = time.monotonic() + START_S
         while process.poll() is None and time.monotonic() < deadline:
@@ -73,7 +83,9 @@ def _server(layout: Layout) -> Iterator[ServerClient]:
                 yield client
                 return
             time.sleep(0.05)
-        raise SpanyardError(f"no server comes up on {str(layout.root)!r}; the reason is in {log}")
+        raise SpanyardError(
+            f"no server comes up on {str(layout.root)!r}. {last_words(layout.server_log)}"
+        )
     finally:
         process.terminate()
         try:
@@ -81,3 +93,4 @@ def _server(layout: Layout) -> Iterator[ServerClient]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        guardian.forget(process.pid)

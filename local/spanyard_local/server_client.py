@@ -1,10 +1,13 @@
 """How the command line talks to a gateway: a laptop's or a cluster's."""
 
+import http.client
+import ipaddress
 import json
 import os
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 from spanyard_core.errors import SpanyardError
 
@@ -41,27 +44,47 @@ class ServerClient:
                 f"server: {self.address!r} is not an http:// or https:// address; "
                 f"give it by --server or {SERVER_VARIABLE}"
             )
-        request = urllib.request.Request(  # noqa: S310 - checked above
-            self.address + path,
-            data=body,
-            method=method,
-            headers={"Content-Type": "application/json"} if body is not None else {},
-        )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - as set
+            request = urllib.request.Request(  # noqa: S310 - checked above
+                self.address + path,
+                data=body,
+                method=method,
+                headers={"Content-Type": "application/json"} if body is not None else {},
+            )
+            opener = _opener(request.host)
+        except ValueError as error:
+            raise ServerError(f"server: {self.address!r} is not an address: {error}") from error
+        try:
+            with opener.open(request, timeout=self._timeout) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
             raise ServerError(_told(error), status=error.code) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (OSError, http.client.InvalidURL) as error:
             reason = getattr(error, "reason", error)
             raise ServerError(
                 f"no gateway answers at {self.address} ({reason}). Is one running? Start one with "
                 f"`make demo`, or name another with --server or {SERVER_VARIABLE}."
             ) from error
-        except ValueError as error:
-            raise ServerError(
-                f"what answers at {self.address} is not a gateway of Spanyard: no JSON"
-            ) from error
+        except (ValueError, http.client.HTTPException) as error:
+            raise not_a_gateway(self.address) from error
+
+
+def not_a_gateway(address: str) -> ServerError:
+    """Somebody answers there, but not as a gateway does."""
+    return ServerError(
+        f"what answers at {address} is not a gateway of Spanyard; name one with --server or "
+        f"{SERVER_VARIABLE}"
+    )
+
+
+def _opener(host: str) -> urllib.request.OpenerDirector:
+    """Proxies of the environment are for other machines: none of them reaches this one."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        local = name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        local = False
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
 
 
 def _told(error: urllib.error.HTTPError) -> str:

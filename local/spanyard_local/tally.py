@@ -37,21 +37,39 @@ def emitted_counts(report: Mapping[str, Any], lines: int) -> dict[tuple[str, str
     return counts
 
 
-def stored_counts(proof: Mapping[str, Any], container: str) -> dict[tuple[str, str], int]:
-    """What is stored by way and signal, from the writers' ids.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the agent. What earlier ones left may be stored while this one goes on."""
+
+    restart: int
+    since_ns: int
+
+
+def stored_counts(
+    proof: Mapping[str, Any], container: str, run: Run | None = None
+) -> dict[tuple[str, str], int]:
+    """What is stored by way and signal, of one run or of all, from the writers' ids.
 
     `{pod uid}/{container}/{restart}@…` is a container's run, `{pod uid}/{signal}/{file}@…` a span
-    file, `{pod uid}/{signal}@…` one signal of OTLP.
+    file, `{pod uid}/{signal}@…` one signal of OTLP, whichever run sent it.
     """
     counts: dict[tuple[str, str], int] = {}
     for writer in proof["writers"]:
         parts = writer["writer"].split("@")[0].split("/")
         if writer["signal"] == "gaps" or len(parts) not in {2, 3}:
             continue
+        if run is not None and len(parts) == 3 and not _is_of(run, parts[2], parts[1] == container):
+            continue
         way = WAYS[2] if len(parts) == 2 else WAYS[0] if parts[1] == container else WAYS[1]
         key = (way, writer["signal"])
         counts[key] = counts.get(key, 0) + writer["stored"]
     return counts
+
+
+def _is_of(run: Run, last: str, is_container: bool) -> bool:
+    if is_container:
+        return last == str(run.restart)
+    return int(last.split("-", maxsplit=1)[0]) >= run.since_ns
 
 
 def compare(

@@ -43,8 +43,11 @@ class Terminal:
         if not self.live:
             self.print(text)
             return
-        width = shutil.get_terminal_size().columns - 1
-        self.out.write("\r\033[2K" + text[:width])
+        room = shutil.get_terminal_size().columns - 1
+        shown = text
+        while width(shown) > room:
+            shown = shown[:-1]
+        self.out.write("\r\033[2K" + shown)
         self.out.flush()
 
     def end_status(self) -> None:

@@ -2,9 +2,10 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
-from spanyard_local.server_client import ServerClient
-from spanyard_local.terminal import Terminal, count
+from spanyard_local.server_client import ServerClient, not_a_gateway
+from spanyard_local.terminal import Terminal, count, printable
 
 COMPLETE, LOST, USAGE, NOT_YET = 0, 1, 2, 3
 """Exit codes: all proven; something is lost or doubled; wrong usage; open or pending writers."""
@@ -12,7 +13,10 @@ COMPLETE, LOST, USAGE, NOT_YET = 0, 1, 2, 3
 
 def fetch_proof(client: ServerClient, project: str | None) -> dict[str, Any]:
     """The proof of a project, or of everything. Raises ServerError."""
-    proof: dict[str, Any] = client.get(f"/projects/{project}/proof" if project else "/proof")
+    path = f"/projects/{quote(project, safe='')}/proof" if project is not None else "/proof"
+    proof = client.get(path)
+    if not isinstance(proof, dict) or not {"totals", "writers", "gaps"} <= proof.keys():
+        raise not_a_gateway(client.address)
     return proof
 
 
@@ -68,8 +72,10 @@ def print_proof(terminal: Terminal, proof: dict[str, Any], *, whole: bool) -> No
         ]
         terminal.print(
             terminal.style("lost", "red")
-            + f"  {gap['writer']} after record {gap['afterSeq']}: {gap['cause']}, "
-            + f"{lost[0]}, {lost[1]}. {gap['message']}"
+            + printable(
+                f"  {gap['writer']} after record {gap['afterSeq']}: {gap['cause']}, "
+                f"{lost[0]}, {lost[1]}. {gap['message']}"
+            )
         )
     totals = proof["totals"]
     terminal.print(

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -235,3 +236,39 @@ def test_the_order_service_sends_otlp_in_the_agents_traces(tmp_path: Path) -> No
         tool = tools[span.parent_span_id.hex()]
         assert tool["traceId"] == span.trace_id.hex()
     assert {s.status.code for s in spans} == {0, 2}
+
+
+def test_it_ends_also_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
+    """Its terminal, or the process that read its output, is gone: its counts are written still."""
+    run = Run(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "support_agent"],
+        cwd=EXAMPLE, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout
+            assert b"listens on port" in process.stdout.readline()
+            process.stdout.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+    assert json.loads((tmp_path / "emitted").read_text())["lines"]["stdout"] == 1
+
+
+def test_it_says_what_is_wrong_and_ends(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for variables, told in (
+            ({"PORT": port}, f"cannot listen on 127.0.0.1:{port}"),
+            ({"PORT": "many"}, "PORT is 'many', not a number"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "support_agent"],
+                cwd=EXAMPLE, env=Run(tmp_path, **variables).environment, check=False,
+                capture_output=True, text=True, timeout=30,
+            )  # fmt: skip
+            assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+            assert told in done.stderr

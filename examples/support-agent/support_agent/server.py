@@ -8,9 +8,10 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import spanyard
 from support_agent.agent import Agent
@@ -18,6 +19,8 @@ from support_agent.lines import Lines
 from support_agent.model import Model
 from support_agent.orders import Orders, Telemetry, order_server, telemetry
 from support_agent.tools import Tools
+
+Number = TypeVar("Number", int, float)
 
 MAX_BODY = 1 << 20
 MAX_BURST = 1_000_000
@@ -179,25 +182,33 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT. Variables: `PORT`, `HOST`, `SUPPORT_AGENT_SEED`,
     `SUPPORT_AGENT_PACE` (1 is a model of 4–30 ms, 0 an instant one), `SUPPORT_AGENT_EMITTED` (file
     for the final counts)."""
+    host, port = os.environ.get("HOST", "127.0.0.1"), _variable("PORT", int, 8000)
     agent = SupportAgent(
-        seed=int(os.environ.get("SUPPORT_AGENT_SEED", "7")),
-        pace=float(os.environ.get("SUPPORT_AGENT_PACE", "1")),
+        seed=_variable("SUPPORT_AGENT_SEED", int, 7),
+        pace=_variable("SUPPORT_AGENT_PACE", float, 1.0),
     )
-    server = http_server(
-        agent, os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))
-    )
+    with contextlib.ExitStack() as resources:
+        resources.callback(agent.close)
+        try:
+            server = http_server(agent, host, port)
+        except (OSError, OverflowError) as error:
+            sys.exit(f"support agent: cannot listen on {host}:{port}: {error}; set HOST and PORT")
+        resources.callback(agent.lines.plain, "INFO", "support agent stops")
+        resources.callback(server.server_close)
 
-    def stop(number: int, frame: object) -> None:
-        # shutdown() waits for the loop, which runs in this very thread.
-        threading.Thread(target=server.shutdown).start()
+        def stop(number: int, frame: object) -> None:
+            # shutdown() waits for the loop, which runs in this very thread.
+            threading.Thread(target=server.shutdown).start()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    agent.lines.plain("INFO", f"support agent listens on port {server.server_port}")
-    try:
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        agent.lines.plain("INFO", f"support agent listens on port {server.server_port}")
         server.serve_forever()
-    finally:
-        server.server_close()
-        agent.lines.plain("INFO", "support agent stops")
-        agent.close()
-        sys.stdout.flush()
+
+
+def _variable(name: str, kind: Callable[[str], Number], default: Number) -> Number:
+    text = os.environ.get(name, "")
+    try:
+        return kind(text) if text else default
+    except ValueError:
+        sys.exit(f"support agent: {name} is {text!r}, not a number")

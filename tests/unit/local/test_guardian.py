@@ -1,0 +1,127 @@
+"""The guardian: what a killed command started ends too, in order, and the folder is held until then."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spanyard_core.errors import SpanyardError
+from spanyard_local.layout import FolderInUseError, Layout
+
+COMMAND = """
+import subprocess, sys, time
+from pathlib import Path
+from spanyard_local.guardian import guarded
+from spanyard_local.layout import Layout
+with Layout(Path(sys.argv[1])).only_one(print) as hold:
+    with guarded(held=[hold.descriptor], grace=0.5) as guardian:
+        for number in sys.argv[3:]:
+            child = subprocess.Popen([sys.executable, "-c", number], start_new_session=True)
+            guardian.watch(child.pid)
+            print(child.pid, flush=True)
+            if sys.argv[2] == "ends":
+                child.wait()
+                guardian.forget(child.pid)
+        if sys.argv[2] != "ends":
+            time.sleep(60)
+"""
+SLEEPER = "import time; time.sleep(60)"
+DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list["subprocess.Popen[str]"]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def start(folder: Path, how: str, *programs: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", COMMAND, str(folder), how, *programs]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for_the_end(pids: list[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(lives(pid) for pid in pids):
+        assert time.monotonic() < deadline, "something still runs"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_after_a_kill_everything_that_was_started_ends_also_what_is_deaf(
+    tmp_path: Path, started: list["subprocess.Popen[str]"]
+) -> None:
+    command = start(tmp_path / "data", "stays", SLEEPER, DEAF)
+    started.append(command)
+    assert command.stdout
+    pids = [int(command.stdout.readline()) for _ in range(2)]
+    assert all(map(lives, pids))
+    with pytest.raises(FolderInUseError), Layout(tmp_path / "data").only_one(print):
+        pass
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    told: list[str] = []
+    with Layout(tmp_path / "data").only_one(told.append) as hold:
+        # The folder is ours only when all of them are gone.
+        wait_for_the_end(pids)
+        assert hold.killed
+    assert told in ([], ["the last run was killed; waiting for what it left to end …"])
+    with Layout(tmp_path / "data").only_one(told.append) as hold:
+        assert not hold.killed
+
+
+def test_what_has_ended_is_forgotten_and_an_orderly_end_leaves_nothing(tmp_path: Path) -> None:
+    command = start(tmp_path / "data", "ends", "pass")
+    out, _ = command.communicate(timeout=30)
+    assert command.returncode == 0
+    assert not lives(int(out))
+    with Layout(tmp_path / "data").only_one(print) as hold:
+        assert not hold.killed
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "{}", '{"uid": 5}', '{"uid": "../x"}', "[]"])
+def test_a_damaged_folder_is_told_and_left_alone(tmp_path: Path, text: str) -> None:
+    layout = Layout(tmp_path)
+    (tmp_path / "pod.json").write_text(text)
+    with pytest.raises(SpanyardError, match="pod.json' is damaged"):
+        layout.pod_uid()
+    assert (tmp_path / "pod.json").read_text() == text
+
+
+def test_the_address_of_a_server_that_was_killed_is_not_believed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for text, address in (
+        (f'{{"url": "http://127.0.0.1:8080", "pid": {gone.pid}}}', None),
+        (f'{{"url": "http://127.0.0.1:8080", "pid": {os.getpid()}}}', "http://127.0.0.1:8080"),
+        ("[]", None),
+        ("{", None),
+    ):
+        layout.server_file.write_text(text)
+        assert layout.running_server() == address
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(SpanyardError, match="give another folder with --data"),
+        Layout(tmp_path / "file").only_one(print),
+    ):
+        pass
