@@ -242,6 +242,10 @@ class Pipeline:
 
     async def _accept(self, writer: OpenWriter, block: Block) -> None:
         if block.cut or block.gaps:
+            if writer.source.ended and not writer.ended:
+                # In the entry that makes the source's end durable: a restart that finds it ended,
+                # and its file deleted, would never come to say so.
+                self._end(writer)
             await self._commit([writer])
             self._publish(writer, block)
             return

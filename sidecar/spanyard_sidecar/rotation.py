@@ -20,6 +20,8 @@ from spanyard_sidecar.gzipped import GzippedFile
 
 _STAMP = re.compile(r"\d{8}-\d{6}")
 GZ = ".gz"
+_LISTINGS = 5
+"""Listings of a folder that changes all the time, before one is taken as it is."""
 
 
 class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +33,7 @@ class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
     complete: bool = False
     pending: dict[str, Pending] = {}
     inside: Inside | None = None
+    followed: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +60,8 @@ class LogFile:
     """Read to its end, and quiet for so long that nothing more is expected."""
     quiet_since: float | None = None
     """Monotonic time since which a file that has a successor did not grow."""
+    followed: bool = False
+    """When last seen, it was read to its end and the next one had begun."""
     lost: bool = False
     """Gone before its end was read; to be told when its turn comes."""
     lost_bytes: int | None = None
@@ -75,11 +80,18 @@ class LogFile:
             complete=state.complete,
             pending=dict(state.pending),
             inside=state.inside,
+            followed=state.followed,
         )
 
     def state(self) -> FileState:
         return FileState(
-            self.fingerprint, self.inode, self.offset, self.complete, self.pending, self.inside
+            self.fingerprint,
+            self.inode,
+            self.offset,
+            self.complete,
+            self.pending,
+            self.inside,
+            self.followed,
         )
 
     @property
@@ -137,7 +149,7 @@ class LogFolder:
         """Names of the run's files, oldest first; none without the folder."""
         rotated: dict[str, str] = {}
         latest = []
-        for name in sorted(self._list()):
+        for name in self._list():
             if name == self._latest:
                 latest.append(name)
             elif name.startswith(self._latest + "."):
@@ -147,10 +159,16 @@ class LogFolder:
         return [rotated[stamp] for stamp in sorted(rotated)] + latest
 
     def _list(self) -> list[str]:
+        """Two listings that agree: one alone may miss a name that is just being changed."""
         try:
-            return self._files.listdir(self._path)
+            names = sorted(self._files.listdir(self._path))
+            for _ in range(_LISTINGS):
+                before, names = names, sorted(self._files.listdir(self._path))
+                if names == before:
+                    break
         except FileNotFoundError:
             return []
+        return names
 
     def _exists(self) -> bool:
         try:

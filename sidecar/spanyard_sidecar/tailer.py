@@ -8,6 +8,7 @@ decides (another file's turn, a line given up, a gap) comes in blocks of its own
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ from spanyard_sidecar.rotation import FileState, LogFile, LogFolder
 KIND = "cri"
 READ_SIZE = 128 * 1024
 """Most bytes per block; 64–128 KiB measured better than 1 MiB."""
+_LOOKS = 5
+"""Looks in a row while the file whose turn it is moves under our hands."""
 _LONGEST = MAX_LINE + MAX_PREFIX + 1
 """So much of an unfinished line is enough to cut it."""
 
@@ -162,8 +165,15 @@ class CriSource:
         if self._ended:
             return None
         now = self._clock.monotonic()
-        if now >= self._next_look or self._set.stale:
-            self.look()
+        for _ in range(_LOOKS):
+            if now >= self._next_look or self._set.stale:
+                self.look()
+            block = self._in_order(now, budget)
+            if block is not None or not self._set.stale:
+                return block
+        return None
+
+    def _in_order(self, now: float, budget: int) -> Block | None:
         for index, file in enumerate(self._files):
             if file.complete:
                 continue
@@ -172,10 +182,13 @@ class CriSource:
             block = self._from_file(file, index, budget)
             if block is not None:
                 self._grown = now
-                file.quiet_since = None
+                file.quiet_since, file.followed = None, False
                 return block
+            if self._set.stale:
+                return None  # it is not where it was: its turn must not pass to the next one
             if not has_successor:
                 break
+            file.followed = True
             if file.quiet_since is None:
                 file.quiet_since = now
         return self._by_time(now)
@@ -329,14 +342,8 @@ class CriSource:
         known = self._time if self._seq else ""
         gap = Gap(cause, message, from_time=known)
         if file is not None:
-            gap = Gap(
-                cause,
-                message,
-                bytes=file.lost_bytes,
-                from_time=known,
-                source=file.fingerprint,
-                from_offset=file.offset,
-            )
+            source, at = file.fingerprint, file.offset
+            gap = replace(gap, bytes=file.lost_bytes, source=source, from_offset=at)
         self._last = ""
         return Block(b"", 0, self._seq + 1, 0, gaps=(gap,), cut=True, new_file=True)
 
@@ -345,9 +352,10 @@ class CriSource:
         if block is not None:
             return block
         self._files.remove(file)
-        return self._tell(
-            "rotated-away", f"a file was gone before all of it was read (from {file.offset})", file
-        )
+        text = f"a file was gone before all of it was read (from {file.offset})"
+        if file.followed:
+            text = f"a file was gone that was read to its end ({file.offset}); it may have grown"
+        return self._tell("rotated-away", text, file)
 
     def _tell_truncated(self, file: LogFile) -> Block:
         block = self._give_up_to(file)

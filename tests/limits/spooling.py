@@ -145,7 +145,8 @@ class Lines:
         if untold := self.holes - told:
             problems.append(f"lost after {sorted(untold)}, gaps told after {sorted(told)}")
         if idle := sure - self.holes:
-            problems.append(f"gaps told after {sorted(idle)}, where nothing is missing")
+            said = [gap for gap in self.gaps if gap.get("afterSeq", 0) in idle]
+            problems.append(f"gaps told after {sorted(idle)}, where nothing is missing: {said}")
         return problems
 
 
@@ -162,5 +163,6 @@ def check_against_gaps(records: list[dict[str, Any]], written: int) -> Sequence[
         if record["type"] == "gap" and record["event"] == "gap" and record["cause"] != "spool-full"
     ]
     lines = Lines([int(record["message"][:8]) for record in logs], gaps, written)
-    assert not lines.problems()
+    problems = lines.problems()
+    assert problems == []
     return gaps

@@ -12,7 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.sim.history import CollectorHistory, FullHistory
+from tests.sim.collecting import POINTS as COLLECTOR_POINTS
+from tests.sim.history import CollectorHistory, FullHistory, aimed
+from tests.sim.ingesting import POINTS as INGESTER_POINTS
 from tests.sim.ledger_history import LedgerHistory
 from tests.sim.runner import Make, Outcome, play
 from tests.sim.spool_history import SpoolHistory
@@ -25,11 +27,16 @@ KINDS: dict[str, Make] = {
 }
 
 
+AIMED = sorted({*COLLECTOR_POINTS, *INGESTER_POINTS})
+"""Fault points at which a history may be aimed."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every history kept its promises."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("seed", nargs="?", type=int, help="the history to play")
     parser.add_argument("--kind", choices=KINDS, default="full")
+    parser.add_argument("--kill", choices=AIMED, metavar="POINT", help="kill at this fault point")
     parser.add_argument("--seeds", nargs=2, type=int, metavar=("FIRST", "END"))
     parser.add_argument("--verbose", action="store_true", help="print every event as it happens")
     parser.add_argument("--report", action="store_true", help="one line of JSON per history")
@@ -37,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.seeds is None and options.seed is None:
         parser.error("name a seed, or --seeds FIRST END")
     first, end = options.seeds or (options.seed, options.seed + 1)
+    make = aimed(options.kill) if options.kill else KINDS[options.kind]
     failures = 0
     killed: Counter[str] = Counter()
     began = time.process_time()
     for seed in range(first, end):
-        outcome = play(KINDS[options.kind], seed, verbose=options.verbose)
+        outcome = play(make, seed, verbose=options.verbose)
         failures += bool(outcome.failure)
         killed.update(outcome.killed)
         if options.report:

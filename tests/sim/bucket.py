@@ -20,6 +20,7 @@ from spanyard_core.errors import (
     StorageError,
     StorageRefusedError,
 )
+from spanyard_core.faults import fault_point
 from spanyard_core.storage.keys import check_key, check_prefix, digest_of
 from spanyard_core.storage.protocol import ObjectInfo
 from tests.sim.process import Process, current_process
@@ -35,8 +36,6 @@ class Fate(Enum):
     """Carried out, but the caller sees an error."""
     TRIED_TWICE = auto()
     """Carried out, the answer lost, and the client library tried again by itself."""
-    HALF_DONE = auto()
-    """A move that copied and did not delete."""
     ZOMBIE = auto()
     """The caller sees an error at once, the request is carried out much later."""
 
@@ -49,7 +48,6 @@ class Weather:
     not_done: float = 0.0
     answer_lost: float = 0.0
     tried_twice: float = 0.0
-    half_done: float = 0.0
     zombie: float = 0.0
     zombie_seconds: float = 60.0
     latency: float = 0.0
@@ -64,7 +62,7 @@ class Weather:
 
     def calm(self) -> None:
         """From now on nothing goes wrong."""
-        self.not_done = self.answer_lost = self.tried_twice = self.half_done = 0.0
+        self.not_done = self.answer_lost = self.tried_twice = 0.0
         self.zombie = self.slow = 0.0
         self.away = self.refused = False
 
@@ -76,7 +74,6 @@ class Weather:
             (self.not_done, Fate.NOT_DONE),
             (self.answer_lost, Fate.ANSWER_LOST),
             (self.tried_twice, Fate.TRIED_TWICE),
-            (self.half_done, Fate.HALF_DONE),
             (self.zombie, Fate.ZOMBIE),
         ):
             if x < share:
@@ -148,11 +145,6 @@ class Bucket:
             return
         self.put(target, self.objects[source].data, False)
 
-    def move(self, source: str, target: str) -> None:
-        self.copy(source, target)
-        if source != target:
-            self.remove(source)
-
     def keys(self, prefix: str = "", after: str = "") -> list[str]:
         start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         found = []
@@ -171,7 +163,6 @@ class Bucket:
         name: str,
         act: Callable[[], Any],
         *,
-        half: Callable[[], Any] | None = None,
         changes: bool = False,
     ) -> Any:
         """Carry out `act` for a caller who may die meanwhile; his answer, or StorageError."""
@@ -181,8 +172,6 @@ class Bucket:
         fate = weather.fate()
         there, back = weather.way(), weather.way()
         if not changes and fate is not Fate.DONE:
-            fate = Fate.NOT_DONE
-        if fate is Fate.HALF_DONE and half is None:
             fate = Fate.NOT_DONE
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -204,7 +193,7 @@ class Bucket:
             if fate is Fate.NOT_DONE:
                 error = StorageError(f"{name}: 503 (nothing was done)")
             else:
-                result, error = _attempt(half if fate is Fate.HALF_DONE and half else act)
+                result, error = _attempt(act)
                 if fate is Fate.TRIED_TWICE and error is None:
                     result, error = _attempt(act)
                 elif fate is not Fate.DONE and error is None:
@@ -273,11 +262,11 @@ class SimStorage:
     async def move(self, source: str, target: str) -> None:
         bucket = self._check(source, target)
         await bucket.serve(
-            f"move {source} to {target}",
-            lambda: bucket.move(source, target),
-            half=lambda: bucket.copy(source, target),
-            changes=True,
+            f"copy {source} to {target}", lambda: bucket.copy(source, target), changes=True
         )
+        fault_point("ingest.copied")
+        if source != target:
+            await bucket.serve(f"delete {source}", lambda: bucket.remove(source), changes=True)
 
     async def exists(self, key: str) -> bool:
         bucket = self._check(key)

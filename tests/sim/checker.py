@@ -34,8 +34,9 @@ class Findings:
 class Checker:
     """One look at the tables."""
 
-    def __init__(self, oracle: Oracle, tables: Tables) -> None:
-        self._oracle, self._tables = oracle, tables
+    def __init__(self, oracle: Oracle, tables: Tables, epoch: str = "") -> None:
+        """`epoch` is that of the collector that came to its end in good order."""
+        self._oracle, self._tables, self._epoch = oracle, tables, epoch
         self.found = Findings()
         self._gaps: dict[str, list[Row]] = defaultdict(list)
         """Subject → its gap lines."""
@@ -48,6 +49,7 @@ class Checker:
         for row in sorted(self._tables.rows("gaps"), key=lambda r: (r["writer"], r["seq"])):
             (self._gaps if row["event"] == "gap" else self._meta)[row["subject"]].append(row)
         self._check_numbers(writers)
+        self._check_ends(writers)
         by_track: dict[str, dict[str, list[Row]]] = defaultdict(dict)
         for (signal, writer), rows in writers.items():
             if signal != "gaps":
@@ -85,6 +87,17 @@ class Checker:
                 self.found.add(f"{writer}: numbers {_short(missing)} are missing, untold")
             if not writer.endswith("/meta") and writer not in self._meta:
                 self.found.add(f"{writer} has records and no begin line")
+
+    def _check_ends(self, writers: dict[tuple[str, str], list[Row]]) -> None:
+        """Who was read to the end says so, and with which number: else it would count as open."""
+        for (signal, writer), rows in writers.items():
+            if signal == "gaps" or not self._epoch or not writer.endswith(f"@{self._epoch}"):
+                continue
+            last = self._meta[writer][-1] if self._meta.get(writer) else None
+            bad = [int(r["seq"]) for r in self._tables.bad if r.get("writer") == writer]
+            most = max([int(rows[-1]["seq"]), *bad])
+            if last is None or last["event"] != "end" or last.get("afterSeq", 0) != most:
+                self.found.add(f"{writer} has records up to #{most}, and its last word is {last}")
 
     def _told_numbers(self, writer: str) -> set[int]:
         told = {int(row["seq"]) for row in self._tables.bad if row.get("writer") == writer}

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import date
 from typing import Any
 
@@ -12,8 +12,11 @@ from spanyard_ingester.ledger import Ledger
 from tests.sim.checker import Checker, Findings
 from tests.sim.chronicle import Chronicle
 from tests.sim.clock import SimClock
+from tests.sim.collecting import POINTS as COLLECTOR_POINTS
 from tests.sim.collecting import Collecting
+from tests.sim.ingesting import POINTS as INGESTER_POINTS
 from tests.sim.ingesting import Ingesting, SimGateway
+from tests.sim.keeper import Keeper
 from tests.sim.tables import Part
 from tests.sim.warehouse import rows_of
 from tests.sim.world import SPOOL, World
@@ -51,23 +54,25 @@ class CollectorHistory:
         collecting.keeper.raise_failures()
         assert not collecting.leftover, collecting.leftover
         await self._load()
-        self.findings = Checker(world.oracle, world.tables).check()
+        assert collecting.collector is not None
+        epoch = collecting.collector.spool.epoch
+        self.findings = Checker(world.oracle, world.tables, epoch).check()
         self.findings.raise_if_any()
 
     def _start_applications(self) -> None:
         world = self.world
-        kinds = world.random("applications").choices(
-            ("logs", "otlp", "spans", "both", "all"), (4, 1, 2, 1, 1)
-        )[0]
-        if kinds in {"logs", "both", "all"}:
+        rng = world.random("applications")
+        logs, spans, otlp = (rng.random() < share for share in (0.6, 0.4, 0.4))
+        logs, spans, otlp = (chosen or self.everything for chosen in (logs, spans, otlp))
+        if logs or not (spans or otlp):
             world.start_container("main", 0)
             if world.rng.random() < 0.3:
                 world.start_container("proxy", 0)
             self._start(world.run_kubelet(), "kubelet")
             self._start(world.run_writeback(), "writeback")
-        if kinds in {"spans", "all"}:
+        if spans:
             self._start(world.start_spans(), "span files")
-        if kinds in {"otlp", "both", "all"}:
+        if otlp:
             self._start(world.otlp_client(self.collecting.send).run(), "OTLP client")
 
     async def _for(self, seconds: float) -> None:
@@ -91,6 +96,8 @@ class CollectorHistory:
             if kinds:
                 await getattr(self, f"_do_{rng.choice(kinds)}")(rng)
 
+    everything = False
+    """All kinds of applications in each history."""
     kinds: tuple[str, ...] = (
         "collector_kills",
         "collector_down",
@@ -192,9 +199,13 @@ class CollectorHistory:
         world.disk_failing = False
         world.disk.capacity.clear()
         world.kills.disarm()
-        self.collecting.keeper.points = ()
-        self.collecting.keeper.resume()
+        for keeper in self._keepers():
+            keeper.points = ()
+            keeper.resume()
         await self._until_drained()
+
+    def _keepers(self) -> list[Keeper]:
+        return [self.collecting.keeper]
 
     def _rest(self) -> tuple[object, ...]:
         """What is left to do; equal for a while means that nothing moves."""
@@ -231,6 +242,25 @@ class CollectorHistory:
             self.world.tables.index_trace(row)
 
 
+def aimed(point: str) -> Callable[[int, Chronicle], "FullHistory"]:
+    """Histories in which processes die at this fault point, again and again."""
+
+    class Aimed(FullHistory):
+        everything = True
+
+        def __init__(self, seed: int, chronicle: Chronicle) -> None:
+            super().__init__(seed, chronicle)
+            self.world.troubles.bad_lines = True
+            keepers = [self.collecting.keeper, *(i.keeper for i in self.ingesters)]
+            for keeper, points in zip(
+                keepers, [COLLECTOR_POINTS, *[INGESTER_POINTS] * len(self.ingesters)], strict=True
+            ):
+                keeper.points = (point,) if point in points else ()
+                keeper.armed_share = 1.0
+
+    return Aimed
+
+
 class FullHistory(CollectorHistory):
     """All of it: applications to tables."""
 
@@ -242,11 +272,14 @@ class FullHistory(CollectorHistory):
         names = ("ingester-a", "ingester-b") if world.troubles.two_ingesters else ("ingester-a",)
         self.ingesters = [Ingesting(world, name) for name in names]
         self.collecting.gateway = SimGateway(world, self.ingesters)
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keeping: list[asyncio.Task[None]] = []
+
+    def _keepers(self) -> list[Keeper]:
+        return [*super()._keepers(), *(ingester.keeper for ingester in self.ingesters)]
 
     def _start_applications(self) -> None:
         super()._start_applications()
-        self._keepers = [
+        self._keeping = [
             asyncio.create_task(ingester.keeper.run(), name=ingester.name)
             for ingester in self.ingesters
         ]
@@ -285,7 +318,7 @@ class FullHistory(CollectorHistory):
         await self._until_drained()
         for ingester in self.ingesters:
             await ingester.keeper.end()
-        await asyncio.gather(*self._keepers)
+        await asyncio.gather(*self._keeping)
         for ingester in self.ingesters:
             ingester.keeper.raise_failures()
         await self._check_ledger()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spanyard_core.errors import ObjectExistsError, StorageError
-from tests.sim.bucket import Bucket, Weather
+from tests.sim.bucket import Bucket, Fate, Weather
 from tests.sim.clock import START_NS, SimClock, WallClock
 from tests.sim.disk import Disk
 from tests.sim.loop import DeadlockError, LivelockError, SimLoop, run
@@ -239,9 +239,11 @@ class TestBucket:
         assert self.outcome(bucket, call) == ObjectExistsError.__name__
         assert bucket.objects["k"].data == b"1"
 
-    def test_half_a_move_leaves_both(self) -> None:
-        bucket = _bucket(half_done=1.0)
+    def test_a_move_may_end_between_copy_and_delete(self) -> None:
+        bucket = _bucket()
         bucket.put("a", b"1", False)
+        fates = iter((Fate.DONE, Fate.NOT_DONE))
+        bucket.weather.fate = lambda: next(fates)  # type: ignore[method-assign]
         assert self.outcome(bucket, bucket.view().move("a", "b")) == "StorageError"
         assert set(bucket.objects) == {"a", "b"}
 

@@ -35,7 +35,7 @@ CASES: list[tuple[Mutation, Make, int, str]] = [
     (no_file_sync, SpoolHistory, 30, "states|committed|damaged|Hole"),
     (upload_before_spool, CollectorHistory, 60, "is stored"),
     (checkpoint_before_delivery, CollectorHistory, 60, "lost, untold|vanished|missing"),
-    (otlp_answered_before_its_sync, CollectorHistory, 60, "lost, untold"),
+    (otlp_answered_before_its_sync, CollectorHistory, 100, "lost, untold"),
     (otlp_resends_not_known, CollectorHistory, 60, "is stored as"),
     (insert_believed, FullHistory, 60, "lost, untold|stored|missing|parts|begin line"),
     (ledger_overwrites, LedgerHistory, 30, "twice|does not say|Broken|hole|missing"),

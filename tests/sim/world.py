@@ -130,7 +130,6 @@ class World:
             weather.not_done = rng.choice((0.02, 0.2))
             weather.answer_lost = rng.choice((0.02, 0.2))
             weather.tried_twice = rng.choice((0.0, 0.1))
-            weather.half_done = rng.choice((0.0, 0.1))
             weather.slow = rng.choice((0.0, 0.05))
         if self.troubles.zombies:
             weather.zombie = rng.choice((0.02, 0.1))
