@@ -213,7 +213,7 @@ class Soak:
                 running.enter_context(printing)
             for n in range(self.kills):
                 with Watch(collector, pod.spool) as watch:
-                    if n % 20 == 5:
+                    if n % 20 == 2:
                         self.files.run()
                     if rng.random() < 0.5:
                         lost += 1

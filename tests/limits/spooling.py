@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISREG
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,9 @@ def on_disk(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         try:
-            total += path.lstat().st_blocks * 512
+            status = path.lstat()
+            if S_ISREG(status.st_mode):  # a folder's own block is no file of the spool
+                total += status.st_blocks * 512
         except FileNotFoundError:
             continue  # gone since it was listed
     return total
