@@ -133,7 +133,12 @@ def test_labels_are_accepted(label: str) -> None:
 @given(st.text(max_size=60))
 def test_what_is_no_label_is_refused_with_what_is_allowed(text: str) -> None:
     fine = set(string.ascii_lowercase + string.digits + "-")
-    assume(not (0 < len(text) <= 50 and set(text) <= fine and text[0] != "-" and text[-1] != "-"))
+
+    def is_label(part: str) -> bool:
+        return 0 < len(part) <= 50 and set(part) <= fine and part[0] != "-" and part[-1] != "-"
+
+    assume(not is_label(text))
+    assume(not all(map(is_label, text.split(".", 1))))  # "0.0" is a project
     with pytest.raises(BadRecordError, match="at most 50 lower-case"):
         check_label(text, "namespace")
     with pytest.raises(BadRecordError, match=r"namespace\.name"):
