@@ -213,12 +213,14 @@ class Loader:
         if fitted.done:
             self.settler.loaded(done_attempt, [loaded.key for _, loaded in fitted.done])
         opened = self.ledger.state.open.get(attempt)
-        if opened is None:
-            for item, _ in fitted.objects:
+        files = {item.ready.key: item for item in prepared}
+        if opened is None or any(item.key not in files for item in opened.plan.objects):
+            # Not there, or another owner's under the same number (20 random bits): not ours to run.
+            for item in prepared if opened is not None else [i for i, _ in fitted.objects]:
                 self.pending.retry(item.ready)
             return None
         fault_point("ingest.planned")
-        return Batch(opened.plan, {item.ready.key: item for item in prepared}, trash)
+        return Batch(opened.plan, files, trash)
 
     async def _carry(self, batch: Batch) -> list[Batch]:
         """Run a plan's attempt; the batches that follow from it."""
@@ -387,7 +389,7 @@ class Loader:
         epoch and 20 random bits, unless somebody's clock was ahead.
         """
         by_time = (self.clock.time_ns() // 1_000_000) << 20 | self.rng.getrandbits(20)
-        return max(by_time, self.ledger.state.floor + 1 + self.rng.getrandbits(8))
+        return max(by_time, self.ledger.state.floor + 1 + self.rng.getrandbits(20))
 
 
 def _unexplained(item: LoadedObject, batch: Batch, reason: str) -> Reject:
