@@ -1,5 +1,7 @@
 """Errors that Spanyard raises on purpose. A message says what is wrong, where, and what to do."""
 
+from collections.abc import Sequence
+
 
 class SpanyardError(Exception):
     """Root of all errors raised on purpose; safe to print to a user without a traceback."""
@@ -39,3 +41,12 @@ class DatabaseError(SpanyardError):
 
 class DatabaseUnavailableError(DatabaseError):
     """ClickHouse is away, starting or overloaded; trying again later helps."""
+
+
+class InvalidResourceError(SpanyardError):
+    """A manifest that its schema or one of its rules refuses."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """`problems`: where (`builds/support-1: spec.source`) and what, each for a human."""
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{where}: {what}" for where, what in self.problems))
