@@ -7,6 +7,8 @@ Implementations: a folder on the laptop, the Kubernetes API in a cluster. Ids ar
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from spanyard_core.resources.kinds import Camel, Kind, Resource
 
 Outcome = Literal["created", "configured", "unchanged"]
@@ -18,7 +20,7 @@ class Applied(Camel):
     kind: Kind
     id: str
     outcome: Outcome
-    warnings: list[str] = []
+    warnings: list[str] = msgspec.field(default_factory=list)
 
 
 class ResourceEvent(Camel):
