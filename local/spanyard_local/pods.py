@@ -1,0 +1,347 @@
+"""Pods of this machine: their folders, their collectors, their end, and what a kill left of them.
+
+A pod's collector is the sidecar's, in this process: one object per pod, with a spool of its own. It
+is started again when it fails. When the pod ends it reads to the end and stores all; only then does
+the folder go. What a killed `up` left is drained at the next start by a collector that is told to
+stop at once: it reads what is there, ends every writer, and stores it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from spanyard_core.clock import Clock, SystemClock
+from spanyard_core.errors import SpanyardError
+from spanyard_core.files import SystemFiles, write_durably
+from spanyard_core.retry import Backoff
+from spanyard_core.storage import Storage
+from spanyard_local.podapi import PodIdentity
+from spanyard_sidecar.collector import Collector, Hints
+from spanyard_sidecar.inotify import Inotify
+from spanyard_sidecar.kinds import sources_of
+from spanyard_sidecar.model import SourceIndex
+from spanyard_sidecar.ring import Ring
+from spanyard_sidecar.servers import Servers
+from spanyard_sidecar.settings import CollectorSettings
+
+log = logging.getLogger("spanyard.local")
+
+GRACE_S = 60.0
+"""For reading to the end and storing it. No kubelet counts here: a build may have printed a
+million lines in its last second (4 s of reading); what takes longer goes on at the next start."""
+FLUSH_S = 1.0
+RECOVERIES = 4
+"""Old pods drained at a time: each takes a file lock, some MB and up to a second of waiting."""
+GONE = ".gone-"
+"""Prefix of a folder that is being removed. Renamed first: a pod without its spool but with its
+logs would be read a second time, under other names."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPod:
+    """Implements `podapi.Pod`."""
+
+    identity: PodIdentity
+    folder: Path
+    env: Mapping[str, str]
+    held: Sequence[int]
+    _run: "_Run"
+
+    @property
+    def log_root(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def spans_dir(self) -> Path:
+        return self.folder / "spans"
+
+    @property
+    def status_dir(self) -> Path:
+        return self.folder / "status"
+
+    @property
+    def app_dir(self) -> Path:
+        return self.folder / "app"
+
+    @property
+    def drained(self) -> bool:
+        return self._run.drained
+
+
+class Pods:
+    """Implements `podapi.PodHost`, below one folder."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        storage: Callable[[PodIdentity], Storage],
+        hinter: Callable[[], Hints] | None = None,
+        index: SourceIndex | None = None,
+        held: Sequence[int] = (),
+        clock: Clock | None = None,
+        opened: Callable[[PodIdentity, Ring], None] = lambda identity, ring: None,
+    ) -> None:
+        """`storage` may give builds a storage that keeps their log parts, too.
+
+        `opened` is told of each collector that begins: who shows lines subscribes there.
+        """
+        self._root = root
+        self._storage = storage
+        self._hinter = hinter
+        self._index = index
+        self._held = tuple(held)
+        self._clock = clock or SystemClock()
+        self._opened = opened
+        self._rng = random.SystemRandom()
+        self._running: dict[str, _Run] = {}
+
+    @contextlib.asynccontextmanager
+    async def pod(self, identity: PodIdentity, *, quiet: float = 0.5) -> AsyncIterator[LocalPod]:
+        """See `PodHost.pod`."""
+        folder = self._root / identity.uid
+        try:
+            for part in ("logs", "spans", "spool", "status", "app"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            await write_durably(
+                SystemFiles(), str(folder / "pod.json"), [msgspec.json.encode(identity)]
+            )
+        except OSError as error:
+            raise SpanyardError(
+                f"data: cannot make the folder of a pod, {str(folder)!r}: "
+                f"{error.strerror or error}; make room, or give another folder with --data"
+            ) from error
+        run = self._run(identity, folder, quiet)
+        task = asyncio.create_task(run.keep_running(), name=f"collector of {identity.pod}")
+        self._running[identity.uid] = run
+        try:
+            endpoint = await run.ready()
+            yield LocalPod(
+                identity, folder, _environment(identity, folder, endpoint), self._held, run
+            )
+        finally:
+            run.stop.set()
+            try:
+                await (
+                    task
+                )  # cancelled here, it ends too: what is spooled goes out at the next start
+            finally:
+                del self._running[identity.uid]
+            if run.drained:
+                await asyncio.to_thread(_remove, folder)
+
+    def _run(self, identity: PodIdentity, folder: Path, quiet: float) -> "_Run":
+        settings = CollectorSettings(
+            storage="file:///",  # only named: the storage is given
+            project=identity.project,
+            uid=identity.resource_uid,
+            deployment=identity.deployment,
+            build=identity.build,
+            pod=identity.pod,
+            pod_uid=identity.uid,
+            logs=str(folder / "logs"),
+            spans_dir=str(folder / "spans"),
+            spool=str(folder / "spool"),
+            flush_interval=FLUSH_S,
+            otlp_port=0,
+            listen="",
+            quiet=quiet,
+            grace=GRACE_S,
+            termination_log="",
+        )
+        return _Run(
+            settings,
+            storage=self._storage(identity),
+            hinter=self._hinter,
+            index=self._index,
+            clock=self._clock,
+            rng=self._rng,
+            opened=lambda ring: self._opened(identity, ring),
+        )
+
+    def troubles(self) -> list[str]:
+        """What keeps collectors from their work just now, in words, each once."""
+        return sorted({text for run in self._running.values() for text in run.troubles()})
+
+    # --- what a kill left --------------------------------------------------------------------
+
+    async def recover(self) -> int:
+        """Drain every pod that an earlier run left; returns how many could not be, yet.
+
+        To be called while none of their processes lives, which the data folder's lock says.
+        """
+        slots = asyncio.Semaphore(RECOVERIES)
+
+        async def one(folder: Path) -> bool:
+            async with slots:
+                return await self._recover(folder)
+
+        folders = await asyncio.to_thread(self._left)
+        return (await asyncio.gather(*(one(folder) for folder in folders))).count(False)
+
+    def _left(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            for folder in sorted(self._root.iterdir()):
+                if folder.name.startswith(GONE):
+                    shutil.rmtree(folder, ignore_errors=True)
+            return sorted(
+                f for f in self._root.iterdir() if f.is_dir() and f.name not in self._running
+            )
+        return []
+
+    async def _recover(self, folder: Path) -> bool:
+        try:
+            identity = msgspec.json.decode((folder / "pod.json").read_bytes(), type=PodIdentity)
+        except FileNotFoundError:
+            # Killed before its first line: the identity is written before anything is started.
+            await asyncio.to_thread(_remove, folder)
+            return True
+        except (OSError, msgspec.MsgspecError) as error:
+            log.error("whose output %s holds cannot be told (%s); it stays there", folder, error)
+            return False
+        run = self._run(identity, folder, quiet=0.0)
+        run.stop.set()
+        await run.keep_running()
+        if run.drained:
+            await asyncio.to_thread(_remove, folder)
+        return run.drained
+
+
+class _Run:
+    """A pod's collector, over its failures."""
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        *,
+        storage: Storage,
+        hinter: Callable[[], Hints] | None,
+        index: SourceIndex | None,
+        clock: Clock,
+        rng: random.Random,
+        opened: Callable[[Ring], None],
+    ) -> None:
+        self.stop = asyncio.Event()
+        self.drained = False
+        self._settings = settings
+        self._storage = storage
+        self._hinter = hinter
+        self._index = index
+        self._clock = clock
+        self._rng = rng
+        self._opened = opened
+        self._collector: Collector | None = None
+        self._trouble = ""
+        self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def ready(self) -> str:
+        """Wait for the first collector; gives the address that takes OTLP.
+
+        Raises what kept it from starting.
+        """
+        return await self._ready
+
+    def troubles(self) -> list[str]:
+        """What is wrong right now."""
+        told = self._collector.troubles() if self._collector is not None else []
+        return [*told, self._trouble] if self._trouble else told
+
+    async def keep_running(self) -> None:
+        """Collect until `stop`, then drain; start again what fails, but never a first start."""
+        backoff = Backoff(self._rng, first=0.2, most=15.0)
+        give_up: float | None = None
+        while True:
+            try:
+                leftover = await self._once()
+            except Exception as error:
+                told = isinstance(error, (SpanyardError, OSError))
+                log.error("a collector failed: %s", error, exc_info=not told)
+                self._trouble = f"a collector failed: {error}"
+                if not self._ready.done():
+                    if not self.stop.is_set():
+                        self._ready.set_exception(
+                            error
+                            if isinstance(error, SpanyardError)
+                            else SpanyardError(f"a collector cannot start: {error}")
+                        )
+                    return
+            else:
+                self.drained = not leftover
+                return
+            finally:
+                self._collector = None
+            now = self._clock.monotonic()
+            if self.stop.is_set():
+                give_up = now + GRACE_S if give_up is None else give_up
+                if now >= give_up:
+                    return
+            await self._clock.sleep(backoff.next())
+
+    async def _once(self) -> str:
+        collector = Collector(
+            self._settings,
+            files=SystemFiles(),
+            clock=self._clock,
+            storage=self._storage,
+            rng=self._rng,
+            sources=sources_of,
+            index=self._index,
+            hinter=self._hinter() if self._hinter is not None else None,
+        )
+        await collector.open()
+        self._collector = collector
+        self._opened(collector.ring)
+        first = not self._ready.done()
+        async with Servers(collector, insist=first).running() as servers:
+            if first:
+                address = servers.addresses["otlp"]
+                # Processes know this address: a collector that follows takes the same.
+                self._settings = replace(self._settings, otlp_port=address.port)
+                self._ready.set_result(address.url)
+            self._trouble = ""
+            inotify = Inotify(
+                [self._settings.logs, self._settings.spans_dir], collector.pipeline.changed
+            )
+            inotify.open()
+            collector.pipeline.on_idle = inotify.arm
+            collector.chores.append(inotify.look)
+            try:
+                await collector.run(self.stop)
+            finally:
+                inotify.close()
+        return collector.leftover
+
+
+def _environment(identity: PodIdentity, folder: Path, endpoint: str) -> dict[str, str]:
+    """What the operator injects in a cluster, with this machine's values."""
+    name = identity.deployment or identity.build
+    attributes = {
+        "service.namespace": identity.namespace,
+        "service.instance.id": identity.pod,
+        "k8s.namespace.name": identity.namespace,
+        "k8s.pod.name": identity.pod,
+        "k8s.pod.uid": identity.uid,
+    }
+    return {
+        "SPANYARD_SPANS_DIR": str(folder / "spans"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": name,
+        "OTEL_RESOURCE_ATTRIBUTES": ",".join(f"{k}={v}" for k, v in attributes.items()),
+    }
+
+
+def _remove(folder: Path) -> None:
+    gone = folder.with_name(GONE + folder.name)
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)  # the rest goes at the next start
