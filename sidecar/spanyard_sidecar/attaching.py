@@ -84,14 +84,18 @@ class Attaching:
             writer.begin = begin(subject)
         elif not self._book.is_open(subject.writer):
             writer.begin = begin(subject, cause=RESUMED)
-        writer.last_entry = self._spool.last_entry(subject.writer)
-        if self._spool.is_uploaded(subject.writer):
+        self._ready.append(writer)
+
+    def _tell_uploaded(self, writer: OpenWriter) -> None:
+        """What an earlier process left undone: it may have died before a stored file was deleted."""
+        source = writer.source
+        writer.last_entry = self._spool.last_entry(source.writer)
+        if self._spool.is_uploaded(source.writer):
             writer.uploaded = writer.last_entry
             try:
                 source.uploaded(self._spool.states[source.writer])
             except OSError as error:
                 log.warning("%s: %s", source.writer, error)
-        self._ready.append(writer)
 
     def _opened(self, source: Source) -> OpenWriter:
         last = self._spool.fold.last.get(source.writer, 0)
@@ -100,6 +104,8 @@ class Attaching:
     def admitted(self, *, all_of_them: bool = False) -> list[OpenWriter]:
         """Writers that may be read from now on."""
         ready, self._ready = self._ready, []
+        for writer in ready:
+            self._tell_uploaded(writer)  # from here on the uploader's word reaches it
         if len(self.questions) or self.questions.answered:
             for source, note in self.questions.released(all_of_them=all_of_them):
                 writer = self._opened(source)

@@ -108,7 +108,10 @@ class Source(Protocol):
         ...
 
     def finish(self) -> Block | None:
-        """At the collector's end: give up what is pending (an unterminated last line) as records."""
+        """At the collector's end: give up what is pending (an unterminated last line) as records.
+
+        Called until it gives None. Raises OSError like `read`; then its end is not known.
+        """
         ...
 
     def end(self) -> End: ...

@@ -17,6 +17,7 @@ class OpenWriter:
         "_may_skip",
         "_range",
         "_ring",
+        "_taken",
         "_time_ns",
         "begin",
         "behind",
@@ -45,6 +46,8 @@ class OpenWriter:
         self._range: SourceRange | None = None
         self._may_skip = False
         """A gap was told: numbers may be missing before the next record."""
+        self._taken = False
+        """Some of it is on its way into an entry."""
         self.last_seq = last_seq
         """Last seq that the source gave, in this run or, as far as durable, before it."""
         self.opened = 0.0
@@ -82,6 +85,13 @@ class OpenWriter:
     def waiting(self) -> bool:
         """Whether there is anything to commit."""
         return self.changed or self._chunk is not None or bool(self.finished or self.notes)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and all of it is in storage."""
+        # While its last entry is being written, the one before may be uploaded: that is not all.
+        done = not self.waiting and not self._taken and self.uploaded >= self.last_entry
+        return self.ended and done
 
     @property
     def held_bytes(self) -> int:
@@ -177,9 +187,15 @@ class OpenWriter:
             self.begin = None
 
     def take(self) -> tuple[list[NewObject], list[Note], State]:
-        """What a commit must hold of this writer; it is the committer's from now on."""
+        """What a commit must hold of this writer; it is the committer's until `committed`."""
         self.finish_chunk()
+        self._taken = True
         objects, self.finished = self.finished, []
         notes, self.notes = self.notes, []
         self.changed = False
         return objects, notes, self.source.state()
+
+    def committed(self, n: int) -> None:
+        """What was taken is durable, as entry n."""
+        self._taken = False
+        self.last_entry = n

@@ -270,10 +270,9 @@ class Pipeline:
         if writer.begin is None:
             writer.notes.append(ended(writer.subject, end))
         writer.changed = writer.changed or writer.source.state() != self._spool.states.get(name)
-        if not writer.waiting:
-            if writer.uploaded >= writer.last_entry:
-                self._retire(writer)
-        elif self._waiting_since is None:
+        if writer.is_over:
+            self._retire(writer)
+        elif writer.waiting and self._waiting_since is None:
             self._waiting_since = self._clock.monotonic()
 
     async def _flush_due(self) -> None:
@@ -314,7 +313,7 @@ class Pipeline:
         self.committer.touched = [writer.subject for writer in self.writers.values()]
         n = await self.committer.put(objects, states, notes)
         for writer, state in taken:
-            writer.last_entry = n
+            writer.committed(n)
             writer.source.stored(state)
 
     async def drain(
@@ -335,15 +334,10 @@ class Pipeline:
         if closing is not None:
             await closing()
             await self._read_until_quiet(0.0, deadline)
-        behind = [writer.subject.writer for writer in self.writers.values() if writer.behind]
         for writer in list(self.writers.values()):
-            if writer.ended or writer.suspended or writer.behind:
-                continue
-            block = self._last_block(writer)
-            if block is not None:
-                await self._accept(writer, block)
-            if not writer.suspended:
-                self._end(writer)
+            if not (writer.suspended or writer.behind):
+                await self._finish(writer)
+        behind = [writer.subject.writer for writer in self.writers.values() if writer.behind]
         await self.flush()
         fault_point("collector.drained")
         if behind:
@@ -368,6 +362,12 @@ class Pipeline:
             if not busy:
                 await self._clock.sleep(min(self.settings.poll_busy, quiet))
 
+    async def _finish(self, writer: OpenWriter) -> None:
+        while not writer.ended and (block := self._last_block(writer)) is not None:
+            await self._accept(writer, block)
+        if not (writer.ended or writer.suspended or writer.behind):
+            self._end(writer)
+
     def _last_block(self, writer: OpenWriter) -> Block | None:
         try:
             block = writer.source.finish()
@@ -375,6 +375,7 @@ class Pipeline:
                 self._keep(writer, block, self._clock.monotonic())
         except OSError as error:
             log.warning("%s: its last bytes cannot be read: %s", writer.subject.writer, error)
+            writer.behind = True
             return None
         except Exception as error:
             self._suspend(writer, error)
@@ -389,7 +390,7 @@ class Pipeline:
                 continue
             writer.uploaded = head.n
             self._tell_uploaded(writer, state)
-            if writer.ended and head.n >= writer.last_entry and not writer.waiting:
+            if writer.is_over:
                 self._retire(writer)
 
     def _tell_uploaded(self, writer: OpenWriter, state: State) -> None:

@@ -267,8 +267,11 @@ class SpanFileSource:
         return block
 
     def finish(self) -> Block | None:
-        # A process that lives will end its line; one that has ended was read to its end.
-        return None
+        # The lock may have been freed since the last look at it, by a program that has just ended:
+        # then what stands there is all. A process that lives will end its line.
+        self._next_lock = 0.0
+        self.look_at_lock()
+        return self.read(READ_SIZE) if self._free else None
 
     # -- what is lost --------------------------------------------------------------------------
 

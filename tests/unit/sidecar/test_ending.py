@@ -2,13 +2,16 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
+from spanyard_core.files import SystemFiles
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.committer import DrainDeadlineError
 from spanyard_sidecar.model import Block, Stored
 from spanyard_sidecar.settings import CollectorSettings
+from spanyard_sidecar.spanfiles import SpanFileSources
 from tests.unit.sidecar.machine import (
     DIRECTORY,
     FakeSource,
@@ -18,6 +21,8 @@ from tests.unit.sidecar.machine import (
     messages,
     virtual,
 )
+from tests.unit.sidecar.test_spanfiles import IDENTITY as SPANS_OF
+from tests.unit.sidecar.test_spanfiles import Writer, log
 
 
 class StoppingSource(FakeSource):
@@ -122,6 +127,47 @@ async def test_who_is_not_read_to_the_end_in_time_gets_no_end_line_and_is_named(
     assert machine.events("w@e") == ["begin"]
     assert machine.events("q@e") == ["begin", "end"]
     assert machine.spool.states["w@e"] == {"seq": endless.seq}
+
+
+def test_a_program_that_ends_just_before_its_collector_leaves_no_span_file(tmp_path: Path) -> None:
+    """Neither its last line nor the file itself, even when the collector ends without waiting."""
+
+    @virtual
+    async def check() -> None:
+        machine = Machine()
+        kind = SpanFileSources(SystemFiles(), machine.clock, SPANS_OF, str(tmp_path))
+        await machine.start(kind)
+        program = Writer(tmp_path)
+        program.write(log("one"))
+        await machine.pipeline.step()
+        await machine.pipeline.step()
+        program.write(log("two") + log("half a line")[:-1])
+        program.close()
+        await machine.pipeline.drain(quiet=0, deadline=machine.clock.monotonic() + 10)
+        await machine.upload_all()
+        writer = f"uid/logs/{program.stem}@{machine.spool.epoch}"
+        assert messages(machine.stored(writer)) == ["one", "two", "half a line"]
+        assert machine.events(writer, where="bucket")[1:] == ["end"]
+        assert machine.stored(f"{writer}/meta")[-1]["afterSeq"] == 3
+        assert not list(program.folder.iterdir())
+
+    check()
+
+
+class Unfinishable(FakeSource):
+    """Was read so far; at the end the disk fails."""
+
+    def finish(self) -> Block | None:
+        raise OSError(5, "Input/output error")
+
+
+@virtual
+async def test_a_source_whose_last_bytes_cannot_be_read_gets_no_end_line() -> None:
+    machine = await Machine().start(FakeSources(Unfinishable("w@e").add("a")))
+    with pytest.raises(DrainDeadlineError, match="not read to the end: w@e"):
+        await machine.pipeline.drain(quiet=0.1, deadline=2)
+    assert messages(machine.spooled("w@e")) == ["a"]
+    assert machine.events("w@e") == ["begin"]
 
 
 @virtual

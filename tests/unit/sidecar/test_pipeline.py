@@ -7,6 +7,7 @@ import random
 import pytest
 
 from spanyard_core.errors import StorageError
+from spanyard_core.faults import set_hook
 from spanyard_sidecar.committer import DrainDeadlineError
 from spanyard_sidecar.model import Gap, Stored
 from tests.unit.sidecar.machine import (
@@ -205,6 +206,28 @@ async def test_an_ended_source_found_again_is_neither_resumed_nor_ended_twice() 
     assert machine.events("w@e") == ["begin", "end"]
     assert again.told == [("uploaded", 1)]  # it may delete its file now
     assert again.closed
+
+
+@virtual
+async def test_a_source_hears_of_its_last_entry_though_the_one_before_arrives_meanwhile() -> None:
+    """Its span file would stay where it is until the next start."""
+    source = FakeSource("w@e").add("a")
+    machine = await Machine().start(FakeSources(source))
+    await machine.pipeline.step()
+    await machine.pipeline.flush()
+    (head,) = machine.heads()
+    source.ends = True
+    await machine.pipeline.step()
+    set_hook(lambda name: machine.pipeline.uploaded(head) if name == "spool.written" else None)
+    try:
+        await machine.pipeline.flush()
+    finally:
+        set_hook(None)
+    assert not source.closed
+    source.told.clear()
+    await machine.upload_all()
+    assert source.told == [("uploaded", 1)]
+    assert source.closed
 
 
 @virtual

@@ -359,6 +359,23 @@ class TestEnd:
         assert source.finish() is None
         assert source.state()["offset"] == 0
 
+    def test_at_the_collectors_end_a_writer_that_has_just_ended_has_ended(
+        self, writer: Writer, reader: Reader
+    ) -> None:
+        """Its lock was looked at 250 ms ago at most, and there is no later look."""
+        writer.write(log("one"))
+        (source,) = reader.scan()
+        block = source.read(1 << 20)
+        assert block is not None
+        writer.write(log("two") + log("half a line")[:-1])
+        writer.close()
+        last = list(iter(source.finish, None))
+        texts = [json.loads(line)["message"] for b in last for line in b.lines.splitlines()]
+        assert texts == ["two", "half a line"]
+        assert source.ended
+        source.uploaded(source.state())
+        assert not writer.path.exists()
+
 
 class TestBadLines:
     @pytest.mark.parametrize(
