@@ -27,6 +27,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spanyard_core.clickhouse.address import Address, parse_address
 from spanyard_core.clickhouse.failures import translate
+from spanyard_core.clickhouse.reading import EngineError, RawAnswer, ask_in_process
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
 """Seconds to reach a server; its back-off is the caller's."""
+READERS = 2
+"""Statements of strangers (`read_raw`) that run in process at a time, beside the pool's own."""
 ANSWER_TIMEOUT_S = 300
 """Seconds without a byte from a server, after which a statement counts as lost."""
 
@@ -49,6 +52,7 @@ class Database:
 
     def __init__(self, address: Address, clients: Sequence[Client], control: Client) -> None:
         self.url = str(address)
+        self._address = address
         self.in_process = address.in_process
         self.database = address.database
         self.version = str(control.server_version)
@@ -59,6 +63,7 @@ class Database:
         self._control = control
         self._workers = ThreadPoolExecutor(len(clients), thread_name_prefix="clickhouse")
         self._control_worker = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-control")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="clickhouse-reader")
         self._running: set[str] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -83,6 +88,49 @@ class Database:
 
         try:
             return await self._run(read, query_id)
+        except asyncio.CancelledError:
+            self._kill_later(query_id)
+            raise
+
+    async def read_raw(
+        self,
+        sql: str,
+        *,
+        form: str,
+        params: Mapping[str, str] | None = None,
+        settings: Mapping[str, str | float] | None = None,
+    ) -> RawAnswer:
+        """One statement under `readonly = 1`, its answer in the format `form`; ended if cancelled.
+
+        The text has to be checked before (`spanyard_core.clickhouse.reading` says for what). In
+        process it has a session and a thread of its own: it takes no place in the pool.
+        """
+        query_id = uuid.uuid4().hex
+        options = self._identified(settings, query_id)
+        values = dict(params or {})
+
+        def ask() -> RawAnswer:
+            self._running.add(query_id)
+            try:
+                with self._translated():
+                    return ask_in_process(
+                        self._address, sql, form=form, params=values, settings=options
+                    )
+            finally:
+                self._running.discard(query_id)
+
+        def ask_server(client: Client) -> RawAnswer:
+            return RawAnswer(
+                client.raw_query(
+                    sql, parameters=values, settings={**options, "readonly": 1}, fmt=form
+                )
+            )
+
+        self._check_open()
+        try:
+            if not self.in_process:
+                return await self._run(ask_server, query_id)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
         except asyncio.CancelledError:
             self._kill_later(query_id)
             raise
@@ -182,6 +230,7 @@ class Database:
             except DatabaseError as error:
                 log.warning("could not end statement %s while closing: %s", query_id, error)
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._readers.shutdown(wait=True, cancel_futures=True)
         self._control_worker.shutdown(wait=True, cancel_futures=True)
         for client in self._clients:
             client.close()
@@ -232,7 +281,7 @@ class _Translated:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (ClickHouseError, OSError)):
+        if isinstance(error, (ClickHouseError, EngineError, OSError)):
             raise translate(error, where=self._url) from error
 
 

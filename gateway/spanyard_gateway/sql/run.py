@@ -1,0 +1,128 @@
+"""`read_only`: the engine spells a statement, it is judged, and that spelling runs, bounded."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from spanyard_core.clickhouse import Database
+from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
+from spanyard_gateway.sql.filters import checked_filters
+from spanyard_gateway.sql.formats import known_format
+from spanyard_gateway.sql.limits import SqlLimits, engine_settings
+from spanyard_gateway.sql.statement import Statement, judged
+from spanyard_gateway.sql.text import SqlRefusedError
+
+GRACE_S = 3.0
+"""The engine ends a statement by itself; this much later it is ended from outside."""
+
+_SCOPE = re.compile(r"\s*In scope SELECT formatQuerySingleLine\(.*?\)(?= \([A-Z_]+\)|$)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """An answer, whole, in the format that the statement or its sender asked for."""
+
+    data: bytes
+    content_type: str
+    form: str
+    rows_read: int = 0
+    bytes_read: int = 0
+    elapsed_ns: int = 0
+
+
+_functions: WeakKeyDictionary[Database, frozenset[str]] = WeakKeyDictionary()
+
+
+async def read_only(
+    database: Database,
+    query: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    format: str = "JSON",  # noqa: A002 -- what the engine and everybody calls it
+    limits: SqlLimits | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> SqlResult:
+    """Run one statement that only reads, in a session that can do nothing else.
+
+    `params` fill `{name:Type}` in the query. `format` counts when the query has no FORMAT of its
+    own. `settings` are the sender's; those in the query win. A cancelled await ends the statement.
+
+    Raises SqlRefusedError for what may not run, DatabaseError for what the engine refuses or
+    ends (its `code` is ClickHouse's), DatabaseUnavailableError when it is away or overloaded.
+    """
+    limits = limits or SqlLimits()
+    size = len(query.encode("utf-8", "surrogatepass"))
+    if size > limits.statement_bytes:
+        raise SqlRefusedError(
+            f"the statement has {size:,} bytes; at most {limits.statement_bytes:,} are read"
+        )
+    try:
+        async with asyncio.timeout(limits.seconds + GRACE_S):
+            return await _read(database, query, params or {}, format, limits, dict(settings or {}))
+    except TimeoutError:
+        raise DatabaseUnavailableError(
+            f"the statement got no answer within {limits.seconds:g} s: ClickHouse is busy; try "
+            "again, or ask for less",
+            code=159,
+        ) from None
+
+
+async def _read(
+    database: Database,
+    query: str,
+    params: Mapping[str, str],
+    form: str,
+    limits: SqlLimits,
+    given: dict[str, str],
+) -> SqlResult:
+    statement = await _judged(database, query, limits)
+    wanted = {**given, **statement.settings}
+    if "additional_table_filters" in wanted:
+        wanted["additional_table_filters"] = await checked_filters(
+            wanted["additional_table_filters"], lambda text: _judged(database, text, limits)
+        )
+    settings = engine_settings(limits, wanted)
+    name, media = known_format(statement.form or form)
+    answer = await database.read_raw(statement.text, form=name, params=params, settings=settings)
+    return SqlResult(
+        answer.data, media, name, answer.rows_read, answer.bytes_read, answer.elapsed_ns
+    )
+
+
+async def _judged(database: Database, query: str, limits: SqlLimits) -> Statement:
+    return judged(await canonical(database, query, limits), await _known(database))
+
+
+async def canonical(database: Database, query: str, limits: SqlLimits) -> str:
+    """The engine's own spelling of the query. Raises DatabaseError where it can't be parsed."""
+    try:
+        answer = await database.read_raw(
+            "SELECT formatQuerySingleLine({query:String})",
+            form="RawBLOB",
+            params={"query": query},
+            settings={
+                "max_execution_time": limits.seconds,
+                "max_memory_usage": limits.memory_bytes,
+            },
+        )
+    except DatabaseError as error:
+        kind = type(error)
+        text = _SCOPE.sub("", str(error)).replace("Syntax error: :", "Syntax error:")
+        raise kind(text, code=error.code) from None
+    try:
+        return answer.data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SqlRefusedError(
+            "the statement holds bytes that are no UTF-8, perhaps by an escape; write such bytes "
+            "with unhex('…')"
+        ) from None
+
+
+async def _known(database: Database) -> frozenset[str]:
+    known = _functions.get(database)
+    if known is None:
+        rows = await database.rows("SELECT lower(name) AS name FROM system.functions")
+        known = _functions[database] = frozenset(str(row["name"]) for row in rows)
+    return known
