@@ -25,6 +25,9 @@ class NoStorage:
     async def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self._refuse()
 
+    async def write_file(self, key: str, path: Path) -> None:
+        self._refuse()
+
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         self._refuse()
 

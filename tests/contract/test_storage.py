@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,19 @@ class TestReadingAndWriting:
         await storage.write("parts", b"old")
         await storage.write("parts", data)
         assert await storage.digest("parts") == digest_of(data)
+
+    @pytest.mark.parametrize("size", [0, 1, 33 << 20])
+    async def test_a_file_is_stored_whole_and_replaces_what_was_there(
+        self, storage: Storage, tmp_path: Path, size: int
+    ) -> None:
+        file = tmp_path / "artifact"
+        file.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+        await storage.write("a/file", b"an older one")
+        await storage.write_file("a/file", file)
+        assert await storage.digest("a/file") == digest_of(file.read_bytes())
+        with pytest.raises(FileNotFoundError):
+            await storage.write_file("a/file", tmp_path / "none")
+        assert await storage.exists("a/file")
 
     async def test_ranges_are_cut_at_the_end_of_the_object(self, storage: Storage) -> None:
         await storage.write("k", b"0123456789")

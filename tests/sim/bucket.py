@@ -247,6 +247,9 @@ class SimStorage:
         data = bytes(data)
         await bucket.serve(f"put {key}", lambda: bucket.put(key, data, if_absent), changes=True)
 
+    async def write_file(self, key: str, path: Path) -> None:
+        await self.write(key, path.read_bytes())
+
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         bucket = self._check(key)
         data: bytes = await bucket.serve(f"get {key}", lambda: bucket.get(key))

@@ -166,6 +166,14 @@ class BucketStorage:
         except Exception as error:
             raise_translated(error, "write", self._name(key))
 
+    async def write_file(self, key: str, path: Path) -> None:
+        store = self._store(key)
+        with path.open("rb") as file:
+            try:
+                await obstore.put_async(store, key, file, chunk_size=_PART, max_concurrency=4)
+            except Exception as error:
+                raise_translated(error, "write", self._name(key))
+
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         store = self._store(key)
         if length == 0:  # obstore refuses an empty range

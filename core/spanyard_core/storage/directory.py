@@ -12,9 +12,10 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from spanyard_core.errors import (
     ObjectExistsError,
@@ -53,7 +54,12 @@ class DirectoryStorage:
         return self._url
 
     async def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        await asyncio.to_thread(self._write, self._path(key), key, data, if_absent)
+        await asyncio.to_thread(self._write, self._path(key), key, (data,), if_absent)
+
+    async def write_file(self, key: str, path: Path) -> None:
+        target = self._path(key)
+        with path.open("rb") as file:
+            await asyncio.to_thread(self._write, target, key, _blocks(file), False)
 
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         return await asyncio.to_thread(self._read, self._path(key), key, start, length)
@@ -94,10 +100,10 @@ class DirectoryStorage:
 
     # Below: blocking, in a thread.
 
-    def _write(self, path: bytes, key: str, data: bytes, if_absent: bool) -> None:
+    def _write(self, path: bytes, key: str, blocks: Iterable[bytes], if_absent: bool) -> None:
         with durable.translated("write", self._name(key)):
             self._prepare()
-            temporary = durable.write_temporary(self._temp, data)
+            temporary = durable.write_temporary(self._temp, blocks)
             try:
                 self._give_name(temporary, path, key, if_absent)
             finally:
@@ -257,6 +263,11 @@ def _mode(path: bytes) -> int:
         if error.errno in {errno.ENOENT, errno.ENOTDIR}:
             return 0
         raise
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(_BLOCK):
+        yield block
 
 
 def _unlink_if_there(path: bytes) -> None:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -183,18 +183,19 @@ def prune(directory: bytes, root: bytes) -> None:
         directory = os.path.dirname(directory)
 
 
-def write_temporary(folder: bytes, data: bytes) -> bytes:
-    """Write `data` to a new file in `folder`, its bytes durable, and return its path.
+def write_temporary(folder: bytes, blocks: Iterable[bytes]) -> bytes:
+    """Write `blocks` to a new file in `folder`, its bytes durable, and return its path.
 
-    On any error nothing is left behind.
+    On any error, also one that `blocks` raises, nothing is left behind.
     """
     path = os.path.join(folder, f"{os.getpid()}-{secrets.token_hex(8)}".encode())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for data in blocks:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
             sync(descriptor)
         finally:
             os.close(descriptor)

@@ -49,6 +49,13 @@ class Storage(Protocol):
         """
         ...
 
+    async def write_file(self, key: str, path: Path) -> None:
+        """Store the bytes of the file at `path`, replacing what is there; memory for a few parts
+        of it at most. Else like `write`. A file that changes meanwhile is stored as anything.
+        Raises OSError when the file cannot be read.
+        """
+        ...
+
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """The object's bytes, or `length` of them from `start` (fewer at its end, none past it)."""
         ...
