@@ -6,6 +6,7 @@ for every name that has no file of its own. Read again at every look: an edit co
 start of a process.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -70,9 +71,5 @@ def read_env(file: Path) -> dict[str, str]:
 
 
 def _unescaped(text: str) -> str:
-    out, rest = [], iter(text)
-    for c in rest:
-        if c == "\\":
-            c = {"n": "\n", "t": "\t"}.get(after := next(rest, "\\"), after)
-        out.append(c)
-    return "".join(out)
+    known = {"n": "\n", "t": "\t"}
+    return re.sub(r"\\(.)", lambda match: known.get(match[1], match[1]), text)
