@@ -16,6 +16,7 @@ import msgspec
 from spanyard_core.errors import (
     BadRecordError,
     DatabaseUnavailableError,
+    InvalidResourceError,
     SettingError,
     SpanyardError,
     StorageError,
@@ -73,6 +74,9 @@ def problem_of(error: SpanyardError) -> "web.Response":
     """The answer for an error that was raised on purpose; its text is fit for users."""
     if isinstance(error, (BadRecordError, SettingError)):
         return problem(400, "Bad request", str(error))
+    if isinstance(error, InvalidResourceError):
+        errors = [{"where": where, "what": what} for where, what in error.problems]
+        return problem(422, "Invalid resource", str(error), errors=errors)
     if isinstance(error, (DatabaseUnavailableError, StorageError)):
         return problem(503, "Temporarily unavailable", str(error), headers={"Retry-After": "5"})
     return problem(500, "Internal error", str(error))

@@ -2,7 +2,9 @@
 
 A web page of any site can make the browser send requests to loopback. So the Host header must be
 this machine (a name that an attacker points at 127.0.0.1 is not), and a request that says from
-which page it comes (Origin) must come from our own.
+which page it comes (Origin, Sec-Fetch-Site) must come from our own. What changes something must
+besides have a form that pages of other sites cannot send without being asked first (a preflight,
+which is never answered): so an old browser that tells no origin does no harm either.
 """
 
 import ipaddress
@@ -13,6 +15,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from spanyard_core.serve import problem
 from spanyard_gateway.settings import GatewaySettings
+
+REQUEST_HEADER = "X-Spanyard-Request"
+"""With any value: stands for a JSON body in a POST that has none."""
+_SIMPLE = {"", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"}
+"""Content types that a browser sends to other sites without asking (Fetch standard)."""
 
 
 def _host_name(host: str) -> str:
@@ -57,6 +64,24 @@ def guard(settings: GatewaySettings) -> Middleware:
             return problem(
                 403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this gateway."
             )
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        mode = request.headers.get("Sec-Fetch-Mode", "navigate")
+        if site not in {"none", "same-origin"} and (
+            mode != "navigate" or request.method not in {"GET", "HEAD"}
+        ):
+            return problem(403, "Foreign origin", "Pages of other sites may not use this gateway.")
+        if request.method == "POST" and _is_simple(request):
+            return problem(
+                415,
+                "Not a request of a program",
+                "Send JSON with the header `Content-Type: application/json`, or without a body the "
+                f"header `{REQUEST_HEADER}: 1`. Forms of web pages can do neither, and are refused.",
+            )
         return await handler(request)
 
     return check
+
+
+def _is_simple(request: web.Request) -> bool:
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in _SIMPLE and REQUEST_HEADER not in request.headers

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from spanyard_core.clickhouse import Database
 from spanyard_core.clock import Clock
 from spanyard_core.errors import DatabaseError
+from spanyard_core.resources.api import ResourceApi
 from spanyard_core.serve import operations_routes, problem_middleware
 from spanyard_core.storage import Storage
 from spanyard_gateway.access import guard
@@ -22,6 +23,8 @@ from spanyard_gateway.state import (
     INGESTER,
     METRICS,
     READER,
+    RESOURCES,
+    SETTINGS,
     SOURCES,
     STORAGE,
 )
@@ -38,10 +41,12 @@ def make_app(
     ingester: IngesterClient,
     clock: Clock,
     registry: CollectorRegistry | None = None,
+    resources: ResourceApi | None = None,
 ) -> web.Application:
-    """The gateway over resources that the caller opens and closes.
+    """The gateway over what the caller opens and closes.
 
     Without a database it answers what the bucket can; `app[READER].connect` gives it one later.
+    Without `resources` it shows what projects, builds and deployments left, and changes nothing.
     """
     registry = registry or CollectorRegistry()
     metrics = GatewayMetrics(registry)
@@ -55,6 +60,8 @@ def make_app(
     app[INGESTER] = ingester
     app[CLOCK] = clock
     app[METRICS] = metrics
+    app[RESOURCES] = resources
+    app[SETTINGS] = settings
     app[SOURCES] = SourceFinder(reader, storage)
     endpoints = all_endpoints()
     document = openapi_document(endpoints)

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from spanyard_core.serve import problem
+from spanyard_gateway.keeper import KeeperAwayError, NoKeeperError
 from spanyard_gateway.params import Query, parse_query
 from spanyard_gateway.reader import QueryLimitError
 from spanyard_gateway.state import CLOCK
@@ -34,8 +35,10 @@ class Endpoint:
     path_params: Mapping[str, str] = field(default_factory=dict)
     """Name in the path → what it is."""
     body: Any = None
-    """The type of the request's body, where there is one."""
-    media_type: str = "application/json"
+    """The type of the request's body, where there is one; `bytes` for one that is not JSON."""
+    body_required: bool = False
+    media_types: tuple[str, ...] = ("application/json",)
+    """Of the answer; those that are not JSON have `bytes` as `answer`."""
     errors: tuple[int, ...] = (400,)
     internal: bool = False
     """Between Spanyard's own parts: not in the document."""
@@ -68,6 +71,10 @@ def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamRe
             answer = await (answering if endpoint.method == "GET" else _to_its_end(answering))
         except QueryLimitError as error:
             return problem(503, "Query too large", str(error))
+        except KeeperAwayError as error:
+            return problem(503, "Temporarily unavailable", str(error), headers={"Retry-After": "5"})
+        except NoKeeperError as error:
+            return problem(501, "No resources here", str(error))
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(body=encoder.encode(answer), content_type="application/json")

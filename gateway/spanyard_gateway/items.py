@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from spanyard_core.resources.api import Applied, ResourceEvent
+from spanyard_core.resources.kinds import Build, Deployment, Project
+
 
 class Item(msgspec.Struct, rename="camel", kw_only=True):
     """Identity of a stored record."""
@@ -136,31 +139,78 @@ class ScoreItem(Item, tag_field="type", tag="score"):
 
 
 class ProjectItem(msgspec.Struct, rename="camel", kw_only=True):
-    """A project that has stored records."""
+    """A project: one that is declared, one that has stored records, or both."""
 
     id: str
-    first_day: str
-    last_day: str
+    first_day: str | None
+    """Day of its first stored record; null: none yet."""
+    last_day: str | None
     records: int
+    resource: Project | None = None
+    """As it was declared; null where only records are known."""
+
+
+class ProjectDetail(ProjectItem, kw_only=True):
+    """One project, with what happened to it."""
+
+    events: list[ResourceEvent] = []
 
 
 class DeploymentItem(msgspec.Struct, rename="camel", kw_only=True):
-    """A deployment that has stored records."""
+    """A deployment: as it is declared, or, where nobody keeps resources, as its logs tell."""
 
+    id: str
     project_id: str
     name: str
     uid: str
-    first_seen: str
-    last_seen: str
-    logs: int
+    first_seen: str | None = None
+    """Time of its first log line; null where the resource tells of it instead."""
+    last_seen: str | None = None
+    logs: int | None = None
+    resource: Deployment | None = None
+
+
+class DeploymentDetail(DeploymentItem, kw_only=True):
+    """One deployment, with what happened to it."""
+
+    events: list[ResourceEvent] = []
 
 
 class BuildItem(msgspec.Struct, rename="camel", kw_only=True):
-    """A build that left something in the bucket."""
+    """A build: one that is declared, one that left something in the bucket, or both."""
 
     id: str
     complete: bool
     """Whether its final `build.log` is there."""
+    resource: Build | None = None
+
+
+class BuildDetail(BuildItem, kw_only=True):
+    """One build, with what happened to it."""
+
+    events: list[ResourceEvent] = []
+
+
+class AppliedList(msgspec.Struct, rename="camel", kw_only=True):
+    """What became of each manifest, in their order."""
+
+    applied: list[Applied]
+
+
+class Deleted(msgspec.Struct, rename="camel", kw_only=True):
+    """It will be gone when its cleanup is done."""
+
+    kind: str
+    id: str
+
+
+class SourceArchive(msgspec.Struct, rename="camel", kw_only=True):
+    """An archive of sources in the bucket, to be named by a Build as `archive: {digest: …}`."""
+
+    digest: str
+    key: str
+    size: int | None = None
+    """Bytes; null where the storage was not asked."""
 
 
 class QuarantineItem(msgspec.Struct, rename="camel", kw_only=True):

@@ -20,16 +20,29 @@ _PROBLEM = {
         "title": {"type": "string", "description": "What kind of error."},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, where, and what to do."},
+        "errors": {
+            "type": "array",
+            "description": "Of a resource: each wrong field.",
+            "items": {
+                "type": "object",
+                "required": ["where", "what"],
+                "properties": {"where": {"type": "string"}, "what": {"type": "string"}},
+            },
+        },
     },
 }
 _ERRORS = {
     400: "A parameter is wrong; `detail` names it.",
     404: "There is no such thing.",
     409: "Not possible in its present state.",
+    413: "The body is larger than this gateway takes.",
+    415: "A POST without a body that a web page of another site could not send.",
+    422: "A resource is not valid; `errors` names each wrong field.",
+    501: "This gateway keeps no resources, or cannot do this.",
     502: "The ingester refused or did not answer.",
     503: "ClickHouse, the storage or the ingester is away; try again after `Retry-After` seconds.",
 }
-_TYPES = (str, int, float, bool, dict, list, type(None))
+_TYPES = (str, int, float, bool, bytes, dict, list, type(None))
 
 
 def openapi_document(endpoints: list[Endpoint]) -> dict[str, Any]:
@@ -106,7 +119,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": endpoint.summary,
-                "content": {endpoint.media_type: {"schema": _schema(endpoint.answer)}},
+                "content": {
+                    kind: {"schema": _schema(endpoint.answer)} for kind in endpoint.media_types
+                },
             },
             **{
                 str(status): {
@@ -114,7 +129,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                     "content": {"application/problem+json": {"schema": _ref("Problem")}},
                 }
                 for status in sorted(
-                    {*endpoint.errors, 503, *([404] if endpoint.path_params else [])}
+                    {
+                        *endpoint.errors,
+                        503,
+                        *([404] if endpoint.path_params else []),
+                        *([415] if endpoint.method == "POST" else []),
+                    }
                 )
             },
         },
@@ -125,8 +145,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         operation["parameters"] = parameters
     if endpoint.body is not None:
         operation["requestBody"] = {
-            "required": False,
-            "content": {"application/json": {"schema": _schema(endpoint.body)}},
+            "required": endpoint.body_required,
+            "content": {
+                "application/octet-stream" if endpoint.body is bytes else "application/json": {
+                    "schema": _schema(endpoint.body)
+                }
+            },
         }
     return operation
 
@@ -155,6 +179,8 @@ def _schema(answer: Any) -> dict[str, Any]:
         }
     if answer is str:
         return {"type": "string"}
+    if answer is bytes:
+        return {"type": "string", "format": "binary"}
     if answer is dict:
         return {"type": "object"}
     return _ref(answer.__name__)

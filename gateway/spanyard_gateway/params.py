@@ -237,6 +237,12 @@ ALL_PARAMS = {
             _one_of("open", "replayed", "deleted"),
             _enum("open", "replayed", "deleted"),
         ),
+        Param(
+            "dryRun",
+            "`true`: check and tell, change nothing.",
+            _one_of("true", "false"),
+            {**_enum("true", "false"), "default": "false"},
+        ),
         Param("fingerprint", "Fingerprint of a file.", _text, _STRING),
         Param(
             "signal",

@@ -43,19 +43,25 @@ class Reader:
         """From now on ask this one."""
         self._database = database
 
-    async def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The result of a SELECT. A cancelled await ends the query.
-
-        Raises QueryLimitError, DatabaseUnavailableError, DatabaseError.
-        """
+    @property
+    def database(self) -> Database:
+        """The one that is asked now. Raises DatabaseUnavailableError when there is none yet."""
         if self._database is None:
             raise DatabaseUnavailableError(
                 f"not connected to ClickHouse at {_without_password(self._settings.clickhouse)} "
                 "yet; it is tried every few seconds"
             )
+        return self._database
+
+    async def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The result of a SELECT. A cancelled await ends the query.
+
+        Raises QueryLimitError, DatabaseUnavailableError, DatabaseError.
+        """
+        database = self.database
         try:
             async with asyncio.timeout(self._settings.query_timeout + GRACE_S):
-                return await self._database.rows(sql, params, self._options)
+                return await database.rows(sql, params, self._options)
         except TimeoutError:
             raise DatabaseUnavailableError(
                 f"ClickHouse did not answer within {self._settings.query_timeout:g} s; it is busy, "

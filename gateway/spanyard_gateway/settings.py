@@ -35,6 +35,9 @@ class GatewaySettings:
     query_memory: int = setting(
         2_000_000_000, help="memory that one query may use", unit="size", least=100_000_000
     )
+    max_source_size: int = setting(
+        256_000_000, help="largest archive of sources that is taken", unit="size", least=1_000
+    )
     log_level: str = setting(
         "info", help="what is logged", choices=["debug", "info", "warn", "error"]
     )

@@ -3,10 +3,12 @@
 from aiohttp import web
 
 from spanyard_core.clock import Clock
+from spanyard_core.resources.api import ResourceApi
 from spanyard_core.storage import Storage
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.sources import SourceFinder
 
 READER = web.AppKey("reader", Reader)
@@ -15,3 +17,12 @@ INGESTER = web.AppKey("ingester", IngesterClient)
 CLOCK = web.AppKey("clock", Clock)
 SOURCES = web.AppKey("sources", SourceFinder)
 METRICS = web.AppKey("metrics", GatewayMetrics)
+RESOURCES = web.AppKey("resources", object)
+"""A ResourceApi, or None where nobody keeps resources; ask `resources_of`."""
+SETTINGS = web.AppKey("settings", GatewaySettings)
+
+
+def resources_of(app: web.Application) -> ResourceApi | None:
+    """What keeps Projects, Builds and Deployments; None where there are only records."""
+    found: ResourceApi | None = app[RESOURCES]  # type: ignore[assignment]  # a Protocol has no key
+    return found

@@ -349,3 +349,25 @@ async def test_the_openapi_document_is_valid_and_every_documented_list_answers(a
         assert set(page) == {"items", "nextCursor"}
     text = str(document)
     assert "/internal/" not in text
+
+
+async def test_sql_that_only_reads_is_answered(api: Api) -> None:
+    async def ask(expect: int, body: Any) -> Any:
+        async with api.session.post("/sql", json=body) as response:
+            assert response.status == expect, await response.text()
+            if response.content_type == "text/csv":
+                return await response.text()
+            return await response.json()
+
+    answer = await ask(200, {"query": "SELECT count() AS n FROM logs"})
+    assert answer["data"] == [{"n": 50}]
+    question = "SELECT count() AS n FROM logs WHERE level = {level:String}"
+    answer = await ask(200, {"query": question, "params": {"level": "error"}})
+    assert answer["data"] == [{"n": 17}]
+    table = await ask(200, {"query": "SELECT 1 AS one, 'a,b' AS two", "format": "CSVWithNames"})
+    assert table == '"one","two"\n1,"a,b"\n'
+    for refused in ("DROP TABLE logs", "SELECT * FROM file('/etc/passwd')", "SELECT 1; SELECT 2"):
+        assert (await ask(400, {"query": refused}))["status"] == 400
+    assert (await ask(400, {"query": "SELECT nothing FROM logs"}))["title"] == "ClickHouse refuses"
+    for wrong in ({}, {"query": 1}, [], {"query": "SELECT 1", "database": "x"}):
+        assert "the body is not" in (await ask(400, wrong))["detail"]

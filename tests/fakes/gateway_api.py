@@ -15,6 +15,7 @@ from spanyard_core.chunks import ChunkWriter
 from spanyard_core.clickhouse import Database
 from spanyard_core.clock import SystemClock
 from spanyard_core.records import AnyLine, Signal
+from spanyard_core.resources.api import ResourceApi
 from spanyard_core.serve import serving
 from spanyard_core.storage import Storage
 from spanyard_gateway.app import make_app
@@ -97,13 +98,15 @@ class Api:
 
 
 @asynccontextmanager
-async def running_gateway(db: Database, storage: Storage, **settings: Any) -> AsyncIterator[Api]:
-    """A gateway that listens, over resources of the caller."""
+async def running_gateway(
+    db: Database | None, storage: Storage, *, resources: ResourceApi | None = None, **settings: Any
+) -> AsyncIterator[Api]:
+    """A gateway that listens, over what the caller opened."""
     ingester = RecordingIngester()
     app = make_app(
         GatewaySettings(storage="file:///unused", clickhouse="chdb:///unused", **settings),
         database=db, storage=storage, ingester=ingester, clock=SystemClock(),
-        registry=CollectorRegistry(),
+        registry=CollectorRegistry(), resources=resources,
     )  # fmt: skip
     async with (
         serving(app, "127.0.0.1", 0, cancel_abandoned=True) as address,

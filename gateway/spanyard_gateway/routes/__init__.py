@@ -9,13 +9,30 @@ from spanyard_gateway.routes import (
     projects,
     proof,
     quarantine,
+    resources,
     scores,
+    source_archives,
     spans,
+    sql,
     traces,
 )
 
 
 def all_endpoints() -> list[Endpoint]:
     """Every operation, in the order of the document."""
-    modules = (projects, logs, traces, spans, metrics, scores, builds, quarantine, proof, internal)
+    modules = (
+        projects,
+        logs,
+        traces,
+        spans,
+        metrics,
+        scores,
+        builds,
+        source_archives,
+        resources,
+        sql,
+        quarantine,
+        proof,
+        internal,
+    )
     return [endpoint for module in modules for endpoint in module.ENDPOINTS]

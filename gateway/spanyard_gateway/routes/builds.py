@@ -1,51 +1,91 @@
-"""Builds: what they left in the bucket. Works with ClickHouse down (B5)."""
+"""Builds: what is declared, and what they left in the bucket. Works with ClickHouse down (B5)."""
 
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from spanyard_core.errors import ObjectNotFoundError
+from spanyard_core.errors import ObjectNotFoundError, SettingError
 from spanyard_core.object_names import check_project
+from spanyard_core.resources.kinds import Build, resource_id
 from spanyard_core.serve import problem
+from spanyard_core.storage import Storage
 from spanyard_gateway.build_logs import read_build_log
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.endpoints import Endpoint, PageOf
-from spanyard_gateway.items import BuildItem, BuildLog, Page
+from spanyard_gateway.items import BuildDetail, BuildItem, BuildLog, Page
+from spanyard_gateway.keeper import Keeper, shown
 from spanyard_gateway.params import Query
 from spanyard_gateway.state import STORAGE
 
-_ID = {"id": "Id of the build, `{namespace}.{name}`."}
+BUILD_PATH = {"id": "Id of the build, `{namespace}.{name}`."}
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    storage = request.app[STORAGE]
-    scope = scope_of("builds")
+    storage, keeper = request.app[STORAGE], Keeper.of(request.app)
+    project = query["project"] or ""
+    if project and keeper is None:
+        raise SettingError(
+            "project: this gateway keeps no resources, and what builds left in the bucket does not "
+            "name their project; leave it out"
+        )
+    scope = scope_of("builds", project)
     after = str(decode_cursor(query["cursor"], scope, [str])[0]) if query["cursor"] else ""
-    items: list[BuildItem] = []
-    # From build to build by `after`: a build with a thousand parts costs one listed row.
-    while len(items) <= query.limit:
+    declared = await keeper.all(Build, project) if keeper else []
+    known = {resource_id(b): b for b in declared if _place(resource_id(b)) > _place(after)}
+    left = [] if project else await _left_after(storage, after, query.limit + 1)
+    ids = sorted({*left, *known}, key=_place)
+    if len(left) > query.limit:
+        ids = [
+            name for name in ids if _place(name) <= _place(left[-1])
+        ]  # further ones were not listed
+    items = [await _item(storage, name, known.get(name)) for name in ids[: query.limit]]
+    more = len(ids) > query.limit
+    return Page(items=items, next_cursor=encode_cursor(scope, [items[-1].id]) if more else None)
+
+
+def _place(build: str) -> str:
+    """Builds go in the order of their keys: `b-c/` lies before `b/`."""
+    return build and build + "/"
+
+
+async def _left_after(storage: Storage, after: str, wanted: int) -> list[str]:
+    """Ids of builds that left something in the bucket, from build to build: one with a thousand
+    parts costs one listed row."""
+    found: list[str] = []
+    while len(found) < wanted:
         build = ""
         async for info in storage.list("builds/", after=f"builds/{after}0" if after else ""):
             build = info.key.split("/")[1]
             break
         if not build:
             break
-        done = await storage.exists(f"builds/{build}/build.log")
-        items.append(BuildItem(id=build, complete=done))
+        found.append(build)
         after = build
-    more = len(items) > query.limit
-    items = items[: query.limit]
-    return Page(
-        items=items, next_cursor=encode_cursor(scope, [items[-1].id]) if more and items else None
-    )
+    return found
+
+
+async def _item(storage: Storage, build: str, declared: Build | None) -> BuildItem:
+    told = declared is not None and declared.status.log_complete
+    complete = told or await storage.exists(f"builds/{build}/build.log")
+    return BuildItem(id=build, complete=complete, resource=shown(declared) if declared else None)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
     build = check_project(request.match_info["id"])
-    storage = request.app[STORAGE]
+    storage, keeper = request.app[STORAGE], Keeper.of(request.app)
+    declared = await keeper.one(Build, build) if keeper else None
+    if declared is None and not await _left_anything(storage, build):
+        return _missing(build)
+    item = await _item(storage, build, declared)
+    events = list(await keeper.events(Build, build)) if keeper and declared else []
+    return BuildDetail(**msgspec.structs.asdict(item), events=events)
+
+
+async def _left_anything(storage: Storage, build: str) -> bool:
     async for _info in storage.list(f"builds/{build}/"):
-        return BuildItem(id=build, complete=await storage.exists(f"builds/{build}/build.log"))
-    return _missing(build)
+        return True
+    return False
 
 
 async def _logs(request: web.Request, query: Query) -> Any:
@@ -53,26 +93,40 @@ async def _logs(request: web.Request, query: Query) -> Any:
     try:
         found = await read_build_log(request.app[STORAGE], build)
     except ObjectNotFoundError:
-        return _missing(build)
+        keeper = Keeper.of(request.app)
+        if keeper is None or await keeper.one(Build, build) is None:
+            return _missing(build)
+        # Queued, or its first lines are on their way.
+        return BuildLog(id=build, complete=False, truncated=False, text="")
     return BuildLog(id=build, complete=found.complete, truncated=found.truncated, text=found.text)
 
 
 def _missing(build: str) -> web.Response:
-    return problem(404, "No such build", f"No build {build!r} left anything in storage.")
+    return problem(
+        404,
+        "No such build",
+        f"There is no build {build!r}, and none left anything in storage; see `/builds`.",
+    )
 
 
 ENDPOINTS = [
     Endpoint(
-        "GET", "/builds", "Builds", PageOf(BuildItem), _list, "builds", params=("limit", "cursor")
+        "GET",
+        "/builds",
+        "Builds",
+        PageOf(BuildItem),
+        _list,
+        "builds",
+        params=("limit", "cursor", "project"),
     ),
     Endpoint(
         "GET",
         "/builds/{id}",
         "One build",
-        BuildItem,
+        BuildDetail,
         _one,
         "builds",
-        path_params=_ID,
+        path_params=BUILD_PATH,
         errors=(400, 404),
     ),
     Endpoint(
@@ -83,7 +137,7 @@ ENDPOINTS = [
         _logs,
         "builds",
         description="The whole log from storage, or what there is so far while the build runs.",
-        path_params=_ID,
+        path_params=BUILD_PATH,
         errors=(400, 404),
     ),
 ]
