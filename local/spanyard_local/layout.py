@@ -13,6 +13,7 @@ from pathlib import Path
 from spanyard_core.errors import SpanyardError
 
 DEFAULT_DATA = ".demo"
+UP_DATA = ".spanyard"
 LEFTOVERS_S = 90.0
 """How long processes of a killed command may take to end: three with 20 s each, and some."""
 
@@ -61,6 +62,21 @@ class Layout:
     def spans(self) -> Path:
         """Span files that servers write."""
         return self.root / "spans"
+
+    @property
+    def resources(self) -> Path:
+        """The store: what users asked for, and what became of it."""
+        return self.root / "resources"
+
+    @property
+    def runs(self) -> Path:
+        """A folder per pod that runs, or whose output is not all stored yet."""
+        return self.root / "runs"
+
+    @property
+    def up_file(self) -> Path:
+        """What `spanyard up` was given last, for one without arguments."""
+        return self.root / "up.json"
 
     @property
     def server_log(self) -> Path:
@@ -148,16 +164,22 @@ class Layout:
             except OSError:
                 holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
                 if time.monotonic() > deadline or _lives(holder):
-                    raise FolderInUseError(
-                        f"another spanyard is running on {str(self.root)!r}; end it, or give "
-                        "another folder with --data"
-                    ) from None
+                    raise FolderInUseError(self._in_use(holder)) from None
             else:
                 return
             if not told:
                 tell("the last run was killed; waiting for what it left to end …")
                 told = True
             time.sleep(0.1)
+
+    def _in_use(self, holder: str) -> str:
+        address = self.running_server()
+        who = ", ".join(text for text in (f"process {holder}" if holder else "", address) if text)
+        told = f"another spanyard is running on {str(self.root)!r}" + (f" ({who})" if who else "")
+        if address:
+            told += "; `spanyard deploy PATH` gives it more to run"
+        end = f"Ctrl-C in its terminal or `kill {holder}`" if holder else "Ctrl-C in its terminal"
+        return f"{told}; end it by {end}, or give this one another folder with --data"
 
     def running_server(self) -> str | None:
         """The address that the gateway on this folder told, if its process is still there.

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -75,6 +76,18 @@ class LocalPod:
         return self._run.drained
 
 
+class Viewer(Protocol):
+    """Shows lines while they are read; whatever it does, they are stored."""
+
+    def opened(self, pod: PodIdentity, ring: Ring) -> None:
+        """A collector begins, and has read nothing yet. Raises nothing."""
+        ...
+
+    async def closed(self, pod: PodIdentity) -> None:
+        """The pod has ended. Raises nothing."""
+        ...
+
+
 class Pods:
     """Implements `podapi.PodHost`, below one folder."""
 
@@ -87,19 +100,16 @@ class Pods:
         index: SourceIndex | None = None,
         held: Sequence[int] = (),
         clock: Clock | None = None,
-        opened: Callable[[PodIdentity, Ring], None] = lambda identity, ring: None,
+        viewer: Viewer | None = None,
     ) -> None:
-        """`storage` may give builds a storage that keeps their log parts, too.
-
-        `opened` is told of each collector that begins: who shows lines subscribes there.
-        """
+        """`storage` may give builds a storage that keeps their log parts, too."""
         self._root = root
         self._storage = storage
         self._hinter = hinter
         self._index = index
         self._held = tuple(held)
         self._clock = clock or SystemClock()
-        self._opened = opened
+        self._viewer = viewer
         self._rng = random.SystemRandom()
         self._running: dict[str, _Run] = {}
 
@@ -119,8 +129,8 @@ class Pods:
                 f"{error.strerror or error}; make room, or give another folder with --data"
             ) from error
         run = self._run(identity, folder, quiet)
-        task = asyncio.create_task(run.keep_running(), name=f"collector of {identity.pod}")
         self._running[identity.uid] = run
+        task = asyncio.create_task(run.keep_running(), name=f"collector of {identity.pod}")
         try:
             endpoint = await run.ready()
             yield LocalPod(
@@ -134,6 +144,8 @@ class Pods:
                 )  # cancelled here, it ends too: what is spooled goes out at the next start
             finally:
                 del self._running[identity.uid]
+                if self._viewer is not None:
+                    await self._viewer.closed(identity)
             if run.drained:
                 await asyncio.to_thread(_remove, folder)
 
@@ -163,8 +175,12 @@ class Pods:
             index=self._index,
             clock=self._clock,
             rng=self._rng,
-            opened=lambda ring: self._opened(identity, ring),
+            opened=lambda ring: self._show(identity, ring),
         )
+
+    def _show(self, identity: PodIdentity, ring: Ring) -> None:
+        if self._viewer is not None and identity.uid in self._running:
+            self._viewer.opened(identity, ring)
 
     def troubles(self) -> list[str]:
         """What keeps collectors from their work just now, in words, each once."""

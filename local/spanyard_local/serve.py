@@ -12,19 +12,26 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from aiohttp import web
 
 from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import SystemClock
-from spanyard_core.errors import BadRecordError
+from spanyard_core.errors import BadRecordError, DatabaseError, StorageError
 from spanyard_core.files import SystemFiles
+from spanyard_core.resources.api import ResourceApi
 from spanyard_core.serve import Address, serving
-from spanyard_core.storage import open_storage
+from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.app import check_ready, make_app
 from spanyard_gateway.ingester_client import IngesterRefusedError
+from spanyard_gateway.items import Proof
+from spanyard_gateway.queries.proof import prove
 from spanyard_gateway.settings import GatewaySettings
-from spanyard_gateway.state import METRICS
+from spanyard_gateway.sources import SourceFinder
+from spanyard_gateway.state import METRICS, READER, SOURCES
 from spanyard_ingester.ingester import Ingester, shards_of
 from spanyard_ingester.quarantine import (
     CannotReplayError,
@@ -35,6 +42,7 @@ from spanyard_ingester.quarantine_store import ClickHouseQuarantine
 from spanyard_ingester.settings import IngesterSettings
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 from spanyard_local.layout import Layout
+from spanyard_sidecar.model import Stored
 
 log = logging.getLogger("spanyard.local")
 
@@ -71,17 +79,66 @@ def _refused(status: int, title: str, error: Exception) -> IngesterRefusedError:
     return IngesterRefusedError(status, {"title": title, "detail": str(error)})
 
 
+class DirectHints:
+    """A collector's view of an ingester in the same process; implements `collector.Hints`."""
+
+    def __init__(self, ingester: Ingester) -> None:
+        self._ingester = ingester
+
+    def tell(self, keys: Sequence[str]) -> None:
+        self._ingester.hint(keys)
+
+    async def run(self) -> None:
+        """A root task: there is nothing to send."""
+        await asyncio.Event().wait()
+
+
+class DirectIndex:
+    """A collector's view of a gateway in the same process; implements `model.SourceIndex`."""
+
+    def __init__(self, sources: SourceFinder) -> None:
+        self._sources = sources
+
+    async def stored_through(self, project: str, fingerprint: str) -> Stored | None:
+        try:
+            stored = await self._sources.find(project, fingerprint)
+        except DatabaseError as error:
+            raise StorageError(
+                f"ClickHouse cannot tell how far files are stored: {error}"
+            ) from error
+        if stored is None:
+            return None
+        return Stored(stored.writer, stored.last_seq, stored.to_offset, stored.pending)
+
+
+@dataclass(frozen=True, slots=True)
 class LocalServer:
     """A gateway that listens and an ingester to run."""
 
-    def __init__(self, database: Database, ingester: Ingester, address: Address) -> None:
-        self.database = database
-        self.ingester = ingester
-        self.address = address
+    database: Database
+    storage: Storage
+    ingester: Ingester
+    address: Address
+    app: web.Application
+
+    def hints(self) -> DirectHints:
+        """For a collector: where new objects are told."""
+        return DirectHints(self.ingester)
+
+    @property
+    def index(self) -> DirectIndex:
+        """For a collector: who knows how far files are stored."""
+        return DirectIndex(self.app[SOURCES])
+
+    async def proof(self) -> Proof:
+        """What is stored of everything. Raises SpanyardError."""
+        return await prove(self.app[READER], self.storage, None)
 
 
 @contextlib.asynccontextmanager
-async def local_server(layout: Layout, *, host: str, port: int) -> AsyncIterator[LocalServer]:
+async def local_server(
+    layout: Layout, *, host: str, port: int, resources: ResourceApi | None = None
+) -> AsyncIterator[LocalServer]:
     """Open the folder's database and listen. Raises SpanyardError.
 
     `layout.server_file` tells others the address while the block runs.
@@ -97,10 +154,10 @@ async def local_server(layout: Layout, *, host: str, port: int) -> AsyncIterator
     gateway_settings = GatewaySettings(
         storage=layout.storage_url, clickhouse=layout.clickhouse_url, listen=host, port=port
     )
-    async with contextlib.AsyncExitStack() as resources:
+    async with contextlib.AsyncExitStack() as stack:
         storage = open_storage(layout.storage_url)
-        resources.push_async_callback(storage.close)
-        db = await resources.enter_async_context(database(layout.clickhouse_url, pool=4))
+        stack.push_async_callback(storage.close)
+        db = await stack.enter_async_context(database(layout.clickhouse_url, pool=4))
         await migrate(db)
         warehouse = ClickHouseWarehouse(db)
         ingester = Ingester(
@@ -121,17 +178,16 @@ async def local_server(layout: Layout, *, host: str, port: int) -> AsyncIterator
             storage=storage,
             ingester=DirectIngester(ingester, quarantine),
             clock=clock,
+            resources=resources,
         )
-        address = await resources.enter_async_context(
-            serving(app, host, port, cancel_abandoned=True)
-        )
+        address = await stack.enter_async_context(serving(app, host, port, cancel_abandoned=True))
         await check_ready(app)
         app[METRICS].not_ready = None
         temporary = layout.server_file.with_suffix(".tmp")
         temporary.write_text(json.dumps({"url": address.url, "pid": os.getpid()}))
         temporary.replace(layout.server_file)
         try:
-            yield LocalServer(db, ingester, address)
+            yield LocalServer(db, storage, ingester, address, app)
         finally:
             layout.server_file.unlink(missing_ok=True)
 
