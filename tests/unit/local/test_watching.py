@@ -1,0 +1,78 @@
+"""Edits are seen once they are finished, and only those that count."""
+
+import os
+from pathlib import Path
+
+from spanyard_local.watching import digest, edits, files
+
+
+class Clock:
+    """Time that passes by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def time_ns(self) -> int:
+        return int(self.now * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def tree(root: Path) -> str:
+    return digest((str(p), p.lstat()) for p in root.rglob("*"))
+
+
+async def test_an_edit_is_told_once_and_only_when_it_is_finished() -> None:
+    clock = Clock()
+    looks = iter(["a", "a", "b", "c", "c", "c", "a", "a", "b", "a", "d", "d"])
+    told = []
+    async for found in edits(lambda: next(looks), clock, last="a"):
+        told.append(found)
+        if found == "d":
+            break
+    assert told == ["c", "a", "d"]
+
+
+async def test_a_slow_look_is_followed_by_a_long_pause_and_one_that_fails_by_another() -> None:
+    clock = Clock()
+    answers: list[object] = ["b", OSError("moved"), "b", "b"]
+
+    def look() -> str:
+        clock.now += 2
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return str(answer)
+
+    async for found in edits(look, clock, last="a"):
+        assert found == "b"
+        break
+    assert clock.slept[0] == 40
+
+
+def test_content_names_and_modes_count_and_folders_do_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    digests = [tree(tmp_path)]
+
+    def changed() -> bool:
+        digests.append(tree(tmp_path))
+        return digests[-1] not in digests[:-1]
+
+    (tmp_path / "folder").mkdir()
+    os.utime(tmp_path, (1, 1))
+    assert not changed()
+    (tmp_path / "a").write_text("22")
+    assert changed()
+    (tmp_path / "a").chmod(0o755)
+    assert changed()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert changed()
+    os.utime(tmp_path / "b", (1, 1))
+    assert changed()
+    assert digest(files([tmp_path / "b", tmp_path / "none"])()) != digest(files([])())
