@@ -1,0 +1,1 @@
+"""Deployments on this machine: replicas as supervised processes behind a stable port."""

@@ -1,0 +1,225 @@
+"""One stable port of a deployment: connections go round robin to the replicas that are ready.
+
+URLs survive rollouts and restarts, and nothing drops at a switch: a new connection goes to the new
+replicas, one that is open stays where it is until it is idle or its request is answered. Bytes
+are passed on as they are; only when no replica is ready does it speak HTTP itself, to say so.
+"""
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from spanyard_core.errors import SpanyardError
+from spanyard_local.servers.ports import Target
+
+HOST = "127.0.0.1"
+MAX_CONNECTIONS = 1_000
+"""At a time; two descriptors each, of the 1,024 to 4,096 that a process usually may have."""
+BLOCK = 64 * 1024
+HOLD_S = 2.0
+"""How long a request waits for a replica that is just being started again."""
+IDLE_S = 1.0
+"""A kept-alive connection that is quiet for so long after an answer is closed at a switch."""
+CONNECT_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    target: Target
+    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+    quiet_since: float = field(default_factory=time.monotonic)
+    asking: bool = False
+    """The last bytes came from the client: it waits for an answer."""
+
+    def idle(self) -> bool:
+        return not self.asking and time.monotonic() - self.quiet_since >= IDLE_S
+
+    def abort(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+
+
+class Proxy:
+    """See the module."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._server: asyncio.Server | None = None
+        self._targets: list[Target] = []
+        self._turn = 0
+        self._why_not = "it has not started yet"
+        self._routed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
+        self.port = 0
+
+    async def open(self, *wanted: int) -> int:
+        """Listen on the first of these ports that is free, else on any; returns it.
+
+        Raises SpanyardError when no port is to be had at all.
+        """
+        for port in (*wanted, 0):
+            try:
+                self._server = await asyncio.start_server(self._accept, HOST, port, limit=BLOCK)
+            except (OSError, OverflowError) as error:
+                if port == 0:
+                    raise SpanyardError(f"no port of {HOST} is to be had: {error}") from error
+                continue
+            self.port = self._server.sockets[0].getsockname()[1]
+            break
+        return self.port
+
+    def route(self, targets: Sequence[Target], why_not: str = "") -> None:
+        """From now on new connections go to these; when there are none, `why_not` is told."""
+        self._targets = list(targets)
+        self._why_not = why_not or self._why_not
+        if self._targets:
+            self._routed.set()
+        else:
+            self._routed.clear()
+
+    async def release(self, target: Target, limit: float) -> None:
+        """Return when no request to this replica is open, or after `limit` seconds.
+
+        It must not be among those of `route` any more. Idle connections are closed.
+        """
+        deadline = time.monotonic() + limit
+        while open_here := [c for c in self._connections if c.target == target]:
+            for connection in open_here:
+                if connection.idle():
+                    connection.abort()
+            if time.monotonic() >= deadline:
+                return
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Listen no more and break off what is open."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    # --- one connection ---------------------------------------------------------------------
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer), name=f"{self._name} connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if len(self._tasks) > MAX_CONNECTIONS:
+                await _refuse(reader, writer, f"{MAX_CONNECTIONS} connections are open already")
+                return
+            found = await self._connect()
+            if found is None:
+                why = f"no replica of {self._name} is ready: {self._why_not}"
+                await _refuse(reader, writer, why)
+                return
+            await self._join(*found, reader, writer)
+        except OSError:
+            pass  # the client went away; nobody is left to be told
+        finally:
+            writer.transport.abort()
+
+    async def _connect(
+        self,
+    ) -> tuple[Target, asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection to the next replica that takes one."""
+        deadline = time.monotonic() + HOLD_S
+        while True:
+            for _ in range(len(self._targets)):
+                self._turn += 1
+                target = self._targets[self._turn % len(self._targets)]
+                with contextlib.suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(CONNECT_S):
+                        return target, *await asyncio.open_connection(
+                            target.host, target.port, limit=BLOCK
+                        )
+                if not self._targets:  # another route meanwhile
+                    break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            if self._targets:
+                await asyncio.sleep(min(0.05, left))  # it just died; soon that is known
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._routed.wait()
+
+    async def _join(
+        self,
+        target: Target,
+        from_server: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+        from_client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+    ) -> None:
+        connection = _Connection(target, (to_server, to_client))
+        self._connections.add(connection)
+
+        def asked() -> None:
+            connection.asking, connection.quiet_since = True, time.monotonic()
+
+        def answered() -> None:
+            connection.asking, connection.quiet_since = False, time.monotonic()
+
+        ways = [
+            asyncio.create_task(_pump(from_client, to_server, asked)),
+            asyncio.create_task(_pump(from_server, to_client, answered)),
+        ]
+        try:
+            # The server's end is the end of all; the client's end is passed on, and may be half.
+            await asyncio.wait(ways[1:])
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            self._connections.discard(connection)
+            with contextlib.suppress(OSError):
+                if not to_client.transport.is_closing():
+                    to_client.close()
+                    await to_client.wait_closed()
+            to_server.transport.abort()
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[], None]
+) -> None:
+    try:
+        while data := await reader.read(BLOCK):
+            seen()
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    except OSError as error:
+        if error.errno not in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, None}:
+            raise
+        writer.transport.abort()
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
+    # What the client sent is read first: unread bytes would turn the answer into a reset.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await reader.read(BLOCK)
+    body = f"{why}\n".encode()
+    writer.write(
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    writer.write_eof()
+    await writer.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await reader.read(1)
