@@ -182,10 +182,31 @@ class Attempts:
             lambda state: _abandon(state, plan.attempt, reason), subject=f"attempt {plan.attempt}"
         )
         if plan.attempt not in self.ledger.state.dead:
+            await self._check_foreign_commit(plan)
             return Result(Ending.COMMITTED, "another ingester committed it")
         log.warning("attempt %d on %s is given up: %s", plan.attempt, plan.table, reason)
         await self.clean(plan)
         return Result(Ending.ABANDONED, reason)
+
+    async def lost(self, plan: Plan) -> None:
+        """Another ingester has ended an attempt of ours, which we found odd."""
+        if plan.attempt in self.ledger.state.dead:
+            await self.clean(plan)
+        else:
+            await self._check_foreign_commit(plan)
+
+    async def _check_foreign_commit(self, plan: Plan) -> None:
+        # The other one saw all of it, so these rows are what is stored of their records: whatever
+        # we see now, they are never deleted.
+        stored, difference = await self.stored(plan)
+        if stored is not Stored.ALL:
+            log.error(
+                "attempt %d on %s was committed by another ingester, and does not hold what it "
+                "should: %s; load its objects again with a rebuild",
+                plan.attempt,
+                plan.table,
+                difference,
+            )
 
     async def clean(self, plan: Plan) -> None:
         """Delete the rows of an attempt that was given up, if there are any."""

@@ -169,7 +169,8 @@ class LedgerState:
             self.drops.pop(tail_of(item.key), None)
             self.reload.pop(item.key, None)
             self.digests[item.key] = item.sha256
-        self.unsettled[attempt] = {item.key: item.sha256 for item in objects}
+        # Numbers of `Done` are not in `floor`: two may be the same.
+        self.unsettled.setdefault(attempt, {}).update({i.key: i.sha256 for i in objects})
 
     def _bad(self, bad: Bad) -> None:
         lines = self.drops.setdefault(tail_of(bad.key), [])

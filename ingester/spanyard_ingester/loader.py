@@ -181,8 +181,9 @@ class Loader:
 
         def build(state: LedgerState) -> list[Operation]:
             nonlocal fitted, attempt
-            if attempt in state.open or attempt in state.dead or done_attempt in state.unsettled:
-                return []  # a lost answer: it stands there already, or was even taken over
+            said = {loaded.key for _, loaded in fitted.done}
+            if self._planned(state, attempt) or _is_done(state, done_attempt, said):
+                return []  # a lost answer: it stands there already
             if attempt <= state.floor:
                 attempt = self.new_attempt()
             fitted = fit(prepared, state)
@@ -212,15 +213,23 @@ class Loader:
             self.pending.retry(item.ready)
         if fitted.done:
             self.settler.loaded(done_attempt, [loaded.key for _, loaded in fitted.done])
-        opened = self.ledger.state.open.get(attempt)
-        files = {item.ready.key: item for item in prepared}
-        if opened is None or any(item.key not in files for item in opened.plan.objects):
-            # Not there, or another owner's under the same number (20 random bits): not ours to run.
-            for item in prepared if opened is not None else [i for i, _ in fitted.objects]:
+        plan = self._planned(self.ledger.state, attempt)
+        if plan is None:
+            for item, _ in fitted.objects:  # planned by us, and taken over before we knew
                 self.pending.retry(item.ready)
             return None
         fault_point("ingest.planned")
-        return Batch(opened.plan, files, trash)
+        return Batch(plan, {item.ready.key: item for item in prepared}, trash)
+
+    def _planned(self, state: LedgerState, attempt: int) -> Plan | None:
+        """The open plan of this attempt, if it is ours.
+
+        Two owners may draw one number: 20 random bits tell them apart within a millisecond.
+        """
+        opened = state.open.get(attempt)
+        if opened is None or opened.instance != self.ledger.instance:
+            return None
+        return opened.plan
 
     async def _carry(self, batch: Batch) -> list[Batch]:
         """Run a plan's attempt; the batches that follow from it."""
@@ -239,7 +248,7 @@ class Loader:
         try:
             return await self._close(batch, result)
         except AttemptLostError:
-            await self.attempts.clean(plan)
+            await self.attempts.lost(plan)
             self._again(batch)
             return []
 
@@ -293,8 +302,10 @@ class Loader:
         def build(state: LedgerState) -> list[Operation]:
             nonlocal children
             if plan.attempt not in state.open:
-                if _stands(children, done_attempt, state):
-                    return []
+                if _is_done(state, done_attempt, {item.key for item in children.done}) or any(
+                    self._planned(state, child.attempt) for child in children.plans
+                ):
+                    return []  # a lost answer: this entry is in the log already
                 raise AttemptLostError("another ingester took it over")
             first = self.new_attempt()
             children = children_of(plan, findings, [first, first + 1])
@@ -403,8 +414,6 @@ def _unexplained(item: LoadedObject, batch: Batch, reason: str) -> Reject:
     )
 
 
-def _stands(children: Children, done_attempt: int, state: LedgerState) -> bool:
-    """Whether the entry with these children is in the log already (after a lost answer)."""
-    return done_attempt in state.unsettled or any(
-        plan.attempt in state.open for plan in children.plans
-    )
+def _is_done(state: LedgerState, attempt: int, keys: set[str]) -> bool:
+    """Whether these objects were said to be done under this attempt."""
+    return bool(keys) and keys <= state.unsettled.get(attempt, {}).keys()
