@@ -10,6 +10,7 @@ from spanyard_core.clickhouse import Database
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 from spanyard_gateway.sql.filters import checked_filters
 from spanyard_gateway.sql.formats import known_format
+from spanyard_gateway.sql.gate import gate
 from spanyard_gateway.sql.limits import SqlLimits, engine_settings
 from spanyard_gateway.sql.statement import Statement, judged
 from spanyard_gateway.sql.text import SqlRefusedError
@@ -17,6 +18,8 @@ from spanyard_gateway.sql.text import SqlRefusedError
 GRACE_S = 3.0
 """The engine ends a statement by itself; this much later it is ended from outside."""
 
+_LONG = 10_000
+"""Characters that take some milliseconds to judge: not on the loop."""
 _SCOPE = re.compile(r"\s*In scope SELECT formatQuerySingleLine\(.*?\)(?= \([A-Z_]+\)|$)", re.DOTALL)
 
 
@@ -58,15 +61,17 @@ async def read_only(
         raise SqlRefusedError(
             f"the statement has {size:,} bytes; at most {limits.statement_bytes:,} are read"
         )
-    try:
-        async with asyncio.timeout(limits.seconds + GRACE_S):
-            return await _read(database, query, params or {}, format, limits, dict(settings or {}))
-    except TimeoutError:
-        raise DatabaseUnavailableError(
-            f"the statement got no answer within {limits.seconds:g} s: ClickHouse is busy; try "
-            "again, or ask for less",
-            code=159,
-        ) from None
+    async with gate(database).place():
+        try:
+            async with asyncio.timeout(limits.seconds + GRACE_S):
+                given = dict(settings or {})
+                return await _read(database, query, params or {}, format, limits, given)
+        except TimeoutError:
+            raise DatabaseUnavailableError(
+                f"the statement got no answer within {limits.seconds:g} s: ClickHouse is busy; "
+                "try again, or ask for less",
+                code=159,
+            ) from None
 
 
 async def _read(
@@ -92,7 +97,10 @@ async def _read(
 
 
 async def _judged(database: Database, query: str, limits: SqlLimits) -> Statement:
-    return judged(await canonical(database, query, limits), await _known(database))
+    text, known = await canonical(database, query, limits), await _known(database)
+    if len(text) < _LONG:
+        return judged(text, known)
+    return await asyncio.to_thread(judged, text, known)
 
 
 async def canonical(database: Database, query: str, limits: SqlLimits) -> str:
