@@ -112,6 +112,8 @@ class Pods:
         self._viewer = viewer
         self._rng = random.SystemRandom()
         self._running: dict[str, _Run] = {}
+        self._left: dict[str, PodIdentity] = {}
+        """By uid: pods that have ended and are not all stored."""
 
     @contextlib.asynccontextmanager
     async def pod(self, identity: PodIdentity, *, quiet: float = 0.5) -> AsyncIterator[LocalPod]:
@@ -148,6 +150,8 @@ class Pods:
                     await self._viewer.closed(identity)
             if run.drained:
                 await asyncio.to_thread(_remove, folder)
+            else:
+                self._left[identity.uid] = identity
 
     def _run(self, identity: PodIdentity, folder: Path, quiet: float) -> "_Run":
         settings = CollectorSettings(
@@ -186,48 +190,59 @@ class Pods:
         """What keeps collectors from their work just now, in words, each once."""
         return sorted({text for run in self._running.values() for text in run.troubles()})
 
+    def unstored(self, namespace: str, *, build: str = "", deployment: str = "") -> bool:
+        """Whether a pod of this build or deployment has ended with output that is not stored."""
+        return any(
+            (pod.namespace, pod.build, pod.deployment) == (namespace, build, deployment)
+            for pod in self._left.values()
+        )
+
     # --- what a kill left --------------------------------------------------------------------
 
     async def recover(self) -> int:
-        """Drain every pod that an earlier run left; returns how many could not be, yet.
+        """Drain every pod that has ended unstored, in this run or an earlier one.
 
-        To be called while none of their processes lives, which the data folder's lock says.
+        Returns how many still are, because storage is away or their folder is damaged. To be called
+        while no process of an earlier run lives, which the data folder's lock says.
         """
         slots = asyncio.Semaphore(RECOVERIES)
+        found, damaged = await asyncio.to_thread(self._look)
+        self._left = dict(found)
 
-        async def one(folder: Path) -> bool:
+        async def one(uid: str, identity: PodIdentity) -> None:
             async with slots:
-                return await self._recover(folder)
+                folder = self._root / uid
+                run = self._run(identity, folder, quiet=0.0)
+                run.stop.set()
+                await run.keep_running()
+                if run.drained:
+                    await asyncio.to_thread(_remove, folder)
+                    del self._left[uid]
 
-        folders = await asyncio.to_thread(self._left)
-        return (await asyncio.gather(*(one(folder) for folder in folders))).count(False)
+        await asyncio.gather(*(one(*each) for each in found.items()))
+        return len(self._left) + damaged
 
-    def _left(self) -> list[Path]:
+    def _look(self) -> tuple[dict[str, PodIdentity], int]:
+        """Pods that do not run, by uid, and how many folders tell nothing."""
+        found: dict[str, PodIdentity] = {}
+        damaged = 0
         with contextlib.suppress(FileNotFoundError):
             for folder in sorted(self._root.iterdir()):
+                if folder.name in self._running:
+                    continue
                 if folder.name.startswith(GONE):
                     shutil.rmtree(folder, ignore_errors=True)
-            return sorted(
-                f for f in self._root.iterdir() if f.is_dir() and f.name not in self._running
-            )
-        return []
-
-    async def _recover(self, folder: Path) -> bool:
-        try:
-            identity = msgspec.json.decode((folder / "pod.json").read_bytes(), type=PodIdentity)
-        except FileNotFoundError:
-            # Killed before its first line: the identity is written before anything is started.
-            await asyncio.to_thread(_remove, folder)
-            return True
-        except (OSError, msgspec.MsgspecError) as error:
-            log.error("whose output %s holds cannot be told (%s); it stays there", folder, error)
-            return False
-        run = self._run(identity, folder, quiet=0.0)
-        run.stop.set()
-        await run.keep_running()
-        if run.drained:
-            await asyncio.to_thread(_remove, folder)
-        return run.drained
+                    continue
+                try:
+                    text = (folder / "pod.json").read_bytes()
+                    found[folder.name] = msgspec.json.decode(text, type=PodIdentity)
+                except FileNotFoundError:
+                    # Killed before its first line: identity comes before everything else.
+                    _remove(folder)
+                except (OSError, msgspec.MsgspecError) as error:
+                    log.error("whose output %s holds cannot be told (%s)", folder, error)
+                    damaged += 1
+        return found, damaged
 
 
 class _Run:
