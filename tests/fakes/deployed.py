@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -106,6 +107,17 @@ class Deployed:
         ):
             return response.status, await response.text()
 
+    async def send(self, path: str) -> bytes:
+        """One request that nobody repeats; what came back until the end."""
+        parts = urlsplit(self.status.endpoint)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
     def reasons(self) -> list[str]:
         """Of the events, in order."""
         return [reason for _, reason, _ in self.events]
@@ -157,6 +169,8 @@ async def deployed(folder: Path, **options: Any) -> AsyncIterator[Deployed]:
         await runner.stop()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await task
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    await task
         finally:
             await storage.close()

@@ -56,6 +56,8 @@ class Group:
     """The last one, while not all replicas are ready."""
     hopeless: bool = False
     """Starting it again changes nothing: no such command, a broken artifact."""
+    trouble: str = ""
+    """What is seen of a replica that runs and is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,10 @@ def is_given_up(wish: Wish, given_up: GivenUp | None) -> bool:
 
 
 def _too_slow(candidate: Group, wish: Wish) -> Failure:
-    return explain(
-        "DeadlineExceeded",
-        limit=text(wish.deadline),
-        detail=f"{candidate.ready} of {candidate.wanted} replicas were ready",
-    )
+    detail = f"{candidate.ready} of {candidate.wanted} replicas were ready"
+    if candidate.trouble:
+        detail += f"; {candidate.trouble}"
+    return explain("DeadlineExceeded", limit=text(wish.deadline), detail=detail)
 
 
 def next_look(wish: Wish, candidate: Group | None, now: float) -> float | None:

@@ -106,4 +106,5 @@ class Group:
             restarts=sum(r.restarts for r in replicas),
             failure=worst.failure if worst else None,
             hopeless=any(r.hopeless for r in replicas),
+            trouble=next((r.trouble for r in replicas if not r.ready and r.trouble), ""),
         )

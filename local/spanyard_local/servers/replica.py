@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,7 @@ from spanyard_local.podapi import Pod, PodHost, PodIdentity
 from spanyard_local.servers.endings import CONTAINER, ending, exit_code, never_ready, not_found
 from spanyard_local.servers.ports import Target, free_port, listening
 from spanyard_local.servers.probe import Look, look
-from spanyard_local.shim_tree import descendants
+from spanyard_local.shim_tree import LINUX, descendants
 from spanyard_local.shimmed import CommandNotFoundError, ExitStatus, NoSpaceError, Shimmed, ShimSpec
 
 log = logging.getLogger("spanyard.local")
@@ -43,6 +43,9 @@ LIVENESS_FACTOR = 3
 """So many times `failureThreshold` bad looks after it was ready: it hangs."""
 PORT_ATTEMPTS = 3
 """Starts in a row without back-off when a free port was taken by somebody quicker."""
+FOREIGN_S = 2.0
+"""A port that is open, but not by a process of ours, counts as ours after so long: the server may
+be in a container. Before, it may be somebody's who took the port first, and ours is about to end."""
 DRAIN_S = 10.0
 """For requests that are open at a switch; a server may finish those still open after SIGTERM."""
 
@@ -61,6 +64,15 @@ async def start_shimmed(spec: ShimSpec) -> Process:
     return await Shimmed.start(spec)
 
 
+def listening_below(pid: int) -> Sequence[int] | None:
+    """Ports on which this process and its descendants listen; None where that cannot be told."""
+    if not LINUX:
+        return None
+    with contextlib.suppress(OSError):
+        return listening([pid, *descendants(pid)])
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """What replicas of a deployment share: the seams, and whom they tell."""
@@ -74,6 +86,7 @@ class World:
     """Returns when no request to it is open, or after a time."""
     start: Callable[[ShimSpec], Awaitable[Process]] = start_shimmed
     look: Callable[[int, str, float], Awaitable[Look]] = look
+    listens: Callable[[int], Sequence[int] | None] = listening_below
     port: Callable[[], int] = free_port
 
 
@@ -116,6 +129,8 @@ class Replica:
         self.restarts = 0
         self.failure: Failure | None = None
         """The last one; None again when it is ready."""
+        self.trouble = ""
+        """What the last look found; empty when all was well."""
         self.hopeless = False
         """It waits for its end: another start would end the same way."""
         self._world = world
@@ -307,21 +322,33 @@ class Replica:
         """Watch over its health; returns why it must be started again."""
         plan, clock = self.plan, self._world.clock
         deadline = clock.monotonic() + plan.startup_timeout
+        foreign_since: float | None = None
         while True:
             # Not cut off by the deadline: a look that has begun may find it ready.
             found = await self._world.look(port, plan.path, plan.timeout)
+            self.trouble = found.trouble
+            now = clock.monotonic()
             if found.well and found.target is not None:
-                break
-            if clock.monotonic() >= deadline:
+                ours = self._world.listens(process.pid)
+                if ours is None or port in ours:
+                    break
+                foreign_since = now if foreign_since is None else foreign_since
+                if now - foreign_since >= FOREIGN_S:
+                    break
+                self.trouble = f"port {port} is open, but not by this server"
+            else:
+                foreign_since = None
+            if now >= deadline:
                 return never_ready(
                     pod=pod.identity.pod,
                     limit=text(plan.startup_timeout),
-                    trouble=found.trouble,
+                    trouble=self.trouble,
                     port=port,
-                    listens=listening([process.pid, *_below(process.pid)]),
+                    listens=self._world.listens(process.pid) or (),
                     tail=[],
                 )
             await clock.sleep(min(EAGER_S, plan.period))
+        assert found.target is not None
         self._become_ready(pod, found.target)
         return await self._keep_watch(pod, port)
 
@@ -331,6 +358,7 @@ class Replica:
         while True:
             await self._world.clock.sleep(plan.period)
             found = await self._world.look(port, plan.path, plan.timeout)
+            self.trouble = found.trouble
             if found.well and found.target is not None:
                 bad = 0
                 if self.target is None:
@@ -393,9 +421,3 @@ class Replica:
 
 def _artifact_invalid(pod: Pod, detail: str) -> Failure:
     return explain("ArtifactInvalid", pod=pod.identity.pod, detail=detail)
-
-
-def _below(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return descendants(pid)
-    return []

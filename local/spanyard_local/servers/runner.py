@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from spanyard_core.clock import Clock, rfc3339
 from spanyard_core.errors import SpanyardError
 from spanyard_core.resources.deployments import (
@@ -253,7 +255,7 @@ class ServerRunner:
     def _start(
         self, deployment: Deployment, kept: KeptRevision, values: Mapping[str, str]
     ) -> Group:
-        now = rfc3339(self._clock.time_ns())
+        now = _seconds(self._clock)
         revision, self._revisions = begin(self._revisions, kept.content, now=now)
         self._given_up = None
         self._candidate = self._group(deployment, revision, kept, values)
@@ -435,7 +437,7 @@ class ServerRunner:
             revisions=self._revisions,
             endpoint=endpoint,
             collector=COLLECTOR,
-            now=rfc3339(self._clock.time_ns()),
+            now=_seconds(self._clock),
         )
         if status != self._told:
             self._told = status
@@ -445,13 +447,16 @@ class ServerRunner:
         self._event(REASONS[reason].event, reason, message)
 
 
+def _seconds(clock: Clock) -> str:
+    """Now, as Kubernetes writes times."""
+    return rfc3339(clock.time_ns())[: len("2026-11-21T14:45:00")] + "Z"
+
+
 def _state(group: Group | None) -> Any:
     return group.state() if group is not None else None
 
 
 def _with_status(deployment: Deployment, status: DeploymentStatus) -> Deployment:
-    import msgspec
-
     return msgspec.structs.replace(deployment, status=status)
 
 
