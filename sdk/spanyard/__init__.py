@@ -8,12 +8,17 @@
     spanyard.metrics.counter("questions").add(1, {"kind": "billing"})
 
 Without `SPANYARD_SPANS_DIR` all of this does nothing; `spanyard.stats()` says so. Nothing raises
-into the application for a disk that is full or away: `spanyard.stats()` counts it. One line is
-written per event, at once, so that even a kill loses nothing that was recorded.
+into the application, neither for a disk that is full or away nor for arguments that make no sense:
+`spanyard.stats()` counts it. One line is written per event, at once, so that even a kill loses
+nothing that was recorded.
 """
 
 from pathlib import Path
 
+from spanyard._places import traceparent
+from spanyard._process import close as shutdown
+from spanyard._process import stats
+from spanyard._process import use as _use
 from spanyard._settings import Settings
 from spanyard._signals import (
     Counter,
@@ -24,10 +29,8 @@ from spanyard._signals import (
     UpDownCounter,
     score,
 )
-from spanyard._sink import Stats, stats
-from spanyard._sink import close as shutdown
-from spanyard._sink import use as _use
-from spanyard._spans import NoSpan, Span, Trace, span, trace, traceparent
+from spanyard._sink import Stats
+from spanyard._spans import NoSpan, Span, Trace, span, trace
 from spanyard.writer import FlushResult, ObservabilityWriter, WriterClosedError, WriterStats
 
 log = Log()

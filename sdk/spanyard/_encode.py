@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ TRUNCATED = "spanyard.truncated"
 Event = dict[str, Any]
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
     """What JSON does not know, as its text."""
     try:
         return str(value)[:MAX_LINE]
@@ -24,7 +25,7 @@ def _as_text(value: object) -> str:
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
-_encode = msgspec.json.Encoder(enc_hook=_as_text).encode
+_encode = msgspec.json.Encoder(enc_hook=as_text).encode
 
 
 def number(value: float) -> float | str:
@@ -34,8 +35,28 @@ def number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def as_float(value: object) -> float | None:
+    """What counts as a number, also of numpy and the like; None for what does not, and for what is
+    too large for a float."""
+    if isinstance(value, (bool, str, bytes, bytearray)):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except Exception:
+        return None
+
+
+def _integer(value: int) -> int | str:
+    if -(2**63) <= value < 2**64:
+        return value
+    try:
+        return str(value)
+    except ValueError:  # Python writes no decimals of more than 4,300 digits
+        return as_text(hex(value))
+
+
 def clean(value: Any, depth: int = 0) -> Any:
-    """A copy in which everything can be said in JSON without loss of meaning.
+    """A copy in which everything can be said in JSON without loss of meaning. Never raises.
 
     msgspec writes NaN as null in silence and refuses integers beyond 64 bits; here they are text.
     """
@@ -43,21 +64,47 @@ def clean(value: Any, depth: int = 0) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is int:
-        return value if -(2**63) <= value < 2**64 else str(value)
+        return _integer(value)
     if kind is float:
         return number(value)
-    if kind is dict:
+    try:
+        return _clean_other(value, depth)
+    except Exception:  # it changed under our hands, or is made to be odd
+        return as_text(value)
+
+
+def _clean_other(value: Any, depth: int) -> Any:
+    if isinstance(value, dict):
         if depth >= MAX_DEPTH:
-            return _as_text(value)
-        return {k if type(k) is str else _as_text(k): clean(v, depth + 1) for k, v in value.items()}
-    if kind in {list, tuple}:
-        return _as_text(value) if depth >= MAX_DEPTH else [clean(v, depth + 1) for v in value]
+            return as_text(value)
+        # Copied in one step: another thread may be at work on it.
+        items = list(value.items())
+        return {k if type(k) is str else as_text(k): clean(v, depth + 1) for k, v in items}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return as_text(value) if depth >= MAX_DEPTH else [clean(v, depth + 1) for v in list(value)]
+    if isinstance(value, Enum):
+        return clean(value.value, depth + 1) if depth < MAX_DEPTH else as_text(value)
+    if isinstance(value, float):
+        return number(float(value))
+    if isinstance(value, int):
+        return _integer(int(value))
     return value
 
 
-def attributes_of(given: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Event:
-    """One cleaned dict of what was given as a mapping and as keywords."""
-    attributes = {str(k): clean(v) for k, v in given.items()} if given else {}
+UNNAMED = "spanyard.value"
+"""Attribute that holds what was given as attributes and is no mapping."""
+
+
+def attributes_of(given: object, more: Mapping[str, Any]) -> Event:
+    """One cleaned dict of what was given as a mapping and as keywords. Never raises."""
+    attributes: Event = {}
+    if given is not None:
+        try:
+            pairs = [(name, value) for name, value in list(given.items())]  # type: ignore[attr-defined]
+        except Exception:
+            pairs = [(UNNAMED, given)]
+        for name, value in pairs:
+            attributes[name if type(name) is str else as_text(name)] = clean(value)
     for name, value in more.items():
         attributes[name] = clean(value)
     return attributes
@@ -72,10 +119,10 @@ def _map_texts(value: Any, change: Callable[[str], Any], depth: int = 0) -> Any:
     if isinstance(value, (int, float)):
         return clean(value + 0)
     if isinstance(value, dict) and depth < MAX_DEPTH:
-        return {change(_as_text(k)): _map_texts(v, change, depth + 1) for k, v in value.items()}
+        return {change(as_text(k)): _map_texts(v, change, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)) and depth < MAX_DEPTH:
         return [_map_texts(v, change, depth + 1) for v in value]
-    return change(_as_text(value))
+    return change(as_text(value))
 
 
 def _utf8(text: str) -> str:

@@ -1,14 +1,10 @@
 """Settings of the SDK: four variables, or `spanyard.configure(...)`."""
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spanyard_core.errors import SettingError
 from spanyard_core.quantities import parse_size
-
-log = logging.getLogger("spanyard")
 
 SPANS_DIR = "SPANYARD_SPANS_DIR"
 FILE_SIZE = "SPANYARD_SPANS_FILE_SIZE"
@@ -36,21 +32,23 @@ class Settings:
             )
 
 
-def settings_from(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of the environment. A wrong value is told in the log and its default used:
-    observation must not keep an application from starting."""
+def read_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings of the environment, and what is wrong with them. A wrong value is told and its
+    default used: observation must not keep an application from starting."""
+    troubles = []
     file_size = DEFAULT_FILE_SIZE
     if environ.get(FILE_SIZE):
         try:
             file_size = max(1024, parse_size(environ[FILE_SIZE]))
         except ValueError as error:
-            log.warning("%s: %r is %s; using 10MB", FILE_SIZE, environ[FILE_SIZE], error)
+            troubles.append(f"{FILE_SIZE}: {environ[FILE_SIZE]!r} is {error}; using 10MB")
     starts = environ.get(STARTS, "").strip().lower()
     if starts not in {"", "true", "1", "yes", "on", "false", "0", "no", "off"}:
-        log.warning("%s: %r is not true or false; using true", STARTS, environ[STARTS])
-    return Settings(
+        troubles.append(f"{STARTS}: {environ[STARTS]!r} is not true or false; using true")
+    settings = Settings(
         spans_dir=environ.get(SPANS_DIR, ""),
         file_size=file_size,
         starts=starts not in {"false", "0", "no", "off"},
         service=environ.get(SERVICE, ""),
     )
+    return settings, troubles

@@ -1,23 +1,23 @@
 """Where events go: one span file per signal, for this process, for all of its threads.
 
 Nothing here raises into the application. What could not be written is counted, and told by a log
-event as soon as writing works again.
+event as soon as writing works again. The lock is a leaf: whoever holds it writes files and nothing
+else, so that no order with the application's own locks can go wrong.
 """
 
-import atexit
-import logging
+import contextlib
 import os
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from spanyard import _voice
+from spanyard._counts import Counts
 from spanyard._encode import Event, encode
 from spanyard._files import SpanFile
-from spanyard._settings import SPANS_DIR, Settings, settings_from
+from spanyard._settings import Settings
 from spanyard_core.clock import rfc3339
-
-log = logging.getLogger("spanyard")
 
 SIGNALS = ("traces", "spans", "logs", "metrics", "scores")
 _RETRY_SECONDS = 1.0
@@ -51,21 +51,24 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._lock = threading.RLock()
-        self._busy = False
-        root = os.path.abspath(self.settings.spans_dir)
+        root = os.path.abspath(settings.spans_dir)
         self._files = {
-            signal: SpanFile(f"{root}/{signal}", self.settings.file_size) for signal in SIGNALS
+            signal: SpanFile(f"{root}/{signal}", settings.file_size) for signal in SIGNALS
         }
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """At first, and in a forked child: the files are the parent's, and so are the counts."""
+        for file in self._files.values():
+            file.forget()
+        self.lock = threading.RLock()
+        self._busy = False
         self._retry_at = dict.fromkeys(SIGNALS, 0.0)
         self._written: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._untold: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        self._errors = Counts()
+        self._refused = Counts()
         self._truncated = 0
         self._last_error = ""
 
@@ -77,21 +80,22 @@ class Sink:
                 event["service"] = self.settings.service
             line, shortened = encode(event)
         except Exception as error:
-            with self._lock:
+            with self.lock:
                 self._lose(signal, f"{type(error).__name__}: {error}")
-            return
-        with self._lock:
-            self._truncated += shortened
-            if self._busy:
-                # A signal handler or a finalizer came in the middle of a write of this thread.
-                self._lose(signal, "re-entered")
-                return
-            self._busy = True
-            try:
-                if self._write(signal, line) and self._untold:
-                    self._tell()
-            finally:
-                self._busy = False
+        else:
+            with self.lock:
+                self._truncated += shortened
+                if self._busy:
+                    # A signal handler or a finalizer came in the middle of a write of this thread.
+                    self._lose(signal, "re-entered")
+                else:
+                    self._busy = True
+                    try:
+                        if self._write(signal, line) and self._untold:
+                            self._tell()
+                    finally:
+                        self._busy = False
+        self._speak()
 
     def _write(self, signal: str, line: bytes) -> bool:
         if self._retry_at[signal] and time.monotonic() < self._retry_at[signal]:
@@ -113,10 +117,10 @@ class Sink:
 
     def _lose(self, signal: str, why: str) -> None:
         if not self._untold:
-            log.warning("an event of %s was not written: %s", signal, why)
+            _voice.later(f"an event of {signal} was not written: {why}")
         self._dropped[signal] += 1
         self._untold[signal] += 1
-        self._errors[why] += 1
+        self._errors.count(why)
         self._last_error = why
 
     def _tell(self) -> None:
@@ -137,20 +141,24 @@ class Sink:
             self._files["logs"].append(encode(event)[0])
         except Exception as error:
             self._untold += untold
-            self._errors[f"{type(error).__name__}: {error}"] += 1
+            self._errors.count(f"{type(error).__name__}: {error}")
         else:
             self._written["logs"] += 1
 
     def refuse(self, what: str) -> None:
         """Count a misuse of the API; the log gets the first of each kind."""
-        with self._lock:
-            self._refused[what] += 1
-            first = self._refused[what] == 1
-        if first:
-            log.warning("%s", what)
+        with self.lock:
+            if self._refused.count(what):
+                _voice.later(what)
+        self._speak()
+
+    def _speak(self) -> None:
+        # From inside a write the lock is still held further out; whoever writes speaks afterwards.
+        if not self._busy:
+            _voice.speak()
 
     def stats(self) -> Stats:
-        with self._lock:
+        with self.lock:
             return Stats(
                 enabled=True,
                 spans_dir=self.settings.spans_dir,
@@ -164,60 +172,12 @@ class Sink:
 
     def close(self) -> None:
         """Complete all files; a later event opens new ones."""
-        with self._lock:
+        with self.lock:
+            if self._untold and not self._busy:
+                self._tell()
             for signal, file in self._files.items():
-                if not file.close():
-                    self._written[signal] -= 1
-                    self._lose(signal, "the disk was full to the end")
-
-    def after_fork(self) -> None:
-        """In the child: the files are the parent's, and a lock may be held by a thread not here."""
-        for file in self._files.values():
-            file.forget()
-        self._begin_anew()
-
-
-_unread = object()
-_sink: "Sink | object | None" = _unread
-generation = 0
-"""Changes in a forked child; a span that began before it belongs to the parent."""
-
-
-def sink() -> Sink | None:
-    """The process's sink, None when there is no directory. Reads the environment at first use."""
-    if _sink is _unread:
-        return use(settings_from())
-    return _sink  # type: ignore[return-value]  # _unread was handled
-
-
-def use(settings: Settings) -> Sink | None:
-    """Close what was open and go on with these settings."""
-    global _sink  # noqa: PLW0603 - one per process by nature
-    close()
-    _sink = Sink(settings) if settings.spans_dir else None
-    return _sink
-
-
-def close() -> None:
-    """Complete all files. Called at the end of the process."""
-    if isinstance(_sink, Sink):
-        _sink.close()
-
-
-def stats() -> Stats:
-    """What was written, what not, and whether anything is recorded at all."""
-    current = sink()
-    if current is None:
-        return Stats(enabled=False, reason=f"{SPANS_DIR} is not set: nothing is recorded")
-    return current.stats()
-
-
-def _after_fork() -> None:
-    global generation  # noqa: PLW0603 - one per process by nature
-    generation += 1
-    if isinstance(_sink, Sink):
-        _sink.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(close)
+                with contextlib.suppress(Exception):
+                    if not file.close():
+                        self._written[signal] -= 1
+                        self._lose(signal, "the disk was full to the end")
+        _voice.speak()

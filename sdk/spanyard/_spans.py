@@ -1,101 +1,88 @@
 """Spans and traces: what is going on, nested by context variables."""
 
-import os
 import time
 import traceback
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from spanyard import _sink
-from spanyard._encode import Event, attributes_of, clean
+from spanyard import _process
+from spanyard._encode import Event, as_text, attributes_of, clean
+from spanyard._guard import guarded, itself, nothing
+from spanyard._places import (
+    Place,
+    new_span_id,
+    new_trace_id,
+    parse_traceparent,
+    place,
+    stand,
+)
+from spanyard._sink import Sink
 from spanyard_core.clock import rfc3339
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 KINDS = ("internal", "server", "client", "producer", "consumer")
+_STATUSES = ("ok", "error", "unset")
 MAX_ITEMS = 1000
 """Events, and links, that one span keeps; more are counted in `spanyard.dropped_events`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where new spans, logs, metrics and scores belong."""
-
-    trace_id: str
-    span_id: str
-
-
-_place: ContextVar[Place | None] = ContextVar("spanyard_place", default=None)
-
-
-def place() -> Place | None:
-    """The innermost span of this context, if any."""
-    return _place.get()
-
-
-def mark(event: Event) -> None:
-    """Tie an event to the span that is open here."""
-    here = _place.get()
-    if here is not None:
-        event["traceId"] = here.trace_id
-        if here.span_id:
-            event["spanId"] = here.span_id
-
-
-def new_trace_id() -> str:
-    """32 hex digits."""
-    return os.urandom(16).hex()
-
-
-def new_span_id() -> str:
-    """16 hex digits."""
-    return os.urandom(8).hex()
 
 
 class _Timed:
     """What spans and traces share: they begin, hold their place in the context, and end once."""
 
-    __slots__ = ("_began", "_generation", "_sink", "_state", "_token", "name", "start_ns")
+    __slots__ = ("_began", "_generation", "_here", "_sink", "_state", "name", "start_ns")
 
-    def __init__(self, sink: _sink.Sink, name: str) -> None:
+    def __init__(self, sink: Sink, name: str) -> None:
         self._sink = sink
         self._state: Literal["new", "open", "ended"] = "new"
-        self._token: Token[Place | None] | None = None
-        self._generation = _sink_generation()
+        self._here: Place | None = None
+        self._generation = _process.generation
         self._began = 0.0
-        self.name = str(name)
+        self.name = name if isinstance(name, str) else as_text(name)
         self.start_ns = 0
 
-    def _enter(self, here: Place) -> None:
+    def _enter(self, trace_id: str, span_id: str) -> None:
         self.start_ns = time.time_ns()
         self._began = time.monotonic()
         self._state = "open"
-        self._token = _place.set(here)
+        self._here = Place(trace_id, span_id, place())
+        stand(self._here)
 
     def _leave(self) -> bool:
         """Give the place back; whether the end is ours to tell."""
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                _place.reset(token)
-            except ValueError:  # ended in another task or thread than it began in
-                _place.set(None)
+        here, self._here = self._here, None
+        if here is not None:
+            here.ended = True
+            # Nearest of those around it, so that a chain of tasks that start each other stays short.
+            here.above = here.above.nearest_open() if here.above else None
+            # Where it ends in another context than it began in, or out of order (generators),
+            # something else is open here, and stays so.
+            if place() is here:
+                stand(here.above)
         if self._state != "open":
             self._sink.refuse(f"span {self.name[:80]!r} was ended twice, or never begun")
             return False
         self._state = "ended"
         # A fork in the middle: parent and child both come here, the span is the parent's.
-        return self._generation == _sink_generation()
+        return self._generation == _process.generation
 
     def _end_time(self) -> str:
         # By the monotonic clock: a clock set back must not make a span end before it began.
         return rfc3339(self.start_ns + int((time.monotonic() - self._began) * 1e9))
 
 
-def _sink_generation() -> int:
-    return _sink.generation
+def exception_attributes(error: BaseException) -> dict[str, str]:
+    """OpenTelemetry's attributes of an exception, also of one that cannot be shown."""
+    try:
+        text = str(error)
+        stack = "".join(traceback.format_exception(error))[-16_384:]
+    except Exception as broken:
+        text, stack = f"<{type(broken).__name__} in its text>", ""
+    return {
+        "exception.type": type(error).__qualname__,
+        "exception.message": text,
+        "exception.stacktrace": stack,
+    }
 
 
 class Span(_Timed):
@@ -107,10 +94,10 @@ class Span(_Timed):
     )
 
     def __init__(
-        self, sink: _sink.Sink, name: str, kind: Kind, attributes: Event, parent: Place | None
+        self, sink: Sink, name: str, kind: Kind, attributes: Event, parent: Place | None
     ) -> None:
         super().__init__(sink, name)
-        here = parent or _place.get()
+        here = parent or place()
         self.id = new_span_id()
         self.trace_id = here.trace_id if here else new_trace_id()
         self.parent_id = here.span_id if here else ""
@@ -132,44 +119,49 @@ class Span(_Timed):
         """The W3C header that carries this span to another service."""
         return f"00-{self.trace_id}-{self.id}-01"
 
+    @guarded(itself)
     def set(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """Set attributes; names with dots in the mapping, others as keywords."""
         if self._may_change("set"):
             self._attributes.update(attributes_of(attributes, more))
         return self
 
+    @guarded(itself)
     def event(self, name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """Something happened now, inside this span."""
         if self._may_change("event"):
             if len(self._events) >= MAX_ITEMS:
                 self._dropped += 1
             else:
-                event: Event = {"name": str(name), "timestamp": rfc3339(time.time_ns())}
+                event: Event = {"name": as_text(name), "timestamp": rfc3339(time.time_ns())}
                 if attributes or more:
                     event["attributes"] = attributes_of(attributes, more)
                 self._events.append(event)
         return self
 
+    @guarded(itself)
     def link(self, trace_id: str, span_id: str, /, **attributes: Any) -> Self:
         """Refer to another span, of this trace or another."""
         if self._may_change("link"):
             if len(self._links) >= MAX_ITEMS:
                 self._dropped += 1
             else:
-                link: Event = {"traceId": str(trace_id), "spanId": str(span_id)}
+                link: Event = {"traceId": as_text(trace_id), "spanId": as_text(span_id)}
                 if attributes:
                     link["attributes"] = attributes_of(None, attributes)
                 self._links.append(link)
         return self
 
+    @guarded(itself)
     def status(self, status: Literal["ok", "error", "unset"], message: str = "") -> Self:
         """Say how it went. Without this, the end of the block says: ok, or error by exception."""
-        if status not in {"ok", "error", "unset"}:
-            self._sink.refuse(f"status {str(status)[:40]!r} is not ok, error or unset")
+        if status not in _STATUSES:
+            self._sink.refuse(f"status {as_text(status)[:40]!r} is not ok, error or unset")
         elif self._may_change("status"):
-            self._status, self._status_message = status, str(message)
+            self._status, self._status_message = status, as_text(message)
         return self
 
+    @guarded(itself)
     def update(self) -> Self:
         """Write what is known so far, so that a long span can be watched."""
         if self._may_change("update"):
@@ -182,15 +174,17 @@ class Span(_Timed):
             return False
         return True
 
+    @guarded(itself)
     def __enter__(self) -> Self:
         if self._state != "new":
             self._sink.refuse(f"span {self.name[:80]!r} was begun twice; make a new one")
             return self
-        self._enter(Place(self.trace_id, self.id))
+        self._enter(self.trace_id, self.id)
         if self._sink.settings.starts:
             self._sink.emit("spans", self._line(None))
         return self
 
+    @guarded(nothing)
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -207,22 +201,11 @@ class Span(_Timed):
             self._sink.emit("spans", self._line(self._end_time()))
 
     def _failed(self, error: BaseException) -> None:
-        name = type(error).__qualname__
-        try:
-            text = str(error)
-            stack = "".join(traceback.format_exception(error))[-16_384:]
-        except Exception as broken:  # an exception that cannot be shown is still one
-            text, stack = f"<{type(broken).__name__} in its text>", ""
+        about = exception_attributes(error)
         if self._status == "unset":
-            self._status, self._status_message = "error", text or name
-        self.event(
-            "exception",
-            {
-                "exception.type": name,
-                "exception.message": text,
-                "exception.stacktrace": stack,
-            },
-        )
+            self._status = "error"
+            self._status_message = about["exception.message"] or about["exception.type"]
+        self.event("exception", about)
 
     def _line(self, end_time: str | None) -> Event:
         line: Event = {
@@ -254,7 +237,7 @@ class Trace(_Timed):
 
     __slots__ = ("_input", "_metadata", "_output", "_status", "id")
 
-    def __init__(self, sink: _sink.Sink, name: str, given: Any, metadata: Event) -> None:
+    def __init__(self, sink: Sink, name: str, given: Any, metadata: Event) -> None:
         super().__init__(sink, name)
         self.id = new_trace_id()
         self._input = clean(given)
@@ -262,33 +245,38 @@ class Trace(_Timed):
         self._metadata = metadata
         self._status = "unset"
 
+    @guarded(itself)
     def output(self, value: Any) -> Self:
         """What came out, any JSON."""
         self._output = clean(value)
         return self
 
+    @guarded(itself)
     def set(self, metadata: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """Add to the metadata."""
         self._metadata.update(attributes_of(metadata, more))
         return self
 
+    @guarded(itself)
     def status(self, status: Literal["ok", "error", "unset"]) -> Self:
         """Say how it went. Without this, the end of the block says: ok, or error by exception."""
-        if status in {"ok", "error", "unset"}:
+        if status in _STATUSES:
             self._status = status
         else:
-            self._sink.refuse(f"status {str(status)[:40]!r} is not ok, error or unset")
+            self._sink.refuse(f"status {as_text(status)[:40]!r} is not ok, error or unset")
         return self
 
+    @guarded(itself)
     def __enter__(self) -> Self:
         if self._state != "new":
             self._sink.refuse(f"trace {self.name[:80]!r} was begun twice; make a new one")
             return self
-        self._enter(Place(self.id, ""))
+        self._enter(self.id, "")
         if self._sink.settings.starts:
             self._sink.emit("traces", self._line(None))
         return self
 
+    @guarded(nothing)
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -340,12 +328,21 @@ class NoSpan:
 NO_SPAN = NoSpan()
 
 
+def _no_span(*args: Any, **more: Any) -> Span | NoSpan:
+    return NO_SPAN
+
+
+def _no_trace(*args: Any, **more: Any) -> Trace | NoSpan:
+    return NO_SPAN
+
+
+@guarded(_no_span)
 def span(
     name: str,
     *,
     kind: Kind = "internal",
     attributes: Mapping[str, Any] | None = None,
-    parent: "Span | NoSpan | None" = None,
+    parent: "Span | Trace | NoSpan | None" = None,
     traceparent: str = "",
 ) -> Span | NoSpan:
     """A span for a `with` block: child of the innermost open one, else the root of a new trace.
@@ -353,18 +350,25 @@ def span(
     `parent` names another parent (work handed to another thread); `traceparent` is the W3C header
     of a request that came in, ignored when it is not well-formed.
     """
-    sink = _sink.sink()
+    sink = _process.sink()
     if sink is None:
         return NO_SPAN
     if kind not in KINDS:
-        sink.refuse(f"span kind {str(kind)[:40]!r} is not one of {', '.join(KINDS)}")
+        sink.refuse(f"span kind {as_text(kind)[:40]!r} is not one of {', '.join(KINDS)}")
         kind = "internal"
-    above = Place(parent.trace_id, parent.id) if parent is not None and parent.id else None
+    above = None
+    if isinstance(parent, Span):
+        above = Place(parent.trace_id, parent.id)
+    elif isinstance(parent, Trace):
+        above = Place(parent.id, "")
+    elif parent is not None and not isinstance(parent, NoSpan):
+        sink.refuse(f"a {type(parent).__name__} cannot be the parent of a span")
     if traceparent:
         above = parse_traceparent(traceparent) or above
     return Span(sink, name, kind, attributes_of(attributes, {}), above)
 
 
+@guarded(_no_trace)
 def trace(
     name: str,
     *,
@@ -372,25 +376,7 @@ def trace(
     metadata: Mapping[str, Any] | None = None,
 ) -> Trace | NoSpan:
     """A new trace for a `with` block, reported as a whole: input, output, metadata, duration."""
-    sink = _sink.sink()
+    sink = _process.sink()
     if sink is None:
         return NO_SPAN
     return Trace(sink, name, input, attributes_of(metadata, {}))
-
-
-def parse_traceparent(header: str) -> Place | None:
-    """The place that a W3C `traceparent` header names; None when it is not well-formed."""
-    parts = header.strip().split("-")
-    if len(parts) < 4 or [len(p) for p in parts[:3]] != [2, 32, 16] or parts[0] == "ff":
-        return None
-    trace_id, span_id = parts[1], parts[2]
-    digits = set("0123456789abcdef")
-    if not (set(trace_id) | set(span_id)) <= digits or not trace_id.strip("0"):
-        return None
-    return Place(trace_id, span_id) if span_id.strip("0") else None
-
-
-def traceparent() -> str:
-    """The header for a request that goes out from here; empty outside of any span."""
-    here = _place.get()
-    return f"00-{here.trace_id}-{here.span_id}-01" if here and here.span_id else ""

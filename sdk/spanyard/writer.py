@@ -7,21 +7,20 @@ A kill loses what was not flushed; where that matters, use span files (`spanyard
 
 import atexit
 import contextlib
-import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from spanyard import _voice
 from spanyard._events import SIGNAL_OF, checked
 from spanyard_core.clock import compact_utc, rfc3339
 from spanyard_core.errors import BadRecordError, SettingError, SpanyardError
 from spanyard_core.object_names import check_project
-
-log = logging.getLogger("spanyard")
 
 TEMP_FOLDER = ".spanyard-tmp"
 """Files here are half; a directory as storage does not list them (`spanyard_core.storage.keys`)."""
@@ -115,9 +114,12 @@ class ObservabilityWriter:
         _open_writers.add(self)
 
     def _begin_anew(self) -> None:
-        # Two locks: recording never waits for the disk.
-        self._lock = threading.Condition(threading.Lock())
+        # Two locks: recording never waits for the disk. Nothing is logged while one is held, and
+        # both may be taken again by their thread: a finalizer may record while we record.
+        self._lock = threading.Condition(threading.RLock())
         self._flushing = threading.RLock()
+        self._counting = False
+        self._late: list[tuple[str, str, bytes]] = []
         self._thread: threading.Thread | None = None
         self._buffers: dict[tuple[str, str], _Buffer] = {}
         self._recorded = self._written = self._pending = self._dropped = 0
@@ -168,26 +170,61 @@ class ObservabilityWriter:
         with self._lock:
             if self._closed:
                 raise WriterClosedError("the writer was shut down; nothing can be recorded")
-            now = time.time_ns()
-            for kind, project, line in lines:
-                self._recorded += 1
-                if self._pending >= self._max_pending:
-                    if not self._dropped:
-                        log.warning("events are dropped: %d wait to be written", self._pending)
-                    self._dropped += 1
-                    continue
-                buffer = self._buffers.get((kind, project))
-                if buffer is None:
-                    buffer = self._buffers[kind, project] = _Buffer(now)
-                buffer.lines.append(line)
-                self._pending += 1
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._flush_for_ever, name="spanyard writer", daemon=True
-                )
-                self._thread.start()
-            if self._pending >= self._batch_size:
+            if self._counting:  # we are inside of ourselves: a finalizer, a signal handler
+                self._late += lines
+                return
+            with self._accounts():
+                self._take(lines)
+            alone = not self._has_thread()
+            full = self._pending >= self._batch_size
+            if full:
                 self._lock.notify_all()
+        if _ending or (alone and full):
+            self.flush()
+        _voice.speak()
+
+    @contextlib.contextmanager
+    def _accounts(self) -> Iterator[None]:
+        """While counts change. What is recorded meanwhile by the same thread is taken after."""
+        with self._lock:
+            within, self._counting = self._counting, True
+            try:
+                yield
+                while self._late and not within:
+                    late, self._late = self._late, []
+                    self._take(late)
+            finally:
+                self._counting = within
+
+    def _take(self, lines: list[tuple[str, str, bytes]]) -> None:
+        now = time.time_ns()
+        for kind, project, line in lines:
+            self._recorded += 1
+            if self._pending >= self._max_pending:
+                if not self._dropped:
+                    _voice.later(f"events are dropped: {self._pending} wait to be written")
+                self._dropped += 1
+                continue
+            buffer = self._buffers.get((kind, project))
+            if buffer is None:
+                buffer = self._buffers[kind, project] = _Buffer(now)
+            buffer.lines.append(line)
+            self._pending += 1
+
+    def _has_thread(self) -> bool:
+        """Whether somebody else flushes. At the end of the interpreter no thread can be started."""
+        if self._thread is None and not _ending:
+            thread = threading.Thread(
+                target=self._flush_for_ever, name="spanyard writer", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _voice.later(f"no thread for the writer, it flushes full batches itself: {error}")
+            else:
+                self._thread = thread
+                _flush_before_a_worker_ends()
+        return self._thread is not None
 
     def _flush_for_ever(self) -> None:
         """Flush every interval, or when a batch is full, until the shutdown."""
@@ -201,16 +238,24 @@ class ObservabilityWriter:
                     return
             try:
                 failed = bool(self.flush().errors)
-            except Exception:
-                log.exception("the flush failed; what waits is kept")
+            except Exception as error:
+                _voice.later(
+                    f"the flush failed, what waits is kept: {type(error).__name__}: {error}"
+                )
                 failed = True
+            _voice.speak()
 
     # -- writing -------------------------------------------------------------------------------
 
     def flush(self) -> FlushResult:
         """Write everything that waits. What cannot be written is kept for the next flush."""
+        result = self._flush()
+        _voice.speak()
+        return result
+
+    def _flush(self) -> FlushResult:
         with self._flushing:
-            with self._lock:
+            with self._accounts():
                 buffers, self._buffers = self._buffers, {}
             files = events = 0
             errors: dict[str, str] = {}
@@ -268,14 +313,14 @@ class ObservabilityWriter:
             _sync_folder(folder)
 
     def _put_back(self, kind: str, project: str, buffer: _Buffer, done: int) -> None:
-        with self._lock:
+        with self._accounts():
             later = self._buffers.get((kind, project))
             kept = _Buffer(buffer.since_ns)
             kept.lines = buffer.lines[done:] + (later.lines if later else [])
             self._buffers[kind, project] = kept
 
     def _account(self, files: int, events: int, errors: Mapping[str, str]) -> None:
-        with self._lock:
+        with self._accounts():
             self._files += files
             self._written += events
             self._pending -= events
@@ -283,7 +328,7 @@ class ObservabilityWriter:
                 self._failed += 1
                 self._last_error = next(iter(errors.values()))
                 if self._failed == 1:
-                    log.warning("events could not be written, they are kept: %s", dict(errors))
+                    _voice.later(f"events could not be written, they are kept: {dict(errors)}")
 
     def stats(self) -> WriterStats:
         """Counts since the start."""
@@ -331,17 +376,44 @@ def _sync_folder(folder: str) -> None:
 
 _open_writers: set[ObservabilityWriter] = set()
 """Held until their shutdown, so that a writer that was let go of still writes what it has."""
+_ending = False
+"""The process ends: what is still recorded, by others who clean up, is written at once."""
+_worker = 0
+"""The process that was told to flush before it ends, where it ends without atexit."""
 
 
-def _shutdown_all() -> None:
+def _flush_all() -> None:
+    global _ending  # noqa: PLW0603 - one per process by nature
+    _ending = True
     for writer in list(_open_writers):
-        writer.shutdown()
+        try:
+            writer.flush()
+        except Exception as error:
+            _voice.later(f"the flush failed: {type(error).__name__}: {error}")
+        left = writer.stats()
+        if left.pending:
+            _voice.later(f"{left.pending} events are lost, unwritten: {left.last_error}")
+    _voice.speak()
+
+
+def _flush_before_a_worker_ends() -> None:
+    """A forked worker of multiprocessing ends by `os._exit`: only its own finalizers run."""
+    global _worker  # noqa: PLW0603 - one per process by nature
+    process = sys.modules.get("multiprocessing.process")
+    if _worker == os.getpid() or process is None or process.parent_process() is None:
+        return
+    from multiprocessing.util import Finalize
+
+    _worker = os.getpid()
+    Finalize(None, _flush_all, exitpriority=0)
 
 
 def _after_fork() -> None:
+    global _ending  # noqa: PLW0603 - one per process by nature
+    _ending = False
     for writer in list(_open_writers):
         writer._after_fork()
 
 
-atexit.register(_shutdown_all)
+atexit.register(_flush_all)
 os.register_at_fork(after_in_child=_after_fork)

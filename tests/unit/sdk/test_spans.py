@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -168,8 +169,71 @@ def test_a_span_ended_in_another_context_harms_nobody(spans_dir: SpansDir) -> No
     contextvars.copy_context().run(span.__enter__)
     with spanyard.span("here") as here:
         span.__exit__(None, None, None)
-        assert spanyard.span("child").parent_id in {"", here.id}  # type: ignore[union-attr]
+        assert spanyard.span("child").parent_id == here.id  # type: ignore[union-attr]
     assert {line["name"] for line in spans_dir.ended()} == {"handed over", "here"}
+
+
+def test_generators_that_end_out_of_order_leave_no_ended_span_open(spans_dir: SpansDir) -> None:
+    def answers(name: str) -> Iterator[int]:
+        with spanyard.span(name):
+            yield 1
+
+    with spanyard.span("request") as request:
+        first, second = answers("first"), answers("second")
+        next(first)
+        next(second)
+        first.close()
+        spanyard.log.info("second is open")
+        second.close()
+        with spanyard.span("after"):
+            pass
+    assert _spans.place() is None
+    lines = {line["name"]: line for line in spans_dir.ended()}
+    assert spans_dir.lines("logs")[0]["spanId"] == lines["second"]["id"]
+    assert lines["after"]["parentSpanId"] == request.id
+
+
+def test_what_ends_elsewhere_leaves_the_span_alone_that_is_open_there(spans_dir: SpansDir) -> None:
+    handed = spanyard.span("handed over")
+    contextvars.copy_context().run(handed.__enter__)
+    with spanyard.span("here") as here:
+        handed.__exit__(None, None, None)
+        spanyard.log.info("still here")
+    assert spans_dir.lines("logs")[0]["spanId"] == here.id  # type: ignore[union-attr]
+
+
+async def test_a_task_that_outlives_its_span_stays_in_its_trace(spans_dir: SpansDir) -> None:
+    async def later() -> None:
+        await ended.wait()
+        spanyard.log.info("later")
+        await asyncio.to_thread(spanyard.log.info, "in a thread of it")
+
+    ended = asyncio.Event()
+    with spanyard.span("request") as request:
+        task = asyncio.create_task(later())
+    ended.set()
+    await task
+    assert [x["spanId"] for x in spans_dir.lines("logs")] == [request.id] * 2  # type: ignore[union-attr]
+
+
+async def test_a_chain_of_tasks_that_start_each_other_does_not_grow(spans_dir: SpansDir) -> None:
+    depths: list[int] = []
+
+    async def link(left: int) -> None:
+        with spanyard.span("link"):
+            here, depth = _spans.place(), 0
+            while here is not None:
+                here, depth = here.above, depth + 1
+            depths.append(depth)
+            following = asyncio.create_task(link(left - 1)) if left else None
+            await asyncio.sleep(0)  # both are open for a moment
+            await asyncio.sleep(0)
+        if following:
+            await following
+
+    await link(50)
+    assert len(depths) == 51
+    assert max(depths) < 10
 
 
 def test_misuse_is_counted_and_raises_nothing(spans_dir: SpansDir) -> None:
