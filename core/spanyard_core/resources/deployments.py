@@ -64,14 +64,17 @@ def choose(deployment: Deployment, builds: Iterable[Build]) -> Choice:
         return Choice(image=spec.image)
     here = [b for b in builds if b.metadata.namespace == deployment.metadata.namespace]
     if spec.build_ref is not None:
-        return _named(spec.build_ref.name, here)
+        return _named(spec.build_ref.name, spec.project, here)
     return _latest(spec.project, here)
 
 
-def _named(name: str, builds: Sequence[Build]) -> Choice:
+def _named(name: str, project: str, builds: Sequence[Build]) -> Choice:
     build = next((b for b in builds if b.metadata.name == name), None)
     if build is None:
         return Choice(failure=explain("BuildMissing", name=name))
+    if build.spec.project != project:
+        detail = f"it belongs to project {build.spec.project}"
+        return Choice(failure=explain("BuildNotUsable", name=name, detail=detail))
     if build.status.phase == "Succeeded":
         return Choice(build=build)
     if build.status.phase in FINISHED:
@@ -199,12 +202,11 @@ def limited(revisions: Sequence[Revision], limit: int) -> list[Revision]:
 
 
 def builds_in_use(deployments: Iterable[Deployment]) -> Collection[str]:
-    """Names of builds that retention must leave: those that run, start, or are asked for."""
+    """Names of builds that retention must leave: those that are asked for, and those of all
+    revisions in a status, so that there is something to go back to."""
     names: set[str] = set()
     for deployment in deployments:
         if deployment.spec.build_ref is not None:
             names.add(deployment.spec.build_ref.name)
-        names.update(
-            r.build for r in deployment.status.revisions if r.state in {"Serving", "Starting"}
-        )
+        names.update(revision.build for revision in deployment.status.revisions)
     return names - {""}

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import shutil
-import tarfile
 from pathlib import Path
-
-import zstandard
 
 from spanyard_core.errors import SpanyardError
 from spanyard_core.resources.kinds import ArtifactStatus
 from spanyard_core.storage import Storage
+from spanyard_local.sources.archive import unpack
+from spanyard_local.sources.errors import SourceError
 
 BLOCK = 8 * 1024 * 1024
 """Bytes read at a time: what an artifact of any size needs of memory."""
@@ -30,7 +29,7 @@ async def fetch_artifact(storage: Storage, artifact: ArtifactStatus, folder: Pat
     archive = folder.with_name(folder.name + ".tar.zst")
     try:
         await _download(storage, artifact, archive)
-        await asyncio.to_thread(_unpack, archive, folder)
+        await asyncio.to_thread(_unpack, archive, folder, artifact.key)
     finally:
         with contextlib.suppress(FileNotFoundError):
             archive.unlink()
@@ -59,15 +58,10 @@ def _take(block: bytes, *sinks: object) -> None:
         sink(block)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (
-            archive.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw) as plain,
-            tarfile.open(fileobj=plain, mode="r|") as tar,
-        ):
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-        raise ArtifactError(f"{archive.name} cannot be unpacked: {error}") from error
+        unpack(archive, folder, name=name)
+    except SourceError as error:
+        raise ArtifactError(error.facts.get("detail", str(error))) from error

@@ -70,7 +70,7 @@ def resolved(
     for variable in env:
         source = variable.value_from
         if source is None:
-            values[variable.name] = expanded(variable.value, values)
+            values[variable.name] = variable.value
             continue
         for reference, kind, keys in (
             (source.secret_key_ref, "Secret", secrets),
@@ -89,24 +89,3 @@ def _look_up(
         values[name] = found
     elif not at.optional:
         raise MissingKeyError(f"{field}[{name}]", f"{at.key} in the {kind} {at.name}")
-
-
-def expanded(value: str, known: Mapping[str, str]) -> str:
-    """`$(NAME)` of variables that stand before, as Kubernetes does it; `$$` is a dollar."""
-    made: list[str] = []
-    at = 0
-    while (dollar := value.find("$", at)) >= 0:
-        made.append(value[at:dollar])
-        following = value[dollar + 1 : dollar + 2]
-        end = value.find(")", dollar) if following == "(" else -1
-        if following == "$":
-            made.append("$")
-            at = dollar + 2
-        elif end >= 0:
-            name = value[dollar + 2 : end]
-            made.append(known.get(name, value[dollar : end + 1]))
-            at = end + 1
-        else:
-            made.append("$")
-            at = dollar + 1
-    return "".join(made) + value[at:]

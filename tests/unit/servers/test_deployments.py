@@ -40,6 +40,11 @@ class TestChoice:
         choice = choose(deployment(buildRef={"name": "b1"}), [build("b1", namespace="other")])
         assert choice.failure is not None
 
+    def test_a_named_build_of_another_project_is_not_usable(self) -> None:
+        choice = choose(deployment(buildRef={"name": "b1"}), [build("b1", project="other")])
+        assert choice.failure is not None
+        assert "belongs to project other" in choice.failure.message
+
     def test_a_named_build_that_runs_is_waited_for(self) -> None:
         choice = choose(deployment(buildRef={"name": "b1"}), [build("b1", "Building")])
         assert (choice.failure, choice.wait) == (None, "b1 is building")
@@ -161,7 +166,7 @@ class TestRevisions:
         assert [r.number for r in limited(listed, 2)] == [1, 4, 5]
         assert [r.number for r in limited(listed, 0)] == [1, 5]
 
-    def test_builds_of_running_revisions_and_named_ones_are_in_use(self) -> None:
+    def test_builds_of_revisions_in_a_status_and_named_ones_are_in_use(self) -> None:
         one = deployment(buildRef={"name": "named"})
         one.status = DeploymentStatus(
             revisions=[
@@ -170,4 +175,9 @@ class TestRevisions:
                 Revision(number=3, hash="c", state="Starting", build="starts"),
             ]
         )
-        assert set(builds_in_use([one, deployment()])) == {"named", "serves", "starts"}
+        assert set(builds_in_use([one, deployment()])) == {
+            "named",
+            "old",
+            "serves",
+            "starts",
+        }
