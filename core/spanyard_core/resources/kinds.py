@@ -289,6 +289,8 @@ class BuildStatus(Camel):
     queued_at: str = ""
     started_at: str = ""
     finished_at: str = ""
+    duration: str = ""
+    """How long it ran, set at its end, as `durations.text` writes it: a column of kubectl."""
     failure: Failure | None = None
     source: SourceStatus = msgspec.field(default_factory=SourceStatus)
     artifact: ArtifactStatus = msgspec.field(default_factory=ArtifactStatus)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from spanyard_core.errors import InvalidResourceError
+from spanyard_core.resources import cel, crds, metadata, structural
 from spanyard_core.resources.kinds import API_VERSION, KINDS, PLURALS, Build, Kind, Resource
 
 
@@ -35,10 +36,39 @@ def kind_of(manifest: Mapping[str, Any], *, where: str = "") -> Kind:
 
 def title(manifest: Mapping[str, Any]) -> str:
     """How a problem names the object: `builds/support-1`."""
-    metadata = manifest.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    about = manifest.get("metadata")
+    name = about.get("name") if isinstance(about, Mapping) else None
     plural = next((p for kind, p in PLURALS.items() if kind == manifest.get("kind")), "object")
     return f"{plural}/{name}" if isinstance(name, str) and name else plural
+
+
+def validate(
+    manifest: Mapping[str, Any], old: Mapping[str, Any] | None = None, *, where: str = ""
+) -> dict[str, Any]:
+    """The manifest as the API server would store it: defaults filled in, every rule kept.
+
+    `old` is what is stored under its name, for rules about changes. The status is never the
+    user's: it is that of `old`, or a new object's. Raises InvalidResourceError with all problems;
+    `where` (a file) stands before each of them.
+    """
+    kind = kind_of(manifest, where=_at(where, title(manifest)))
+    if large := structural.oversize(manifest):
+        raise InvalidResourceError([(_at(where, title(manifest)), f"{large}: too large")])
+    schema = crds.schema(kind)
+    of_status = schema["properties"]["status"]
+    status = (old or {}).get("status") or of_status.get("default", {})
+    made: dict[str, Any] = structural.filled({**manifest, "status": status}, schema)
+    judged = {name: value for name, value in made.items() if name not in {"metadata", "status"}}
+    found = [*metadata.problems(made.get("metadata"))]
+    found += structural.problems(judged, schema, root=schema)
+    before = structural.filled(old, schema) if old else cel.MISSING
+    found += list(cel.broken(made, schema, before, found=found))
+    if found:
+        start = _at(where, title(manifest))
+        raise InvalidResourceError(
+            [(_at(start, structural.place(problem.path)), problem.what) for problem in found]
+        )
+    return made
 
 
 def decode(manifest: Mapping[str, Any]) -> Resource:
@@ -49,13 +79,33 @@ def decode(manifest: Mapping[str, Any]) -> Resource:
     """
     kind = kind_of(manifest, where=title(manifest))
     try:
-        return msgspec.convert(manifest, type=KINDS[kind])
+        return msgspec.convert(_with_quantities_as_texts(manifest), type=KINDS[kind])
     except msgspec.ValidationError as e:
         text = str(e)
         what, _, path = text.partition(" - at `$")
         raise InvalidResourceError(
             [(_at(title(manifest), path.rstrip("`").lstrip(".")), what)]
         ) from e
+
+
+def _with_quantities_as_texts(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`cpu: 2` is a quantity too; in the types all of them are texts."""
+
+    def changed(part: object, *path: str) -> object:
+        if not isinstance(part, Mapping):
+            return part
+        if not path:
+            return {
+                name: str(value) if isinstance(value, int) and value is not True else value
+                for name, value in part.items()
+            }
+        return {**part, path[0]: changed(part[path[0]], *path[1:])} if path[0] in part else part
+
+    made: Any = manifest
+    for owner in (("resources",), ("collector", "resources")):
+        for part in ("requests", "limits"):
+            made = changed(made, "spec", *owner, part)
+    return made  # type: ignore[no-any-return] # what came in was a Mapping
 
 
 def encode(resource: Resource) -> dict[str, Any]:
