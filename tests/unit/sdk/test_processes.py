@@ -10,7 +10,7 @@ from typing import Any
 
 from spanyard_core.files import SystemFiles
 
-SLOW_OPEN = """
+SLOW_OPEN = r"""
 import os, sys, threading, time
 import spanyard
 from spanyard import _process
@@ -30,11 +30,11 @@ child = os.fork()
 if not child:
     os.rename = rename
     spanyard.log.info("child")
-    print("ready", flush=True)
+    os.write(1, b"ready\n")
     time.sleep(60)
     os._exit(0)
 thread.join(20 if sys.argv[3] == "join" else 0)
-print(child, flush=True)
+os.write(1, b"%d\n" % child)
 os._exit(0)
 """
 
