@@ -24,6 +24,8 @@ class RawAnswer:
     """An answer in the format that was asked for, and what it took."""
 
     data: bytes
+    rows: int = 0
+    """In the answer."""
     rows_read: int = 0
     bytes_read: int = 0
     elapsed_ns: int = 0
@@ -79,8 +81,10 @@ def ask_in_process(
         result = session.query(sql, form, params=values)
         return RawAnswer(
             bytes(result.bytes() or b""),
-            rows_read=int(result.rows_read()),
-            bytes_read=int(result.bytes_read()),
+            # "Storage" is what the statement read; without it, what came out.
+            rows=int(result.rows_read()),
+            rows_read=int(result.storage_rows_read()),
+            bytes_read=int(result.storage_bytes_read()),
             elapsed_ns=int(result.elapsed() * 1e9),
         )
     except RuntimeError as error:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import lz4.frame  # type: ignore[import-untyped]
@@ -29,6 +29,7 @@ from spanyard_gateway.front.request import (
     USER,
     Ask,
     check_access,
+    encodings_of,
     query_id_of,
     read_ask,
     wants_blocks,
@@ -93,23 +94,21 @@ class _Front:
 
     async def handle(self, request: web.Request) -> web.Response:
         query_id = query_id_of(request)
-        blocks = False
         try:
             check_access(request, self._token)
-            blocks = wants_blocks(request)
             ask = await read_ask(request, self._database.database, most_bytes=MAX_BODY_BYTES)
             if killed := _KILL.fullmatch(ask.query):
                 return self._killed(killed[1], query_id)
             return await self._answer(ask, query_id)
         except SpanyardError as error:
-            return self._refusal(error, query_id, blocks=blocks)
+            return self._refusal(error, query_id, request)
         except Exception:
             reference = os.urandom(6).hex()
             log.exception("a query failed", extra={"fields": {"ref": reference}})
             told = FrontError(
                 UNKNOWN_EXCEPTION, f"Something failed on our side; our log has it as {reference}"
             )
-            return self._refusal(told, query_id, blocks=blocks)
+            return self._refusal(told, query_id, request)
 
     async def _answer(self, ask: Ask, query_id: str) -> web.Response:
         result = await self._run(ask, query_id)
@@ -167,19 +166,23 @@ class _Front:
             self._timezone = str(row["zone"])
         return self._timezone
 
-    def _refusal(self, error: SpanyardError, query_id: str, *, blocks: bool) -> web.Response:
+    def _refusal(self, error: SpanyardError, query_id: str, request: web.Request) -> web.Response:
         code = code_of(error)
-        data = text_of(error, self._database.version).encode()
-        return web.Response(
-            status=status_of(code),
-            body=compressed(data) if blocks else data,
-            headers={
-                "Content-Type": "text/plain; charset=UTF-8",
-                "X-ClickHouse-Exception-Code": str(code),
-                "X-ClickHouse-Query-Id": query_id,
-                "X-ClickHouse-Server-Display-Name": "Spanyard",
-            },
-        )
+        status = status_of(code)
+        data, encoding = text_of(error, self._database.version).encode(), ""
+        # Who was not let in gets plain text; the JDBC driver unpacks every other answer.
+        if status != web.HTTPForbidden.status_code:
+            data = compressed(data) if wants_blocks(request) else data
+            data, encoding = _encoded(data, encodings_of(request))
+        headers = {
+            "Content-Type": "text/plain; charset=UTF-8",
+            "X-ClickHouse-Exception-Code": str(code),
+            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Server-Display-Name": "Spanyard",
+        }
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        return web.Response(status=status, body=data, headers=headers)
 
 
 _LARGE = 65_536
@@ -204,8 +207,12 @@ def _dressed(ask: Ask, result: SqlResult) -> tuple[bytes, str]:
             ) from error
     if ask.blocks:
         data = compressed(data)
+    return _encoded(data, ask.encodings)
+
+
+def _encoded(data: bytes, wanted: Collection[str]) -> tuple[bytes, str]:
     for encoding, pack in _ENCODINGS.items():
-        if encoding in ask.encodings and data:
+        if encoding in wanted and data:
             return pack(data), encoding
     return data, ""
 
@@ -235,6 +242,7 @@ def _summary(result: SqlResult) -> str:
         "written_rows": 0,
         "written_bytes": 0,
         "total_rows_to_read": result.rows_read,
+        "result_rows": result.rows,  # without it the JDBC driver takes an answer for empty
         "result_bytes": len(result.data),
         "elapsed_ns": result.elapsed_ns,
     }

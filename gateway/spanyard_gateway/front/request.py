@@ -60,11 +60,6 @@ def query_id_of(request: web.Request) -> str:
     return name if _QUERY_ID.fullmatch(name) else str(uuid.uuid4())
 
 
-def wants_blocks(request: web.Request) -> bool:
-    """Whether the answer, also an error, goes in ClickHouse's compression."""
-    return request.query.get("compress") == "1"
-
-
 def check_access(request: web.Request, token: str) -> None:
     """Programs of this machine that have the token. Raises FrontError.
 
@@ -144,7 +139,7 @@ async def read_ask(request: web.Request, database: str, *, most_bytes: int) -> A
         request.query.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
         _number(request.query.get("client_protocol_version", "0")),
         wants_blocks(request),
-        _encodings(request),
+        encodings_of(request),
     )
 
 
@@ -211,8 +206,13 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def _encodings(request: web.Request) -> tuple[str, ...]:
-    # On loopback compressing costs more than it saves, so only who insists gets it.
+def wants_blocks(request: web.Request) -> bool:
+    """Whether the answer shall come in ClickHouse's own compression."""
+    return request.query.get("compress") == "1"
+
+
+def encodings_of(request: web.Request) -> tuple[str, ...]:
+    """HTTP compression that the client takes. Only who insists gets any: on loopback it is waste."""
     if request.query.get("enable_http_compression") not in {"1", "true"}:
         return ()
     header = request.headers.get("Accept-Encoding", "")

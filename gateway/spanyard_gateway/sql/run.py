@@ -18,6 +18,7 @@ from spanyard_gateway.sql.text import SqlRefusedError
 GRACE_S = 3.0
 """The engine ends a statement by itself; this much later it is ended from outside."""
 
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LONG = 10_000
 """Characters that take some milliseconds to judge: not on the loop."""
 _SCOPE = re.compile(r"\s*In scope SELECT formatQuerySingleLine\(.*?\)(?= \([A-Z_]+\)|$)", re.DOTALL)
@@ -30,6 +31,7 @@ class SqlResult:
     data: bytes
     content_type: str
     form: str
+    rows: int = 0
     rows_read: int = 0
     bytes_read: int = 0
     elapsed_ns: int = 0
@@ -61,6 +63,12 @@ async def read_only(
         raise SqlRefusedError(
             f"the statement has {size:,} bytes; at most {limits.statement_bytes:,} are read"
         )
+    for name in params or {}:
+        if not _PARAMETER.fullmatch(name):
+            raise SqlRefusedError(
+                f"the parameter {name[:80]!r} has no name that a query can use; take letters, "
+                "digits and _"
+            )
     async with gate(database).place():
         try:
             async with asyncio.timeout(limits.seconds + GRACE_S):
@@ -92,7 +100,13 @@ async def _read(
     name, media = known_format(statement.form or form)
     answer = await database.read_raw(statement.text, form=name, params=params, settings=settings)
     return SqlResult(
-        answer.data, media, name, answer.rows_read, answer.bytes_read, answer.elapsed_ns
+        answer.data,
+        media,
+        name,
+        rows=answer.rows,
+        rows_read=answer.rows_read,
+        bytes_read=answer.bytes_read,
+        elapsed_ns=answer.elapsed_ns,
     )
 
 

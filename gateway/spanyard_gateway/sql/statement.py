@@ -151,7 +151,10 @@ def _unknown(name: str, engine_functions: Collection[str]) -> str:
             f"the function {name[:80]!r} may not be used here: it may read or change something "
             "outside the database, or is not known to be harmless"
         )
-    return f"there is no function {name[:80]!r} that may be used here; system.functions lists all"
+    return (
+        f"there is no function {name[:80]!r} that may be used here; system.functions lists what "
+        "the engine has, and what reads outside the database may not be used"
+    )
 
 
 def _in_type(found: Sequence[Token], index: int, before: bool) -> bool:
