@@ -66,6 +66,9 @@ COLLECTOR = CollectorStatus(
     mode="process", guarantee="every line, also when `spanyard up` is killed"
 )
 NO_KEYS: Keys = {}
+DEFAULTS = {"HOST": HOST, "PYTHONUNBUFFERED": "1"}
+"""Variables that `spec.env` may set otherwise. A pod listens on all interfaces, a laptop on none that
+others reach. Python holds back what it prints into a pipe, up to 8 KiB, unless it is told not to."""
 
 
 class ServerRunner:
@@ -287,8 +290,7 @@ class ServerRunner:
             resource_uid=metadata.uid,
             revision=revision.number,
             command=what.command,
-            # Python holds back what it prints into a pipe, up to 8 KiB, unless it is told not to.
-            environment={**base(self._environment), "PYTHONUNBUFFERED": "1", **values},
+            environment={**base(self._environment), **DEFAULTS, **values},
             fetch=fetch,
             path=what.health.path,
             period=seconds(what.health.period),
