@@ -63,7 +63,8 @@ from spanyard_local.servers.proxy import HOST, Proxy
 from spanyard_local.servers.replica import Plan, World
 
 COLLECTOR = CollectorStatus(
-    mode="process", guarantee="every line, also when `spanyard up` is killed"
+    mode="shim",
+    guarantee="every line is stored, up to the last before the server ends; a killed `up` loses none",
 )
 NO_KEYS: Keys = {}
 DEFAULTS = {"HOST": HOST, "PYTHONUNBUFFERED": "1"}
@@ -84,13 +85,14 @@ class ServerRunner:
         changed: Callable[[DeploymentStatus], Awaitable[None]],
         event: Callable[[str, str, str], None],
         secrets: Keys = NO_KEYS,
-        config_maps: Keys = NO_KEYS,
+        config_maps: Keys | None = None,
         environment: Mapping[str, str] | None = None,
         state_file: Path | None = None,
         seams: Mapping[str, Any] | None = None,
     ) -> None:
         """`changed` gets every new status, `event` (type, reason, message) what happens.
 
+        `config_maps` are the `secrets` unless given: on a laptop the same files serve both.
         `environment` is the shell's, ours by default. `state_file` keeps what served over the end
         of `up`, so that a bad newer revision does not leave nobody serving; no secret is in it.
         `seams` replaces those of `replica.World` in tests.
@@ -100,7 +102,7 @@ class ServerRunner:
         self._changed = changed
         self._event = event
         self._secrets = secrets
-        self._config_maps = config_maps
+        self._config_maps = config_maps if config_maps is not None else secrets
         self._environment = environment
         self._kept = Kept(state_file)
         self._wake = asyncio.Event()
