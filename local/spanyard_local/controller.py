@@ -38,6 +38,10 @@ class Controller:
         self._servers = servers
         self._clock = clock
 
+    async def begin(self) -> None:
+        """To be called once, before `run` and before anybody looks at statuses."""
+        await self._servers.begin()
+
     async def run(self) -> None:
         """Look, for ever."""
         with self._store.watching() as watch:

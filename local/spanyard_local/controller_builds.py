@@ -54,7 +54,13 @@ class Runner(Protocol):
     """What is seen of `builds.runner.BuildRunner`."""
 
     async def run(
-        self, build: Build, *, attempt: int, changed: Changed, cancel: asyncio.Event
+        self,
+        build: Build,
+        *,
+        attempt: int,
+        changed: Changed,
+        cancel: asyncio.Event,
+        logs_whole: Callable[[], bool],
     ) -> BuildStatus: ...
 
 
@@ -217,7 +223,13 @@ class Builds:
         cancel = self._jobs[build.metadata.uid].cancel
         attempt = build.status.attempt + 1
         try:
-            status = await self._runner.run(build, attempt=attempt, changed=changed, cancel=cancel)
+            status = await self._runner.run(
+                build,
+                attempt=attempt,
+                changed=changed,
+                cancel=cancel,
+                logs_whole=lambda: not self._unstored(build),
+            )
         except Exception as error:
             told = isinstance(error, (SpanyardError, OSError))
             log.error("build %s failed here: %s", resource_id(build), error, exc_info=not told)

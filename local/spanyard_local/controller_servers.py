@@ -60,6 +60,23 @@ class Servers:
         """By uid."""
         self._stopping = False
 
+    async def begin(self) -> None:
+        """Nothing runs yet, whatever statuses of an earlier run say."""
+        why = Because("Starting", "`spanyard up` has just begun")
+        for deployment in self._store.deployments():
+            made = conditions(
+                deployment.status.conditions,
+                generation=deployment.metadata.generation,
+                now=rfc3339(self._clock.time_ns()),
+                ready="False",
+                because=why,
+                reconciling=why,
+            )
+            status = msgspec.structs.replace(
+                deployment.status, conditions=made, ready_replicas=0, failure=None
+            )
+            await self._store.set_status(deployment, status)
+
     async def look(self) -> None:
         """See what the store wants now. Does not wait for what takes long."""
         if self._stopping:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from spanyard_core.errors import SpanyardError
 
@@ -20,6 +21,9 @@ LEFTOVERS_S = 90.0
 
 class FolderInUseError(SpanyardError):
     """Another process works on this folder."""
+
+
+MAX_LOG = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,21 @@ class Layout:
         return self.root / "runs"
 
     @property
+    def served(self) -> Path:
+        """What each Deployment served last, for the next run."""
+        return self.root / "served"
+
+    @property
+    def clickhouse_token(self) -> Path:
+        """The password of ClickHouse's front, for the owner alone."""
+        return self.root / "clickhouse-token"
+
+    @property
+    def up_log(self) -> Path:
+        """What the parts of `spanyard up` log: JSON lines."""
+        return self.root / "up.log"
+
+    @property
     def up_file(self) -> Path:
         """What `spanyard up` was given last, for one without arguments."""
         return self.root / "up.json"
@@ -98,13 +117,33 @@ class Layout:
     def make(self) -> None:
         """Make the folders. Raises SpanyardError when that is not possible."""
         try:
-            for folder in (self.bucket, self.clickhouse, self.pods, self.spool, self.spans):
+            for folder in (
+                self.bucket,
+                self.clickhouse,
+                self.pods,
+                self.spool,
+                self.spans,
+                self.served,
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpanyardError(
                 f"data: cannot make {error.filename!r}: {error.strerror}; give another folder "
                 "with --data"
             ) from error
+
+    def short(self, path: Path) -> str:
+        """For people: relative to where they are, if it is below."""
+        with contextlib.suppress(ValueError):
+            return f"./{path.relative_to(Path.cwd())}"
+        return str(path)
+
+    def open_log(self) -> TextIO:
+        """`up_log` to append to; one that grew large is set aside, the one before it goes."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.up_log.stat().st_size > MAX_LOG:
+                self.up_log.replace(self.up_log.with_suffix(".log.1"))
+        return self.up_log.open("a", encoding="utf-8", errors="replace", buffering=1)
 
     def pod_uid(self) -> str:
         """The uid of this folder's pod, made once: a second run goes on with its spool."""

@@ -141,17 +141,16 @@ class Pods:
         finally:
             run.stop.set()
             try:
-                await (
-                    task
-                )  # cancelled here, it ends too: what is spooled goes out at the next start
-            finally:
-                del self._running[identity.uid]
+                # Cancelled here, the task ends too: what is spooled goes out at the next start.
+                await task
                 if self._viewer is not None:
                     await self._viewer.closed(identity)
-            if run.drained:
-                await asyncio.to_thread(_remove, folder)
-            else:
-                self._left[identity.uid] = identity
+                if run.drained:
+                    await asyncio.to_thread(_remove, folder)
+            finally:
+                if not run.drained:
+                    self._left[identity.uid] = identity
+                del self._running[identity.uid]
 
     def _run(self, identity: PodIdentity, folder: Path, quiet: float) -> "_Run":
         settings = CollectorSettings(
@@ -190,6 +189,11 @@ class Pods:
         """What keeps collectors from their work just now, in words, each once."""
         return sorted({text for run in self._running.values() for text in run.troubles()})
 
+    @property
+    def has_unstored(self) -> bool:
+        """Whether any pod has ended with output that is not stored."""
+        return bool(self._left)
+
     def unstored(self, namespace: str, *, build: str = "", deployment: str = "") -> bool:
         """Whether a pod of this build or deployment has ended with output that is not stored."""
         return any(
@@ -207,7 +211,7 @@ class Pods:
         """
         slots = asyncio.Semaphore(RECOVERIES)
         found, damaged = await asyncio.to_thread(self._look)
-        self._left = dict(found)
+        self._left.update(found)
 
         async def one(uid: str, identity: PodIdentity) -> None:
             async with slots:

@@ -34,7 +34,7 @@ from spanyard_core.resources.kinds import (
     ProjectStatus,
     Resource,
 )
-from spanyard_core.resources.schema import decode, validate
+from spanyard_core.resources.schema import decode, title, validate
 
 log = logging.getLogger("spanyard.local")
 
@@ -116,7 +116,14 @@ class ResourceStore:
             resource = decode(kept["resource"])
             events = tuple(msgspec.convert(kept.get("events", []), list[ResourceEvent]))
             version = int(resource.metadata.resource_version)
-        except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            msgspec.MsgspecError,
+            InvalidResourceError,
+        ) as error:
             raise SpanyardError(
                 f"data: {str(path)!r} is damaged ({error}); move it away to go on without this "
                 f"{kind}, or give another folder with --data"
@@ -187,9 +194,9 @@ class ResourceStore:
         async with self._changing:
             problems: list[tuple[str, str]] = []
             wanted: list[tuple[Key, Mapping[str, Any], list[str]]] = []
-            for number, manifest in enumerate(manifests, start=1):
+            for manifest in manifests:
                 try:
-                    wanted.append(self._wanted(manifest, f"document {number}"))
+                    wanted.append(self._wanted(manifest))
                 except InvalidResourceError as error:
                     problems += error.problems
             keys = [key for key, _, _ in wanted]
@@ -214,13 +221,12 @@ class ResourceStore:
                 applied.append(Applied(kind=key[0], id=key[1], outcome=outcome, warnings=warnings))
             return applied
 
-    def _wanted(
-        self, manifest: Mapping[str, Any], where: str
-    ) -> "tuple[Key, Mapping[str, Any], list[str]]":  # type: ignore[valid-type]
+    def _wanted(self, manifest: Mapping[str, Any]) -> "tuple[Key, Mapping[str, Any], list[str]]":  # type: ignore[valid-type]
         """The valid manifest, with what the store's object says of what it leaves open."""
         manifest = {k: v for k, v in manifest.items() if k != "status"}
         metadata = manifest.get("metadata")
         old: _Entry | None = None
+        where = title(manifest)
         if isinstance(metadata, Mapping):
             kept = {k: metadata[k] for k in KEPT_METADATA if k in metadata}
             unknown = {
@@ -229,7 +235,6 @@ class ResourceStore:
             manifest["metadata"] = {"namespace": self._namespace, **kept, **unknown}
             kind, name = manifest.get("kind"), metadata.get("name")
             if kind in KINDS and isinstance(name, str):
-                where = f"{PLURALS[kind]}/{name}"
                 old = self._entries.get((kind, f"{manifest['metadata']['namespace']}.{name}"))
         if old is not None and isinstance(manifest.get("spec"), Mapping):
             live = {
@@ -240,7 +245,7 @@ class ResourceStore:
             manifest["spec"] = {**live, **manifest["spec"]}
         if old is not None and old.resource.metadata.deletion_timestamp:
             raise InvalidResourceError([(where, "it is being deleted; wait until it is gone")])
-        valid = validate(manifest, old.manifest if old else None, where=where)
+        valid = validate(manifest, old.manifest if old else None)
         resource = decode(valid)
         warnings = []
         if resource.kind != "Project":
@@ -275,7 +280,7 @@ class ResourceStore:
             if old is None:
                 return None
             merged = _merged(old.manifest.get("spec", {}), spec)
-            _, wanted, _ = self._wanted({**old.manifest, "spec": merged}, resource_id)
+            _, wanted, _ = self._wanted({**old.manifest, "spec": merged})
             if not _same(old.manifest, wanted):
                 await self._put((kind, resource_id), self._changed(old, wanted))
             return self._entries[kind, resource_id].resource

@@ -25,6 +25,7 @@ from spanyard_local.podapi import PodIdentity
 from spanyard_local.store import ResourceStore, Watch
 from spanyard_local.terminal import Terminal, count, printable
 from spanyard_local.up_lines import Lines, Shown
+from spanyard_local.verify import print_proof
 
 COLOURS = ("cyan", "magenta", "blue", "yellow", "green")
 BAR = "│"
@@ -219,6 +220,11 @@ class Output:
         if not self._json:
             told = ", ".join(f"{n:,} {signal}" for signal, n in by_signal.items() if n)
             self._terminal.print(f"Stored in this run: {told or 'nothing'}.")
+
+    def verdict(self, proof: Mapping[str, Any]) -> None:
+        """What is proven."""
+        if not self._json:
+            print_proof(self._terminal, dict(proof), whole=False)
 
 
 def _key(failure: Failure | None) -> tuple[Any, ...] | None:

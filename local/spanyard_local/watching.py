@@ -6,13 +6,15 @@ file that counts, those that ignore rules leave out are not even listed: 1,000 f
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from pathlib import Path
 
 from spanyard_core.clock import Clock
+from spanyard_local.sources.ignoring import Rules
 
 EVERY_S = 0.5
 SHARE = 0.05
@@ -32,6 +34,35 @@ def digest(entries: Iterable[tuple[str, os.stat_result]]) -> str:
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def tree(root: Path, never: Collection[Path] = ()) -> Entries:
+    """What a build of this folder would copy: without what ignore rules leave out, or `never`."""
+    refused = {os.path.realpath(path) for path in never}
+
+    def look() -> Iterable[tuple[str, os.stat_result]]:
+        pending = [("", Rules.at_root())]
+        while pending:
+            relative, rules = pending.pop()
+            here = root / relative
+            try:
+                rules = rules.entered(here, relative)
+                with os.scandir(here) as scanned:
+                    entries = list(scanned)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since it was listed
+            for entry in entries:
+                name = relative + entry.name
+                folder = entry.is_dir(follow_symlinks=False)
+                if rules.leaves_out(name, is_folder=folder) or entry.path in refused:
+                    continue
+                if folder:
+                    pending.append((f"{name}/", rules))
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield name, entry.stat(follow_symlinks=False)
+
+    return look
+
+
 def files(paths: Iterable[Path]) -> Entries:
     """These files, as far as they are there."""
 
@@ -47,7 +78,7 @@ def files(paths: Iterable[Path]) -> Entries:
 
 async def edits(
     look: Callable[[], str], clock: Clock, *, last: str, every: float = EVERY_S
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Each new digest, once it is the same for two looks: an editor or a checkout has finished.
 
     `look` runs in a thread; one that fails (a folder that is moved just now) is tried again.

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from spanyard_local.watching import digest, edits, files
+from spanyard_local.watching import digest, edits, files, tree
 
 
 class Clock:
@@ -24,8 +24,8 @@ class Clock:
         self.now += seconds
 
 
-def tree(root: Path) -> str:
-    return digest((str(p), p.lstat()) for p in root.rglob("*"))
+def look_at(root: Path) -> str:
+    return digest(tree(root)())
 
 
 async def test_an_edit_is_told_once_and_only_when_it_is_finished() -> None:
@@ -58,10 +58,10 @@ async def test_a_slow_look_is_followed_by_a_long_pause_and_one_that_fails_by_ano
 
 def test_content_names_and_modes_count_and_folders_do_not(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    digests = [tree(tmp_path)]
+    digests = [look_at(tmp_path)]
 
     def changed() -> bool:
-        digests.append(tree(tmp_path))
+        digests.append(look_at(tmp_path))
         return digests[-1] not in digests[:-1]
 
     (tmp_path / "folder").mkdir()
@@ -76,3 +76,14 @@ def test_content_names_and_modes_count_and_folders_do_not(tmp_path: Path) -> Non
     os.utime(tmp_path / "b", (1, 1))
     assert changed()
     assert digest(files([tmp_path / "b", tmp_path / "none"])()) != digest(files([])())
+
+
+def test_only_what_a_build_would_copy_counts(tmp_path: Path) -> None:
+    for name in ("a.py", "lib/b.py", "node_modules/x.js", "lib/.git/c", "data/d", "lib/out/e"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "lib/.gitignore").write_text("out/\n")
+    (tmp_path / "link").symlink_to("/etc")
+    names = sorted(name for name, _ in tree(tmp_path, [tmp_path / "data"])())
+    assert names == ["a.py", "lib/.gitignore", "lib/b.py", "link"]
+    assert list(tree(tmp_path / "none")()) == []

@@ -1,0 +1,344 @@
+"""`spanyard up`: builds, servers, collectors, ingester, gateway and ClickHouse, in one process.
+
+This puts the parts together in the order in which they need each other, and takes them apart in the
+opposite one: servers and builds end first, their collectors store what they wrote, the ingester
+loads it, and only then the gateway goes. Everything it starts survives its sudden death in the way
+that its module says; the next `up` goes on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from spanyard_core.clock import SystemClock
+from spanyard_core.errors import SettingError
+from spanyard_core.logs import setup_logs
+from spanyard_core.resources.kinds import Build, Deployment
+from spanyard_core.retry import Backoff
+from spanyard_core.serve import Address, serving
+from spanyard_core.storage import Storage
+from spanyard_core.tasks import run_root_tasks
+from spanyard_gateway.access import is_local_host
+from spanyard_gateway.front import USER, front_app, token_of
+from spanyard_gateway.items import Proof
+from spanyard_local.builds.runner import BuildRunner
+from spanyard_local.controller import Controller
+from spanyard_local.controller_builds import Builds
+from spanyard_local.controller_servers import Changed, Event, Make, Servers
+from spanyard_local.layout import Hold, Layout
+from spanyard_local.podapi import PodIdentity
+from spanyard_local.pods import Pods
+from spanyard_local.secret_files import SecretFiles
+from spanyard_local.serve import LocalServer, local_server
+from spanyard_local.servers.runner import ServerRunner
+from spanyard_local.store import ResourceStore
+from spanyard_local.terminal import Terminal
+from spanyard_local.up_goal import Goal
+from spanyard_local.up_output import Output
+from spanyard_local.up_wanted import Wanted
+from spanyard_local.verify import LOST, verdict
+from spanyard_sidecar.build_parts import BuildParts
+
+log = logging.getLogger("spanyard.local")
+
+LOAD_S = 60.0
+"""How long the end waits for what was stored to be queryable."""
+RECOVER_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpOptions:
+    """The command line's."""
+
+    paths: Sequence[Path] = ()
+    files: Sequence[Path] = ()
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    clickhouse_port: int = 8123
+    once: bool = False
+    keep_for: float = 0.0
+    """Seconds to go on with `once`, when all is ready."""
+    watch: bool = True
+    save: bool = False
+    quiet: bool = False
+    output: str = "table"
+    build_jobs: int = 2
+    build_dir: Path | None = None
+    keep_build_dirs: bool = False
+    env_files: Sequence[Path] = ()
+
+
+class Up:
+    """One run."""
+
+    def __init__(self, options: UpOptions, terminal: Terminal) -> None:
+        self.options = options
+        self.layout = Layout(options.data.resolve())
+        self.output = Output(terminal, quiet=options.quiet, as_json=options.output == "json")
+        self._clock = SystemClock()
+        self._rng = random.SystemRandom()
+        self._stop = asyncio.Event()
+        self.code = 0
+
+    def run(self) -> int:
+        """Run to the end; returns the exit code. Raises SpanyardError."""
+        if not is_local_host(Address(self.options.host, 0).url.removeprefix("http://")):
+            raise SettingError(
+                f"host: {self.options.host!r} is not an address of this machine alone, and there is "
+                "no authentication yet; use 127.0.0.1, ::1 or localhost"
+            )
+        wanted = Wanted(
+            self.layout, self.options.paths, self.options.files, self.output, save=self.options.save
+        )
+        with self.layout.only_one(self.output.say) as hold:
+            setup_logs("up", stream=self.layout.open_log(), json=True)
+            asyncio.run(self._main(hold, wanted))
+        return self.code
+
+    async def _main(self, hold: Hold, wanted: Wanted) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._told_to_end)
+        store = ResourceStore(self.layout.resources, clock=self._clock)
+        await store.open()
+        self.output.know(store)
+        async with self._server(store) as server:
+            done, ending = asyncio.Event(), asyncio.Event()
+
+            async def ingest() -> None:
+                await server.ingester.run(ending)
+                done.set()
+                await asyncio.Event().wait()
+
+            async def work() -> None:
+                before = _by_signal(await server.proof())
+                try:
+                    await self._work(hold, store, server, wanted)
+                    await self._tell_end(server, before)
+                finally:
+                    ending.set()
+                await done.wait()
+
+            await run_root_tasks({"ingester": ingest()}, until=work())
+
+    def _told_to_end(self) -> None:
+        if self._stop.is_set():
+            self.output.say(
+                "ending at once; nothing is lost: the next `spanyard up` goes on", "yellow"
+            )
+            # The shims see their pipes end, stop what they started and write out its last lines.
+            os._exit(130)
+        self._stop.set()
+
+    # --- the parts -------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _server(self, store: ResourceStore) -> AsyncIterator[LocalServer]:
+        port = self.options.port
+        if port and not is_free(self.options.host, port):
+            self.output.say(f"port {port} is taken; the gateway takes another one")
+            port = 0
+        self.output.say("starting ClickHouse, ingester and gateway …")
+        async with local_server(
+            self.layout, host=self.options.host, port=port, resources=store
+        ) as server:
+            yield server
+
+    @contextlib.asynccontextmanager
+    async def _front(self, server: LocalServer) -> AsyncIterator[Address]:
+        port = self.options.clickhouse_port
+        if port and not is_free(self.options.host, port):
+            port = 0
+        app = front_app(server.database, token_of(self.layout.clickhouse_token))
+        async with serving(app, self.options.host, port, cancel_abandoned=True) as address:
+            yield address
+
+    def _pods(self, hold: Hold, server: LocalServer) -> Pods:
+        def storage(identity: PodIdentity) -> Storage:
+            if not identity.build:
+                return server.storage
+            return BuildParts(server.storage, f"{identity.namespace}.{identity.build}")
+
+        return Pods(
+            self.layout.runs,
+            storage=storage,
+            hinter=server.hints,
+            index=server.index,
+            held=[hold.descriptor],
+            clock=self._clock,
+            viewer=self.output.lines,
+        )
+
+    def _controller(
+        self, store: ResourceStore, server: LocalServer, pods: Pods, secrets: SecretFiles
+    ) -> Controller:
+        def unstored(build: Build) -> bool:
+            return pods.unstored(build.metadata.namespace, build=build.metadata.name)
+
+        runner = BuildRunner(
+            storage=server.storage,
+            pods=pods,
+            build_root=self.options.build_dir,
+            clock=self._clock,
+            rng=self._rng,
+            secrets=secrets,
+            keep_folders=self.options.keep_build_dirs,
+            never_copied=[self.layout.root],
+        )
+        builds = Builds(
+            store,
+            runner,
+            server.storage,
+            self._clock,
+            at_once=self.options.build_jobs,
+            unstored=unstored,
+        )
+        servers = Servers(store, self._maker(server, pods, secrets), self._clock)
+        return Controller(store, builds, servers, self._clock)
+
+    def _maker(self, server: LocalServer, pods: Pods, secrets: SecretFiles) -> Make:
+        def make(deployment: Deployment, changed: Changed, event: Event) -> ServerRunner:
+            return ServerRunner(
+                storage=server.storage,
+                pods=pods,
+                clock=self._clock,
+                rng=self._rng,
+                changed=changed,
+                event=event,
+                secrets=secrets,
+                config_maps=secrets,
+                state_file=self.layout.served / f"{deployment.metadata.uid}.json",
+            )
+
+        return make
+
+    # --- the run ---------------------------------------------------------------------------
+
+    async def _work(
+        self, hold: Hold, store: ResourceStore, server: LocalServer, wanted: Wanted
+    ) -> None:
+        secrets = SecretFiles(wanted.folders, self.options.env_files)
+        pods = self._pods(hold, server)
+        controller = self._controller(store, server, pods, secrets)
+        async with contextlib.AsyncExitStack() as stack:
+            front = await stack.enter_async_context(self._front(server))
+            self._hello(server, front)
+            if hold.killed:
+                self.output.say("the last run was killed; storing what it left …")
+            waiting = await pods.recover()
+            await controller.begin()
+            goal = Goal(store)
+            goal.expect(await wanted.apply(store, again=True))
+            wanted.remember()
+            watch = stack.enter_context(store.watching())
+            tasks = {
+                "controller": controller.run(),
+                "recovery": self._recover(pods, store, waiting),
+                "output": self.output.follow(store, watch),
+            }
+            if self.options.watch:
+                tasks["watch over sources"] = wanted.watch(store, self._clock, goal.expect)
+            try:
+                await run_root_tasks(tasks, until=self._until_end(goal))
+            finally:
+                self.output.say("ending servers and builds …")
+                ending = asyncio.create_task(controller.stop(), name="end of the controller")
+                following = asyncio.create_task(self.output.follow(store, watch))
+                try:
+                    await ending
+                finally:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+            self.code = goal.code if self.options.once else 0
+
+    async def _until_end(self, goal: Goal) -> None:
+        if not self.options.once:
+            await self._stop.wait()
+            return
+        reaching = asyncio.create_task(goal.reached(), name="goal")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({reaching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reaching.done():
+                reaching.result()
+                self.output.event("settled", ok=goal.code == 0)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.options.keep_for if goal.code == 0 else 0):
+                        await stopping
+        finally:
+            for task in (reaching, stopping):
+                task.cancel()
+            await asyncio.gather(reaching, stopping, return_exceptions=True)
+
+    async def _recover(self, pods: Pods, store: ResourceStore, waiting: int) -> None:
+        """Try again what could not be stored; for ever, as storage may come back."""
+        backoff = Backoff(self._rng, first=RECOVER_AGAIN_S, most=60.0)
+        while True:
+            if waiting:
+                log.warning("%d pods of earlier runs are not all stored yet", waiting)
+            await self._clock.sleep(backoff.next())
+            if pods.has_unstored:
+                waiting = await pods.recover()
+                for build in store.builds():
+                    store.touch(build)
+
+    # --- what is said ----------------------------------------------------------------------
+
+    def _hello(self, server: LocalServer, front: Address) -> None:
+        token = self.layout.short(self.layout.clickhouse_token)
+        self.output.addresses(
+            [
+                ("gateway", server.address.url, "API: /openapi.json"),
+                ("clickhouse", front.url, f"user {USER}, password: cat {token}"),
+                ("data", self.layout.short(self.layout.root), ""),
+            ]
+        )
+
+    async def _tell_end(self, server: LocalServer, before: dict[str, int]) -> None:
+        proof = await self._loaded(server)
+        after = _by_signal(proof)
+        self.output.stored({k: n - before.get(k, 0) for k, n in after.items()})
+        told = msgspec.to_builtins(proof)
+        self.output.verdict(told)
+        if verdict(told) == LOST:
+            self.code = 1
+        self.output.event("end", ok=self.code == 0, exitCode=self.code, proof=proof.totals)
+
+    async def _loaded(self, server: LocalServer) -> Proof:
+        """The proof once nothing is pending any more, or after LOAD_S as it is."""
+        deadline = self._clock.monotonic() + LOAD_S
+        while True:
+            proof = await server.proof()
+            waits = proof.totals["pending"] or proof.totals["missing"]
+            if not waits or self._clock.monotonic() > deadline:
+                return proof
+            await self._clock.sleep(0.2)
+
+
+def _by_signal(proof: Proof) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for writer in proof.writers:
+        if writer.signal != "gaps":
+            found[writer.signal] = found.get(writer.signal, 0) + writer.stored
+    return found
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
