@@ -1,0 +1,1 @@
+"""Builds on this machine: fetch, install, build, publish, each a process under a shim."""

@@ -1,0 +1,150 @@
+"""Our own steps of a build, `fetch` and `publish`, as a program under a shim.
+
+`python -m spanyard_local.builds.step REQUEST`: the request is a JSON file, so is the answer. In a
+process of their own they can be stopped in the middle, their memory is not `up`'s, and their output
+is a log like every other step's.
+"""
+
+import errno
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from spanyard_core.retry import Backoff
+from spanyard_local.builds.packing import pack
+from spanyard_local.sources.archive import check_digest, unpack
+from spanyard_local.sources.errors import SourceError, UnreachableError
+from spanyard_local.sources.folder import commit_of, copy_folder
+from spanyard_local.sources.git import GitCredentials, fetch_git, shown
+
+TRIES = 4
+"""Of a source that does not answer."""
+CREDENTIALS = "SPANYARD_GIT_SECRET"
+"""Variable with the Secret's keys as JSON; never in a file."""
+
+
+class Request(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What to do; paths are absolute."""
+
+    answer: str
+    """File for the Answer."""
+    target: str
+    """`fetch`: the folder to fill. `publish`: the archive to write."""
+    private: str = ""
+    """A folder of ours."""
+    git_url: str = ""
+    git_revision: str = ""
+    archive: str = ""
+    """File of a downloaded archive, of `digest`."""
+    digest: str = ""
+    directory: str = ""
+    everything: bool = False
+    """No ignore rules: what is built already is taken as it is."""
+    never: list[str] = []
+    """Folders that are not copied."""
+    output: str = ""
+    """`publish`: the folder to pack."""
+    output_name: str = ""
+    """As the spec has it."""
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What became of it."""
+
+    reason: str = ""
+    """Of the failure; empty when all is well."""
+    facts: dict[str, str] = {}
+    commit: str = ""
+    digest: str = ""
+    size: int = 0
+    files: int = 0
+
+
+def say(text: str) -> None:
+    """A line of the step's log."""
+    print(text, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """As the program; the exit code is 0 or 1."""
+    request = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=Request)
+    try:
+        answer = _publish(request) if request.output else _fetch(request)
+    except SourceError as error:
+        answer = Answer(reason=error.reason, facts=dict(error.facts))
+    except OSError as error:
+        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        answer = Answer(reason="NoSpace" if full else "InternalError", facts={"detail": text})
+    if answer.reason:
+        from spanyard_core.resources.reasons import explain
+
+        say(f"failed: {explain(answer.reason, **answer.facts).message}")  # type: ignore[arg-type]  # facts by name
+    Path(request.answer).write_bytes(msgspec.json.encode(answer))
+    return 1 if answer.reason else 0
+
+
+def _fetch(request: Request) -> Answer:
+    target = Path(request.target)
+    if request.git_url:
+        return _fetch_git(request, target)
+    if request.archive:
+        check_digest(Path(request.archive), request.digest)
+        copied = unpack(Path(request.archive), target, name=request.digest[:19] + "…", say=say)
+        return Answer(digest=request.digest, files=copied.files, size=copied.size)
+    say(f"copying {request.directory}")
+    source = Path(request.directory)
+    never = [Path(path) for path in request.never]
+    copied = copy_folder(source, target, never=never, everything=request.everything, say=say)
+    for line in copied.told():
+        say(line)
+    return Answer(commit=commit_of(source), files=copied.files, size=copied.size)
+
+
+def _fetch_git(request: Request, target: Path) -> Answer:
+    raw = os.environ.pop(CREDENTIALS, "")
+    credentials = GitCredentials.of(msgspec.json.decode(raw, type=dict[str, str])) if raw else None
+    where = shown(request.git_url)
+    say(f"fetching {request.git_revision} of {where}")
+    backoff = Backoff(random.SystemRandom(), first=1.0, most=10.0)
+    for attempt in range(1, TRIES + 1):
+        try:
+            commit = fetch_git(
+                request.git_url,
+                request.git_revision,
+                target,
+                private=Path(request.private),
+                credentials=credentials,
+                say=say,
+            )
+        except UnreachableError as error:
+            if attempt == TRIES:
+                raise
+            delay = backoff.next()
+            say(f"{error.facts['detail']}; try {attempt + 1} of {TRIES} in {delay:.0f} s")
+            time.sleep(delay)
+            shutil.rmtree(target)
+            target.mkdir()
+        else:
+            say(f"commit {commit}")
+            return Answer(commit=commit)
+    raise AssertionError("every round returns or raises")
+
+
+def _publish(request: Request) -> Answer:
+    output = Path(request.output)
+    if not output.is_dir():
+        what = "a file, not a folder" if output.exists() else "not there"
+        say(f"the output {request.output_name!r} is {what}")
+        raise SourceError("OutputMissing", where=request.output_name)
+    packed = pack(output, Path(request.target), say=say)
+    return Answer(digest=packed.digest, size=packed.size, files=packed.files)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
