@@ -9,8 +9,11 @@ from pathlib import Path
 
 from spanyard_core import __version__
 from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_local.cli import context
+from spanyard_local.cli.parser import add
 from spanyard_local.layout import DEFAULT_DATA
 from spanyard_local.terminal import Terminal
+from spanyard_local.up_command import UP
 from spanyard_local.verify import LOST, USAGE
 
 EXIT_CODES = "Exit codes: 0 fine, 1 something is wrong (it says what), 2 wrong usage."
@@ -24,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spanyard {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add(commands, UP)
 
     demo = commands.add_parser(
         "demo",
@@ -149,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     terminal = Terminal.of()
+    if hasattr(given, "action"):
+        return context.run(given, terminal)
     if given.command == "demo":
         from spanyard_local.demo import Demo, DemoOptions
 
