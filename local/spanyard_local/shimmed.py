@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -87,9 +87,9 @@ class ExitStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Whole lines in the log."""
     lost_lines: int = 0
     """That the disk did not take until the end; `notes` says why."""
-    tail: list[str] = field(default_factory=list)
+    tail: list[str] = []
     """The last 20 lines, the oldest first."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = []
     """What else there is to say: processes left behind, a disk that was full."""
 
     @property
