@@ -21,8 +21,8 @@ class SqlLimits:
     """Of the result in the engine's memory; written out it may be larger, within the memory."""
     result_rows: int = 1_000_000
     threads: int = 2
-    statement_bytes: int = 262_144
-    """What the engine's parser takes by default (max_query_size)."""
+    statement_bytes: int = 100_000
+    """Half a second to judge; the engine's own limit is 262,144."""
 
 
 CAPPED = {

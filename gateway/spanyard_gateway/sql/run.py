@@ -58,28 +58,40 @@ async def read_only(
     ends (its `code` is ClickHouse's), DatabaseUnavailableError when it is away or overloaded.
     """
     limits = limits or SqlLimits()
-    size = len(query.encode("utf-8", "surrogatepass"))
-    if size > limits.statement_bytes:
-        raise SqlRefusedError(
-            f"the statement has {size:,} bytes; at most {limits.statement_bytes:,} are read"
-        )
-    for name in params or {}:
-        if not _PARAMETER.fullmatch(name):
-            raise SqlRefusedError(
-                f"the parameter {name[:80]!r} has no name that a query can use; take letters, "
-                "digits and _"
-            )
+    params = params or {}
+    _check_texts(query, params, limits)
     async with gate(database).place():
         try:
             async with asyncio.timeout(limits.seconds + GRACE_S):
                 given = dict(settings or {})
-                return await _read(database, query, params or {}, format, limits, given)
+                return await _read(database, query, params, format, limits, given)
         except TimeoutError:
             raise DatabaseUnavailableError(
                 f"the statement got no answer within {limits.seconds:g} s: ClickHouse is busy; "
                 "try again, or ask for less",
                 code=159,
             ) from None
+
+
+def _check_texts(query: str, params: Mapping[str, str], limits: SqlLimits) -> None:
+    try:
+        size = len(query.encode())
+        for value in params.values():
+            value.encode()
+    except UnicodeEncodeError:
+        raise SqlRefusedError(
+            "the statement or a parameter holds half a surrogate pair, which is no text"
+        ) from None
+    if size > limits.statement_bytes:
+        raise SqlRefusedError(
+            f"the statement has {size:,} bytes; at most {limits.statement_bytes:,} are read"
+        )
+    for name in params:
+        if not _PARAMETER.fullmatch(name):
+            raise SqlRefusedError(
+                f"the parameter {name[:80]!r} has no name that a query can use; take letters, "
+                "digits and _"
+            )
 
 
 async def _read(
@@ -133,6 +145,8 @@ async def canonical(database: Database, query: str, limits: SqlLimits) -> str:
         kind = type(error)
         text = _SCOPE.sub("", str(error)).replace("Syntax error: :", "Syntax error:")
         raise kind(text, code=error.code) from None
+    if len(answer.data) > 2 * limits.statement_bytes:
+        raise SqlRefusedError("the statement is too long once it is written out in full")
     try:
         return answer.data.decode("utf-8")
     except UnicodeDecodeError:

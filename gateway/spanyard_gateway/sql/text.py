@@ -38,7 +38,7 @@ class Token:
 
     @property
     def is_name(self) -> bool:
-        return self.kind in {Kind.WORD, Kind.QUOTED}
+        return self.kind is Kind.WORD or self.kind is Kind.QUOTED
 
     def is_word(self, *words: str) -> bool:
         """Whether this is one of these keywords."""
