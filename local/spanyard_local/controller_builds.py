@@ -97,6 +97,8 @@ class Builds:
         self._unstored = unstored
         self._jobs: dict[str, _Job] = {}
         """By uid."""
+        self._damaged: set[str] = set()
+        """Uids of builds whose log will never be whole."""
         self._stopping = False
 
     def _now(self) -> str:
@@ -134,7 +136,8 @@ class Builds:
         if wants_retry(build) or (status.phase == "Queued" and not status.queued_at):
             await self._store.set_status(build, queued(build, now=self._now()))
         elif status.phase in FINISHED:
-            if status.attempt and not status.log_complete and not self._unstored(build):
+            wanting = status.attempt and not status.log_complete and not self._unstored(build)
+            if wanting and build.metadata.uid not in self._damaged:
                 self._begin(build, self._finish_log(build), runs=False)
         elif build.spec.cancel:
             await self._fail(build, "Cancelled")
@@ -187,7 +190,7 @@ class Builds:
     async def _admit(self, project: Project, room: int) -> int:
         """Start builds of a project whose turn it is; returns how many."""
         builds = {
-            b.metadata.name: b
+            b.metadata.name: self._as_it_is(b)
             for b in self._store.builds(resource_id(project))
             if not b.metadata.deletion_timestamp
             and (b.status.queued_at or b.status.phase == "Building")
@@ -201,6 +204,14 @@ class Builds:
         for name in plan.start:
             self._start(builds[name])
         return len(plan.start)
+
+    def _as_it_is(self, build: Build) -> Build:
+        """One that was started may not have said so yet: it must not be started twice."""
+        job = self._jobs.get(build.metadata.uid)
+        if job is None or not job.runs or job.task.done():
+            return build
+        status = msgspec.structs.replace(build.status, phase="Building")
+        return msgspec.structs.replace(build, status=status)
 
     # --- running -----------------------------------------------------------------------------
 
@@ -267,11 +278,15 @@ class Builds:
         """Put the log together that an interruption left in parts."""
         while True:
             try:
-                await finish_build_log(self._storage, resource_id(build))
+                done = await finish_build_log(self._storage, resource_id(build))
                 break
             except StorageError as error:
                 log.warning("the log of %s is not whole yet: %s", resource_id(build), error)
                 await self._clock.sleep(5.0)
+        if done.damaged:
+            log.error("parts of the log of %s cannot be read: %s", resource_id(build), done.damaged)
+            self._damaged.add(build.metadata.uid)
+            return
         current = self._store.find("Build", resource_id(build))
         if isinstance(current, Build) and current.status.finished_at == build.status.finished_at:
             status = msgspec.structs.replace(current.status, log_complete=True)

@@ -158,8 +158,8 @@ class Output:
                 self._step(name, step)
         if new.step != old.step and new.step and new.phase == "Building":
             self._tell(name, f"{new.step} …", "dim")
-        if new.phase == "Queued" and new.message and new.message != old.message:
-            self._tell(name, f"waits: {new.message}", "yellow")
+        if new.phase == "Queued" and old.queued_at and new.message != old.message:
+            self._tell(name, new.message, "yellow")
         if new.phase in FINISHED and old.phase != new.phase:
             self._finished(name, new)
 
@@ -196,7 +196,7 @@ class Output:
             self._tell(
                 name, f"revision {new.revision}{of} serves at {new.endpoint}", "green", "bold"
             )
-        elif (new.reason, new.message) != (old.reason, old.message) and new.failure is None:
+        elif new.reason != old.reason and new.failure is None:
             self._tell(name, new.message, "dim")
         if new.failure is not None and _key(new.failure) != _key(old.failure):
             self._failure(name, new.failure.reason, new.failure)
@@ -204,10 +204,10 @@ class Output:
     def _failure(self, name: str, title: str, failure: Failure) -> None:
         at = f" in {failure.step}" if failure.step else ""
         self._tell(name, f"{title}{at}: {failure.message}", "red", "bold")
-        for line in failure.last_lines:
-            self._tell(name, f"  {printable(line)}", "dim")
         if failure.remedy:
             self._tell(name, f"→ {failure.remedy}")
+        for line in failure.last_lines:
+            self._tell(name, f"  {printable(line)}", "dim")
 
     def _tell(self, name: str, text: str, *styles: str) -> None:
         self._terminal.print(self._prefix(name) + self._terminal.style(text, *styles))
