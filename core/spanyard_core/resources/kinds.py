@@ -355,8 +355,8 @@ class DeploymentSpec(Camel):
     """Where the server listens in its pod (variable `PORT`); the laptop gives it a free one."""
     env: list[EnvVar] = []
     resources: Resources = msgspec.field(default_factory=Resources)
-    replicas: int | None = None
-    """Not set: left alone, for an autoscaler; 1 at first."""
+    replicas: int = 1
+    """An autoscaler sets it through the scale subresource, which needs it to be there: tried."""
     health: HealthCheck = msgspec.field(default_factory=HealthCheck)
     termination_grace_period: str = "30s"
     progress_deadline: str = "10m"

@@ -127,7 +127,7 @@ class TestValidate:
             "spec.retry: is `1`, must be a whole number: write it without quotes",
             "spec.project: must be the name of a Project: lower-case letters, digits and `-`",
             "spec.source.archive.digest: must be `sha256:` and 64 hexadecimal digits in lower case",
-            "spec.source: set exactly one of git, archive, directory and artifact; here: archive, directory",
+            "spec.source: set exactly one of git, archive, directory and artifact; here: archive directory",
             "spec.timeout: must be longer than zero",
         ]
 
