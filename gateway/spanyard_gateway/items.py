@@ -293,6 +293,15 @@ class Page(msgspec.Struct, rename="camel", kw_only=True):
     next_cursor: str | None
 
 
+class FollowPage(msgspec.Struct, rename="camel", kw_only=True):
+    """What was stored since the cursor was made; `nextCursor` is never null."""
+
+    items: list[LogItem]
+    next_cursor: str
+    caught_up: bool
+    """Nothing more is stored at the moment; else ask again at once."""
+
+
 class BuildLog(msgspec.Struct, rename="camel", kw_only=True):
     """The log of a build: whole, or what there is so far."""
 
@@ -301,3 +310,5 @@ class BuildLog(msgspec.Struct, rename="camel", kw_only=True):
     truncated: bool
     """There is more than the 64 MiB shown."""
     text: str
+    offset: int = 0
+    """Bytes (of UTF-8) left out before `text`, as they were asked to be."""

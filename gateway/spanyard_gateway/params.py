@@ -66,6 +66,12 @@ def _limit(text: str, _now: int) -> int:
     return int(text)
 
 
+def _offset(text: str, _now: int) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise ValueError("is not a number of bytes")
+    return int(text)
+
+
 def _text(text: str, _now: int) -> str:
     if not text:
         raise ValueError("is empty; leave it out instead")
@@ -243,6 +249,19 @@ ALL_PARAMS = {
             _one_of("true", "false"),
             {**_enum("true", "false"), "default": "false"},
         ),
+        Param(
+            "format",
+            "Form of the file: `jsonl` or `parquet`.",
+            _one_of("jsonl", "parquet"),
+            {**_enum("jsonl", "parquet"), "default": "jsonl"},
+        ),
+        Param(
+            "offset",
+            "Bytes at the beginning that are not needed.",
+            _offset,
+            {"type": "integer", "minimum": 0},
+        ),
+        Param("prefix", "sha256 (hex) of those bytes.", _text, _STRING),
         Param("fingerprint", "Fingerprint of a file.", _text, _STRING),
         Param(
             "signal",

@@ -1,11 +1,16 @@
 """The REST API over the real engine: what was loaded is answered, page by page, whatever the limit."""
 
 import base64
+import hashlib
+import io
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pyarrow.parquet
 import pytest
 import pytest_asyncio
 from openapi_spec_validator import validate
@@ -15,6 +20,7 @@ from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import rfc3339
 from spanyard_core.records import (
+    LINE_TYPES,
     AnyLine,
     GapLine,
     LogLine,
@@ -346,7 +352,8 @@ async def test_the_openapi_document_is_valid_and_every_documented_list_answers(a
     assert len(lists) >= 9
     for path in lists:
         page = await api.get(path.replace("{id}", PROJECT))
-        assert set(page) == {"items", "nextCursor"}
+        more = {"caughtUp"} if path.endswith("/follow") else set()
+        assert set(page) == {"items", "nextCursor", *more}
     text = str(document)
     assert "/internal/" not in text
 
@@ -371,3 +378,107 @@ async def test_sql_that_only_reads_is_answered(api: Api) -> None:
     assert (await ask(400, {"query": "SELECT nosuch FROM logs"}))["title"] == "ClickHouse refuses"
     for wrong in ({}, {"query": 1}, [], {"query": "SELECT 1", "database": "x"}):
         assert "the body is not" in (await ask(400, wrong))["detail"]
+
+
+async def test_a_follower_gets_each_line_once_also_those_that_come_late(
+    loaded: tuple[Database, Storage], api: Api, tmp_path: Path
+) -> None:
+    db, _ = loaded
+    project = "local.followed"
+
+    def lines(writer: str, first: int, last: int, ns: int) -> list[AnyLine]:
+        return [
+            LogLine(project=project, writer=writer, seq=i, timestamp=_at(ns + i), level="info",
+                    message=f"{writer} {i}") for i in range(first, last + 1)
+        ]  # fmt: skip
+
+    attempt = 1_795_000_000_000 << 20
+    where = f"/projects/{project}/logs/follow"
+    await load(db, tmp_path, attempt, "logs", lines("a", 1, 5, 1000))
+    page = await api.get(where, limit="3")
+    assert (page["items"], page["caughtUp"]) == ([], True)
+
+    async def rest(page: Any, **more: str) -> tuple[Any, list[str]]:
+        found: list[str] = []
+        for _ in range(20):
+            page = await api.get(where, limit="3", cursor=page["nextCursor"], **more)
+            found += [item["message"] for item in page["items"]]
+            if page["caughtUp"]:
+                break
+        return page, found
+
+    page, found = await rest(page)
+    assert found == [], "what was stored before is not new"
+    await load(db, tmp_path, attempt + (2 << 20), "logs", lines("a", 6, 12, 1000))
+    page, found = await rest(page)
+    assert found == [f"a {i}" for i in range(6, 13)]
+    # Planned earlier, visible later, and older than all that was shown.
+    await load(db, tmp_path, attempt + (1 << 20), "logs", lines("b", 1, 4, 0))
+    await load(db, tmp_path, attempt + (3 << 20), "logs", lines("a", 13, 13, 1000))
+    page, found = await rest(page)
+    assert found == ["b 1", "b 2", "b 3", "b 4", "a 13"]
+    assert (await rest(page))[1] == []
+    for wrong in ("x", page["nextCursor"][:-2], page["nextCursor"] + "AAAA"):
+        await api.get(where, 400, cursor=wrong)
+    problem = await api.get(where, 400, cursor=page["nextCursor"], level="warn")
+    assert "other filters" in problem["detail"]
+
+
+async def test_a_build_log_is_sent_from_where_the_reader_is(api: Api) -> None:
+    text = "first ü\nsecond\n"
+    await api.storage.write("builds/local.grows/build.log", text.encode())
+    head = "first ü\n".encode()
+    digest = hashlib.sha256(head).hexdigest()
+    path = "/builds/local.grows/logs"
+    log = await api.get(path, offset=str(len(head)), prefix=digest)
+    assert (log["text"], log["offset"]) == ("second\n", len(head))
+    log = await api.get(path, offset=str(len(head) + 1), prefix=digest)
+    assert (log["text"], log["offset"]) == (text, 0)
+    await api.get(path, 400, offset="-1")
+
+
+async def _exported(api: Api, **params: str) -> tuple[Any, bytes]:
+    async with api.session.get(f"/projects/{PROJECT}/export", params=params) as response:
+        assert response.status == 200, await response.text()
+        return response.headers, await response.read()
+
+
+@pytest.mark.parametrize("signal", ["logs", "spans", "traces", "metrics", "scores"])
+async def test_exported_lines_are_those_that_were_written(api: Api, signal: Signal) -> None:
+    written: list[AnyLine] = {"logs": _logs(), "spans": _spans(), **_others()}[signal]
+    headers, data = await _exported(api, signal=signal)
+    lines = msgspec.json.Decoder(LINE_TYPES[signal]).decode_lines(data)
+    wanted = {line.seq: line for line in written if getattr(line, "end_time", "") is not None}
+    assert int(headers["X-Spanyard-Rows"]) == len(lines) == len(wanted)
+    for line in lines:
+        before = wanted[line.seq]
+        if line.recorded_at and not before.recorded_at:
+            before.recorded_at = line.recorded_at
+        if isinstance(before, MetricLine) and isinstance(line, MetricLine):
+            before.start_time = line.start_time  # the table has no empty time
+        if isinstance(before, LogLine) and isinstance(line, LogLine):
+            assert (line.message, line.attributes) == (before.message, before.attributes)
+        assert msgspec.to_builtins(line) == msgspec.to_builtins(before)
+
+
+async def test_an_export_takes_the_filters_of_its_signal(api: Api) -> None:
+    _, data = await _exported(api, signal="logs", level="error", **{"attr.user": "u1"})
+    found = [json.loads(line) for line in data.splitlines()]
+    assert found
+    assert {(f["level"], f["attributes"]["user"]) for f in found} == {("error", "u1")}
+    headers, data = await _exported(api, signal="logs", text="nobody wrote this")
+    assert (headers["X-Spanyard-Rows"], data) == ("0", b"")
+    where = f"/projects/{PROJECT}/export"
+    assert "signal" in (await api.get(where, 400))["detail"]
+    assert "no such filter" in (await api.get(where, 400, signal="scores", level="warn"))["detail"]
+
+
+async def test_an_export_as_parquet_has_the_same_names(api: Api, tmp_path: Path) -> None:
+    for signal, rows in (("logs", 50), ("spans", 4), ("metrics", 3), ("scores", 1), ("traces", 1)):
+        headers, data = await _exported(api, signal=signal, format="parquet")
+        assert int(headers["X-Spanyard-Rows"]) == rows
+        table = pyarrow.parquet.read_table(io.BytesIO(data))
+        assert table.num_rows == rows
+        assert {"writer", "seq", "recordedAt"} <= set(table.column_names)
+    headers, data = await _exported(api, signal="logs", format="parquet", text="nobody wrote this")
+    assert pyarrow.parquet.read_table(io.BytesIO(data)).num_rows == 0

@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import logging
 import queue
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,39 @@ class Database:
             if not self.in_process:
                 return await self._run(ask_server, query_id)
             return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
+        except asyncio.CancelledError:
+            self._kill_later(query_id)
+            raise
+
+    async def write_file(
+        self,
+        path: Path,
+        sql: str,
+        *,
+        form: str,
+        params: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The result of a SELECT of ours as a file of this machine, which must not be there yet.
+
+        Memory for a few blocks, however large it is. A cancelled await ends the statement.
+        """
+        query_id = uuid.uuid4().hex
+        options = self._identified(settings, query_id)
+        values = dict(params or {})
+
+        def write(client: Client) -> None:
+            if self.in_process:
+                quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+                target = f"INSERT INTO FUNCTION file('{quoted}', '{form}', 'auto', 'none') "
+                client.command(target + sql, parameters=values, settings=options)
+                return
+            stream: Any = client.raw_stream(sql, parameters=values, settings=options, fmt=form)
+            with stream, path.open("xb") as file:
+                shutil.copyfileobj(stream, file)
+
+        try:
+            await self._run(write, query_id)
         except asyncio.CancelledError:
             self._kill_later(query_id)
             raise

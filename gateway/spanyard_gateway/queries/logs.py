@@ -14,6 +14,7 @@ from spanyard_gateway.queries.common import (
     raw_json,
 )
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
 
 PARAMS = (
     "limit",
@@ -87,7 +88,8 @@ def _with_events(query: Query) -> str:
     )
 
 
-def _item(row: dict[str, Any]) -> LogItem:
+def line_item(row: dict[str, Any]) -> LogItem:
+    """The item of a row with the identity columns and `log_columns`."""
     return LogItem(
         **identity(row),
         id=f"{row['writer']}#{row['seq']}",
@@ -102,23 +104,33 @@ def _item(row: dict[str, Any]) -> LogItem:
     )
 
 
-async def list_logs(reader: Reader, project: str, query: Query) -> Page:
-    """A page of log lines. Raises SettingError for a foreign cursor, DatabaseError."""
-    events_too = query["traceId"] is not None or query["spanId"] is not None
+def log_columns() -> str:
+    """What `line_item` needs of a row of the table, beside the identity."""
+    return _COLUMNS + ", 0 AS span_event"
+
+
+def logs_where(project: str, query: Query, *, events_too: bool = False) -> Where:
+    """The lines that a query asks for."""
     where = basic_where(project, query, "timestamp")
     if query["level"]:
         where.add("level IN {levels:Array(String)}", levels=query["level"])
     if query["text"]:
         add_text(where, "message", query["text"])
     add_attributes(where, query, indexed=not events_too)
+    return where
+
+
+async def list_logs(reader: Reader, project: str, query: Query) -> Page:
+    """A page of log lines. Raises SettingError for a foreign cursor, DatabaseError."""
+    events_too = query["traceId"] is not None or query["spanId"] is not None
     return await keyset_page(
         reader,
         signal="logs",
         project=project,
         query=query,
-        columns=_COLUMNS + (", span_event" if events_too else ", 0 AS span_event"),
+        columns=_COLUMNS + ", span_event" if events_too else log_columns(),
         table=_with_events(query) if events_too else "",
         time_column="timestamp",
-        where=where,
-        item=_item,
+        where=logs_where(project, query, events_too=events_too),
+        item=line_item,
     )

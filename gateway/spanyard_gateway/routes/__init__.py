@@ -3,6 +3,7 @@
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.routes import (
     builds,
+    export,
     internal,
     logs,
     metrics,
@@ -30,6 +31,7 @@ def all_endpoints() -> list[Endpoint]:
         builds,
         source_archives,
         resources,
+        export,
         sql,
         quarantine,
         proof,

@@ -5,15 +5,22 @@ from typing import Any
 from aiohttp import web
 
 from spanyard_gateway.endpoints import Endpoint, PageOf
-from spanyard_gateway.items import LogItem
+from spanyard_gateway.items import FollowPage, LogItem
 from spanyard_gateway.params import Query
+from spanyard_gateway.queries.follow import follow_logs
 from spanyard_gateway.queries.logs import PARAMS, list_logs
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
 from spanyard_gateway.state import READER
 
+FOLLOW_PARAMS = tuple(name for name in PARAMS if name not in {"order", "spanId"})
+
 
 async def _list(request: web.Request, query: Query) -> Any:
     return await list_logs(request.app[READER], project_of(request), query)
+
+
+async def _follow(request: web.Request, query: Query) -> Any:
+    return await follow_logs(request.app[READER], project_of(request), query)
 
 
 ENDPOINTS = [
@@ -25,6 +32,20 @@ ENDPOINTS = [
         _list,
         "logs",
         params=PARAMS,
+        attributes=True,
+        path_params=PROJECT_PATH,
+    ),
+    Endpoint(
+        "GET",
+        "/projects/{id}/logs/follow",
+        "Log lines as they are stored",
+        FollowPage,
+        _follow,
+        "logs",
+        description="Without a cursor: no items, and the cursor for now. With one: what was stored "
+        "since, whatever its time says, each line once. Ask every half second, or at once while "
+        "`caughtUp` is false.",
+        params=FOLLOW_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
     ),
