@@ -221,11 +221,18 @@ def _ready(
         if serving.failure:
             why = serving.failure
             return "False", Because(why.reason, f"{_name(serving)}: {why.message}")
-        return "False", Because("Starting", f"{_name(serving)}: {_count(serving)}")
+        return "False", _not_all_ready(serving)
     failure = bad.failure if bad else candidate.failure if candidate else wish.failure
     if failure:
         return "False", Because(failure.reason, failure.message)
     return "False", _coming(wish, candidate)
+
+
+def _not_all_ready(serving: Group) -> Because:
+    what = f"{_name(serving)}: {_count(serving)}"
+    if serving.trouble:
+        return Because("Unhealthy", f"{what}; {serving.trouble}")
+    return Because("Starting", what)
 
 
 def _coming(wish: Wish, candidate: Group | None) -> Because:
@@ -256,7 +263,7 @@ def _reconciling(wish: Wish, serving: Group | None, candidate: Group | None) -> 
             return Because("RollingOut", f"{story}; {_count(candidate)}{again}")
         return Because("Starting", f"{_name(candidate)} starts; {_count(candidate)}{again}")
     if serving and serving.ready < serving.wanted:
-        return Because("Starting", f"{_name(serving)}: {_count(serving)}")
+        return _not_all_ready(serving)
     return _coming(wish, None) if wish.wait or (wish.hash and not serving) else None
 
 

@@ -14,6 +14,8 @@ _PORT_TAKEN = re.compile(
     r"EADDRINUSE|[Aa]ddress already in use|port \d+ is already in use", re.IGNORECASE
 )
 _NO_SPACE = re.compile(r"ENOSPC|No space left on device")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_OF_THE_SHELL = {".", "cd", "export", "for", "if", "set", "source", "ulimit", "umask", "while"}
 _SIGNAL_BASE = 128
 """A shell's exit code for a signal's end begins here."""
 
@@ -90,14 +92,18 @@ def not_found(
         pod=pod,
         container=CONTAINER,
         last_lines=tail,
-        command=repr(program(command)),
+        command=_told(command),
     )
 
 
-def program(command: str) -> str:
-    """The first word of a shell command."""
-    words = command.split()
-    return words[0] if words else ""
+def _told(command: str) -> str:
+    """The program that `exec …` did not find, and a word on why, if it is none."""
+    word = (command.split() or [""])[0]
+    if _ASSIGNMENT.match(word):
+        return f"{word!r} (the first word is the program; variables belong into spec.env)"
+    if word in _OF_THE_SHELL:
+        return f"{word!r} (a command of the shell, not a program; say `sh -c '{word} …'`)"
+    return repr(word)
 
 
 def exit_code(exit_: ExitStatus) -> int | None:
@@ -108,16 +114,17 @@ def exit_code(exit_: ExitStatus) -> int | None:
 
 
 def never_ready(
-    *, pod: str, limit: str, trouble: str, port: int, listens: Sequence[int], tail: Sequence[str]
+    *, pod: str, limit: str, trouble: str, port: int, listens: Sequence[int]
 ) -> Failure:
-    """A server that ran and did not become ready; `listens` are the ports it listens on."""
+    """A server that runs and is not ready; `listens` are the ports it listens on.
+
+    Its last lines are known when it has ended.
+    """
     detail = trouble
     others = [str(other) for other in listens if other != port]
     if others:
         detail += f"; PORT is {port}, but it listens on {', '.join(others)}"
-    return explain(
-        "NeverReady", pod=pod, container=CONTAINER, last_lines=tail, limit=limit, detail=detail
-    )
+    return explain("NeverReady", pod=pod, container=CONTAINER, limit=limit, detail=detail)
 
 
 def memory_limit(resources: Resources) -> int | None:

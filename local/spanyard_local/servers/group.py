@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from spanyard_core.resources import rollout
-from spanyard_core.resources.deployments import Content
 from spanyard_local.servers.ports import Target
 from spanyard_local.servers.replica import Plan, Replica, World
 
@@ -16,7 +15,6 @@ class Group:
         self,
         number: int,
         hash_: str,
-        content: Content,
         plan: Plan,
         world: World,
         *,
@@ -25,7 +23,6 @@ class Group:
     ) -> None:
         self.number = number
         self.hash = hash_
-        self.content = content
         self.since = world.clock.monotonic()
         self.grace = grace
         self._plan = plan

@@ -32,6 +32,8 @@ class Kept:
         self._file = file
         self._known: dict[str, KeptRevision] = {}
         self._taken = False
+        self.port = 0
+        """`spec.port` of what an earlier run left; 0 when that is not known."""
 
     def remember(self, hash_: str, revision: KeptRevision) -> None:
         """A revision that starts: one of these serves later."""
@@ -65,5 +67,7 @@ class Kept:
         self._taken = True
         # Damaged or of another version: then only what is wanted now starts.
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._file.read_bytes(), type=KeptRevision)
+            found = msgspec.json.decode(self._file.read_bytes(), type=KeptRevision)
+            self.port = found.content.port
+            return found
         return None

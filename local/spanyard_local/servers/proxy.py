@@ -61,16 +61,30 @@ class Proxy:
 
         Raises SpanyardError when no port is to be had at all.
         """
-        for port in (*wanted, 0):
-            try:
-                self._server = await asyncio.start_server(self._accept, HOST, port, limit=BLOCK)
-            except (OSError, OverflowError) as error:
-                if port == 0:
-                    raise SpanyardError(f"no port of {HOST} is to be had: {error}") from error
-                continue
-            self.port = self._server.sockets[0].getsockname()[1]
-            break
+        for port in wanted:
+            if await self._listen(port) is None:
+                return self.port
+        error = await self._listen(0)
+        if error is not None:
+            raise SpanyardError(f"no port of {HOST} is to be had: {error}")
         return self.port
+
+    async def move(self, port: int) -> bool:
+        """Listen on this port instead, if it is free; open connections go on."""
+        old = self._server
+        if await self._listen(port) is not None:
+            return False
+        if old is not None:
+            old.close()
+        return True
+
+    async def _listen(self, port: int) -> Exception | None:
+        try:
+            self._server = await asyncio.start_server(self._accept, HOST, port, limit=BLOCK)
+        except (OSError, OverflowError) as error:
+            return error
+        self.port = self._server.sockets[0].getsockname()[1]
+        return None
 
     def route(self, targets: Sequence[Target], why_not: str = "") -> None:
         """From now on new connections go to these; when there are none, `why_not` is told."""

@@ -1,14 +1,10 @@
 """One replica: a pod in which a server's process runs, is watched, and is started again.
 
-Health, as the kubelet's startup, readiness and liveness probes in one: until it is ready, it is
-looked at often, for `startupTimeout` at most. Then every `period`; after `failureThreshold` bad
-looks in a row it gets no more requests, after three times as many it is started again. Between two
-starts lies a back-off of 0.5 s, doubling up to 30 s (the kubelet: 10 s up to 5 min; on a laptop
-somebody is waiting), that begins anew when the server was ready for a minute.
+Between two starts lies a back-off of 0.5 s, doubling up to 30 s (the kubelet: 10 s up to 5 min; on
+a laptop somebody is waiting), that begins anew when the server was ready and ran for a minute.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import uuid
@@ -26,10 +22,10 @@ from spanyard_core.resources.kinds import Failure
 from spanyard_core.resources.reasons import REASONS, explain
 from spanyard_core.retry import Backoff
 from spanyard_local.podapi import Pod, PodHost, PodIdentity
-from spanyard_local.servers.endings import CONTAINER, ending, exit_code, never_ready, not_found
-from spanyard_local.servers.ports import Target, free_port, listening
+from spanyard_local.servers.endings import CONTAINER, ending, exit_code, not_found
+from spanyard_local.servers.health import Health, Rules, listening_below
+from spanyard_local.servers.ports import Target, free_port
 from spanyard_local.servers.probe import Look, look
-from spanyard_local.shim_tree import LINUX, descendants
 from spanyard_local.shimmed import CommandNotFoundError, ExitStatus, NoSpaceError, Shimmed, ShimSpec
 
 log = logging.getLogger("spanyard.local")
@@ -37,15 +33,8 @@ log = logging.getLogger("spanyard.local")
 FIRST_DELAY_S, MOST_DELAY_S = 0.5, 30.0
 STEADY_S = 60.0
 """Ready for so long, and the back-off begins anew."""
-EAGER_S = 0.1
-"""Between looks at a server that starts."""
-LIVENESS_FACTOR = 3
-"""So many times `failureThreshold` bad looks after it was ready: it hangs."""
 PORT_ATTEMPTS = 3
 """Starts in a row without back-off when a free port was taken by somebody quicker."""
-FOREIGN_S = 2.0
-"""A port that is open, but not by a process of ours, counts as ours after so long: the server may
-be in a container. Before, it may be somebody's who took the port first, and ours is about to end."""
 DRAIN_S = 10.0
 """For requests that are open at a switch; a server may finish those still open after SIGTERM."""
 
@@ -62,15 +51,6 @@ class Process(Protocol):
 async def start_shimmed(spec: ShimSpec) -> Process:
     """Start for real."""
     return await Shimmed.start(spec)
-
-
-def listening_below(pid: int) -> Sequence[int] | None:
-    """Ports on which this process and its descendants listen; None where that cannot be told."""
-    if not LINUX:
-        return None
-    with contextlib.suppress(OSError):
-        return listening([pid, *descendants(pid)])
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +85,7 @@ class Plan:
     """Without what the pod adds."""
     fetch: Callable[[Path], Awaitable[None]]
     """Puts the artifact into a folder. Raises SpanyardError; StorageError may pass by itself."""
-    path: str
-    period: float
-    timeout: float
-    failure_threshold: int
-    startup_timeout: float
+    health: Rules
     memory_limit: int | None = None
     memory_text: str = ""
 
@@ -129,8 +105,6 @@ class Replica:
         self.restarts = 0
         self.failure: Failure | None = None
         """The last one; None again when it is ready."""
-        self.trouble = ""
-        """What the last look found; empty when all was well."""
         self.hopeless = False
         """It waits for its end: another start would end the same way."""
         self._world = world
@@ -139,6 +113,10 @@ class Replica:
         self._starts = 0
         self._backoff = Backoff(world.rng, first=FIRST_DELAY_S, most=MOST_DELAY_S, jitter=0.1)
         self._ports_taken = 0
+        self._name = ""
+        self._was_ready = False
+        """In this run of the process."""
+        self._health: Health | None = None
 
     @property
     def ready(self) -> bool:
@@ -153,6 +131,7 @@ class Replica:
         """Until `stop`. Never raises for what users or the machine do."""
         while not self._stopping.is_set():
             identity = self._identity()
+            self._name = identity.pod
             pod: Pod | None = None
             try:
                 async with self._world.pods.pod(identity) as pod:
@@ -227,20 +206,23 @@ class Replica:
         self.running = True
         self._changed()
         began = world.clock.monotonic()
+        self._health = Health(
+            self.plan.health, self, world.clock, look=world.look, listens=world.listens
+        )
         ended = asyncio.create_task(process.wait(), name=f"end of {pod.identity.pod}")
         watched = asyncio.create_task(
-            self._watch(pod, port, process), name=f"health of {pod.identity.pod}"
+            self._health.watch(pod.identity.pod, port, process.pid),
+            name=f"health of {pod.identity.pod}",
         )
         stopped = asyncio.create_task(self._stopping.wait(), name=f"stop of {pod.identity.pod}")
         tasks = (ended, watched, stopped)
-        was_ready = False
+        self._was_ready = False
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            was_ready = self.ready
             if ended.done():
                 self._not_ready()
                 if not self._stopping.is_set():
-                    self._on_end(pod, port, ended.result(), was_ready)
+                    self._on_end(pod, port, ended.result())
             elif watched.done():
                 failure = watched.result()
                 exit_ = await self._end(pod, process)
@@ -255,11 +237,12 @@ class Replica:
             raise
         finally:
             self.running = False
+            self._health = None
             self._not_ready()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if was_ready and world.clock.monotonic() - began >= STEADY_S:
+        if self._was_ready and world.clock.monotonic() - began >= STEADY_S:
             self._backoff.reset()
 
     def _spec(self, pod: Pod, port: int) -> ShimSpec:
@@ -296,7 +279,7 @@ class Replica:
             )
         return exit_
 
-    def _on_end(self, pod: Pod, port: int, exit_: ExitStatus, was_ready: bool) -> None:
+    def _on_end(self, pod: Pod, port: int, exit_: ExitStatus) -> None:
         plan = self.plan
         what = ending(
             exit_,
@@ -304,7 +287,7 @@ class Replica:
             command=plan.command,
             port=port,
             memory=plan.memory_text,
-            was_ready=was_ready,
+            was_ready=self._was_ready,
         )
         self.hopeless = what.hopeless
         self._ports_taken = self._ports_taken + 1 if what.port_taken else 0
@@ -318,72 +301,24 @@ class Replica:
 
     # --- health -----------------------------------------------------------------------------
 
-    async def _watch(self, pod: Pod, port: int, process: Process) -> Failure:
-        """Watch over its health; returns why it must be started again."""
-        plan, clock = self.plan, self._world.clock
-        deadline = clock.monotonic() + plan.startup_timeout
-        foreign_since: float | None = None
-        while True:
-            # Not cut off by the deadline: a look that has begun may find it ready.
-            found = await self._world.look(port, plan.path, plan.timeout)
-            self.trouble = found.trouble
-            now = clock.monotonic()
-            if found.well and found.target is not None:
-                ours = self._world.listens(process.pid)
-                if ours is None or port in ours:
-                    break
-                foreign_since = now if foreign_since is None else foreign_since
-                if now - foreign_since >= FOREIGN_S:
-                    break
-                self.trouble = f"port {port} is open, but not by this server"
-            else:
-                foreign_since = None
-            if now >= deadline:
-                return never_ready(
-                    pod=pod.identity.pod,
-                    limit=text(plan.startup_timeout),
-                    trouble=self.trouble,
-                    port=port,
-                    listens=self._world.listens(process.pid) or (),
-                    tail=[],
-                )
-            await clock.sleep(min(EAGER_S, plan.period))
-        assert found.target is not None
-        self._become_ready(pod, found.target)
-        return await self._keep_watch(pod, port)
-
-    async def _keep_watch(self, pod: Pod, port: int) -> Failure:
-        plan = self.plan
-        bad = 0
-        while True:
-            await self._world.clock.sleep(plan.period)
-            found = await self._world.look(port, plan.path, plan.timeout)
-            self.trouble = found.trouble
-            if found.well and found.target is not None:
-                bad = 0
-                if self.target is None:
-                    self._become_ready(pod, found.target)
-                continue
-            bad += 1
-            if bad == plan.failure_threshold:
-                self._not_ready()
-                self._tell("Unhealthy", f"{pod.identity.pod} does not answer well: {found.trouble}")
-            if bad >= plan.failure_threshold * LIVENESS_FACTOR:
-                return never_ready(
-                    pod=pod.identity.pod,
-                    limit=text(bad * plan.period),
-                    trouble=f"it was ready before, then {found.trouble}, {bad} times in a row",
-                    port=port,
-                    listens=[],
-                    tail=[],
-                )
-
-    def _become_ready(self, pod: Pod, target: Target) -> None:
+    def well(self, target: Target) -> None:
+        """It answers."""
         self.target = target
+        self._was_ready = True
         self.failure = None
         self._ports_taken = 0
-        self._tell("Healthy", f"{pod.identity.pod} answers")
+        self._tell("Healthy", f"{self._name} answers")
         self._changed()
+
+    def unwell(self, trouble: str) -> None:
+        """It does not any more."""
+        self._not_ready()
+        self._tell("Unhealthy", f"{self._name} does not answer well: {trouble}")
+
+    @property
+    def trouble(self) -> str:
+        """What the last look found, while it runs and is not ready."""
+        return self._health.trouble if self._health is not None else ""
 
     def _not_ready(self) -> None:
         if self.target is not None:

@@ -16,16 +16,8 @@ import msgspec
 
 from spanyard_core.clock import Clock, rfc3339
 from spanyard_core.errors import SpanyardError
-from spanyard_core.resources.deployments import (
-    Choice,
-    Content,
-    begin,
-    choose,
-    content,
-    limited,
-    marked,
-    revision_hash,
-)
+from spanyard_core.resources import rollout
+from spanyard_core.resources.deployments import begin, limited, marked, revision_hash
 from spanyard_core.resources.durations import seconds
 from spanyard_core.resources.kinds import (
     Build,
@@ -35,41 +27,24 @@ from spanyard_core.resources.kinds import (
     Failure,
     Revision,
     RevisionState,
-    project_id,
 )
-from spanyard_core.resources.reasons import REASONS, explain
-from spanyard_core.resources.rollout import (
-    GivenUp,
-    GiveUp,
-    Promote,
-    Scale,
-    Start,
-    Step,
-    Stop,
-    Wish,
-    decide,
-    describe,
-    is_given_up,
-    next_look,
-)
+from spanyard_core.resources.reasons import REASONS
+from spanyard_core.resources.rollout import GivenUp, Step, Wish
 from spanyard_core.storage import Storage
 from spanyard_local.podapi import PodHost
-from spanyard_local.servers.artifacts import fetch_artifact
-from spanyard_local.servers.endings import memory_limit
-from spanyard_local.servers.environment import Keys, MissingKeyError, base, resolved
+from spanyard_local.servers.environment import Keys
 from spanyard_local.servers.group import Group
 from spanyard_local.servers.kept import Kept, KeptRevision
+from spanyard_local.servers.ports import Target
 from spanyard_local.servers.proxy import HOST, Proxy
-from spanyard_local.servers.replica import Plan, World
+from spanyard_local.servers.replica import World
+from spanyard_local.servers.wishes import Keyring, Wanted, plan, wanted
 
 COLLECTOR = CollectorStatus(
     mode="shim",
     guarantee="every line is stored, up to the last before the server ends; a killed `up` loses none",
 )
 NO_KEYS: Keys = {}
-DEFAULTS = {"HOST": HOST, "PYTHONUNBUFFERED": "1"}
-"""Variables that `spec.env` may set otherwise. A pod listens on all interfaces, a laptop on none that
-others reach. Python holds back what it prints into a pipe, up to 8 KiB, unless it is told not to."""
 
 
 class ServerRunner:
@@ -101,8 +76,7 @@ class ServerRunner:
         self._clock = clock
         self._changed = changed
         self._event = event
-        self._secrets = secrets
-        self._config_maps = config_maps if config_maps is not None else secrets
+        self._keys = Keyring(secrets, config_maps if config_maps is not None else secrets)
         self._environment = environment
         self._kept = Kept(state_file)
         self._wake = asyncio.Event()
@@ -117,6 +91,7 @@ class ServerRunner:
         self._leaving: dict[Group, asyncio.Task[None]] = {}
         self._proxy: Proxy | None = None
         self._last_port = 0
+        self._wished_port = 0
         self._world = World(
             pods=pods,
             clock=clock,
@@ -184,86 +159,50 @@ class ServerRunner:
         spec = deployment.spec
         if spec.replicas is not None:
             self._replicas = spec.replicas
-        choice = choose(deployment, builds)
-        wish, what, values = self._wish(deployment, choice)
+        now = wanted(deployment, builds, self._keys, replicas=self._replicas)
+        wish = now.wish
         await self._revive(deployment, wish)
         for group in (self._candidate, self._serving):
             if group is not None:
                 group.check()
                 group.set_grace(seconds(spec.termination_grace_period))
-        while step := decide(wish, _state(self._serving), _state(self._candidate),
-                             self._given_up, self._clock.monotonic()):  # fmt: skip
-            await self._do(step, deployment, wish, choice, what, values)
+        while step := self._step(wish):
+            self._do(step, deployment, now)
         self._route(wish)
         await self._tell(deployment, wish)
-        return next_look(wish, _state(self._candidate), self._clock.monotonic())
+        return rollout.next_look(wish, _state(self._candidate), self._clock.monotonic())
 
-    def _wish(
-        self, deployment: Deployment, choice: Choice
-    ) -> tuple[Wish, Content, Mapping[str, str]]:
-        spec = deployment.spec
-        hash_, failure = "", choice.failure
-        values: Mapping[str, str] = {}
-        what = Content()
-        if not failure:
-            failure = _impossible(deployment)
-        if not failure:
-            try:
-                values = resolved(spec.env, secrets=self._secrets, config_maps=self._config_maps)
-            except MissingKeyError as error:
-                failure = explain("SecretMissing", where=error.where, name=error.name)
-            except SpanyardError as error:
-                failure = explain("InvalidSpec", where="spec.env", detail=str(error))
-        if choice.build is not None and not failure:
-            what = content(deployment, choice, values)
-            hash_ = revision_hash(what)
-        wish = Wish(
-            hash=hash_,
-            replicas=self._replicas,
-            suspend=spec.suspend,
-            deadline=seconds(spec.progress_deadline),
-            generation=deployment.metadata.generation,
-            wait=choice.wait,
-            failure=failure,
+    def _step(self, wish: Wish) -> Step | None:
+        return rollout.decide(
+            wish,
+            _state(self._serving),
+            _state(self._candidate),
+            self._given_up,
+            self._clock.monotonic(),
         )
-        return wish, what, values
 
-    async def _do(
-        self,
-        step: Step,
-        deployment: Deployment,
-        wish: Wish,
-        choice: Choice,
-        what: Content,
-        values: Mapping[str, str],
-    ) -> None:
+    def _do(self, step: Step, deployment: Deployment, now: Wanted) -> None:
         match step:
-            case Start():
-                assert choice.build is not None
-                kept = KeptRevision(content=what, artifact=choice.build.status.artifact)
-                self._start(deployment, kept, values)
-            case Promote():
-                self._promote(wish)
-            case Scale(which, replicas):
+            case rollout.Start():
+                assert now.revision is not None
+                self._start(deployment, now.revision, now.values)
+            case rollout.Promote():
+                self._promote(now.wish)
+            case rollout.Scale(which, replicas):
                 group = self._serving if which == "serving" else self._candidate
                 assert group is not None
                 group.scale(replicas)
-            case Stop(which):
-                if which == "serving":
-                    self._take_serving("Replaced")
-                    self._route(wish)
-                else:
-                    self._take_candidate("Replaced")
-            case GiveUp(failure):
-                self._give_up(wish, failure)
+            case rollout.Stop("serving"):
+                self._take_serving(now.wish)
+            case rollout.Stop():
+                self._take_candidate("Replaced")
+            case rollout.GiveUp(failure):
+                self._give_up(now.wish, failure)
 
-    def _start(
-        self, deployment: Deployment, kept: KeptRevision, values: Mapping[str, str]
-    ) -> Group:
-        now = _seconds(self._clock)
-        revision, self._revisions = begin(self._revisions, kept.content, now=now)
+    def _start(self, deployment: Deployment, what: KeptRevision, values: Mapping[str, str]) -> None:
+        revision, self._revisions = begin(self._revisions, what.content, now=_now(self._clock))
         self._given_up = None
-        self._candidate = self._group(deployment, revision, kept, values)
+        self._candidate = self._group(deployment, revision, what, values)
         self._candidate.scale(self._replicas)
         name = f"revision {revision.number}"
         if self._serving is not None:
@@ -271,48 +210,30 @@ class ServerRunner:
             self._say("RollingOut", REASONS["RollingOut"].told(name=name, serving=serving))
         else:
             self._say("Starting", REASONS["Starting"].told(name=name))
-        return self._candidate
 
     def _group(
         self,
         deployment: Deployment,
         revision: Revision,
-        kept: KeptRevision,
+        what: KeptRevision,
         values: Mapping[str, str],
     ) -> Group:
-        metadata, what = deployment.metadata, kept.content
-
-        async def fetch(folder: Path) -> None:
-            await fetch_artifact(self._storage, kept.artifact, folder)
-
-        plan = Plan(
-            namespace=metadata.namespace,
-            deployment=metadata.name,
-            project=project_id(deployment),
-            resource_uid=metadata.uid,
-            revision=revision.number,
-            command=what.command,
-            environment={**base(self._environment), **DEFAULTS, **values},
-            fetch=fetch,
-            path=what.health.path,
-            period=seconds(what.health.period),
-            timeout=seconds(what.health.timeout),
-            failure_threshold=what.health.failure_threshold,
-            startup_timeout=seconds(what.health.startup_timeout),
-            memory_limit=memory_limit(what.resources),
-            memory_text=what.resources.limits.get("memory", ""),
-        )
-        group = Group(
+        self._kept.remember(revision.hash, what)
+        return Group(
             revision.number,
             revision.hash,
-            what,
-            plan,
+            plan(
+                deployment,
+                revision.number,
+                what,
+                values,
+                storage=self._storage,
+                environment=self._environment,
+            ),
             self._world,
             changed=self._wake.set,
             grace=seconds(deployment.spec.termination_grace_period),
         )
-        self._kept.remember(revision.hash, kept)
-        return group
 
     def _promote(self, wish: Wish) -> None:
         assert self._candidate is not None
@@ -350,10 +271,11 @@ class ServerRunner:
         self._retire(group)
         return group
 
-    def _take_serving(self, state: RevisionState) -> None:
+    def _take_serving(self, wish: Wish) -> None:
         assert self._serving is not None
         group, self._serving = self._serving, None
-        self._mark(group.number, state)
+        self._mark(group.number, "Replaced")
+        self._route(wish)
         self._retire(group)
 
     def _mark(self, number: int, state: RevisionState, reason: str = "") -> None:
@@ -382,9 +304,7 @@ class ServerRunner:
         if revision is None or hash_ == wish.hash:
             return
         try:
-            values = resolved(
-                kept.content.env, secrets=self._secrets, config_maps=self._config_maps
-            )
+            values = self._keys.values_of(kept)
         except SpanyardError:
             return  # what it needs is gone; the newer wish is all there is
         self._serving = self._group(deployment, revision, kept, values)
@@ -393,32 +313,40 @@ class ServerRunner:
     # --- what is seen from outside ----------------------------------------------------------
 
     def _route(self, wish: Wish) -> None:
-        if self._proxy is None:
-            return
-        group = self._serving
-        if group is not None:
-            failure = group.state().failure
-            why = failure.message if failure else f"revision {group.number} starts"
-            self._proxy.route(group.targets, why)
-            return
-        failure = wish.failure
-        if is_given_up(wish, self._given_up) and self._given_up is not None:
+        if self._proxy is not None:
+            targets = self._serving.targets if self._serving is not None else []
+            self._proxy.route(targets, self._why_not(wish))
+
+    def _why_not(self, wish: Wish) -> str:
+        """What a client hears while no replica is ready."""
+        if wish.suspend:
+            return "it is suspended"
+        if not wish.replicas:
+            return "it is scaled to 0"
+        if self._serving is not None:
+            failure = self._serving.state().failure
+        elif self._given_up is not None and rollout.is_given_up(wish, self._given_up):
             failure = self._given_up.failure
-        elif self._candidate is not None:
-            failure = self._candidate.state().failure
-        why = (
-            "it is suspended" if wish.suspend else "it is scaled to 0" if not wish.replicas else ""
-        )
-        self._proxy.route([], why or (failure.message if failure else "it starts"))
+        else:
+            failure = self._candidate.state().failure if self._candidate else wish.failure
+        return failure.message if failure else "it starts"
 
     async def _endpoint(self, deployment: Deployment) -> str:
+        wished = deployment.spec.port
         if self._proxy is None and (self._serving or self._candidate):
+            # The port of the last run comes first, so that URLs stay; the one in the spec, if it is
+            # another one than then.
+            ports = [self._last_port, wished]
+            if self._kept.port not in {0, wished}:
+                ports.reverse()
             self._proxy = Proxy(deployment.metadata.name)
-            ports = [p for p in (self._last_port, deployment.spec.port) if p]
-            await self._proxy.open(*ports)
+            await self._proxy.open(*filter(None, ports))
+        elif self._proxy is not None and wished != self._wished_port:
+            await self._proxy.move(wished)
+        self._wished_port = wished
         return f"http://{HOST}:{self._proxy.port}" if self._proxy else ""
 
-    async def _release(self, target: Any, limit: float) -> None:
+    async def _release(self, target: Target, limit: float) -> None:
         if self._proxy is not None:
             if self._serving is not None:
                 self._proxy.route(self._serving.targets)
@@ -432,7 +360,7 @@ class ServerRunner:
         shown = deployment
         if self._told is not None:
             shown = _with_status(deployment, self._told)
-        status = describe(
+        status = rollout.describe(
             shown,
             wish,
             _state(self._serving),
@@ -441,7 +369,7 @@ class ServerRunner:
             revisions=self._revisions,
             endpoint=endpoint,
             collector=COLLECTOR,
-            now=_seconds(self._clock),
+            now=_now(self._clock),
         )
         if status != self._told:
             self._told = status
@@ -451,12 +379,12 @@ class ServerRunner:
         self._event(REASONS[reason].event, reason, message)
 
 
-def _seconds(clock: Clock) -> str:
+def _now(clock: Clock) -> str:
     """Now, as Kubernetes writes times."""
     return rfc3339(clock.time_ns())[: len("2026-11-21T14:45:00")] + "Z"
 
 
-def _state(group: Group | None) -> Any:
+def _state(group: Group | None) -> rollout.Group | None:
     return group.state() if group is not None else None
 
 
@@ -469,23 +397,3 @@ def _port_of(endpoint: str) -> int:
         return urlsplit(endpoint).port or 0
     except ValueError:
         return 0
-
-
-def _impossible(deployment: Deployment) -> Failure | None:
-    """What can never run here, whatever is built."""
-    spec = deployment.spec
-    if spec.image:
-        return explain(
-            "NotOnThisPlatform",
-            where="spec.image",
-            detail="images run in a cluster only; this machine runs what a Build makes",
-        )
-    if not spec.command.strip():
-        return explain(
-            "InvalidSpec", where="spec.command", detail="it says what to run, and is empty"
-        )
-    try:
-        memory_limit(spec.resources)
-    except ValueError as error:
-        return explain("InvalidSpec", where="spec.resources.limits.memory", detail=str(error))
-    return None
