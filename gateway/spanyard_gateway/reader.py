@@ -36,6 +36,10 @@ class Reader:
             "max_execution_time": settings.query_timeout,
             "max_memory_usage": settings.query_memory,
             "max_result_bytes": MAX_RESULT_BYTES,
+            # A page is the first hundred rows in the order of the table. With buffers each thread
+            # reads ahead in its own part of the table, mostly what nobody asked for: 57 ms instead
+            # of 17 for the newest of 1 million traces, 345 instead of 26 with a filter.
+            "read_in_order_use_buffering": 0,
             "readonly": 2,
         }
 
