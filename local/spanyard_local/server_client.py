@@ -1,26 +1,37 @@
 """How the command line talks to a gateway: a laptop's or a cluster's."""
 
+import contextlib
 import http.client
 import ipaddress
 import json
 import os
+import socket
 import urllib.error
 import urllib.request
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from typing import IO, Any
+from urllib.parse import urlencode, urlsplit
 
 from spanyard_core.errors import SpanyardError
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 SERVER_VARIABLE = "SPANYARD_SERVER"
+PAGE = 1_000
+"""Rows in a page: the most that a gateway gives."""
+_BLOCK = 1 << 18
 
 
 class ServerError(SpanyardError):
     """The gateway is away or refused; the message says which and what to do."""
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, problem: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        """Of its answer; 0: it gave none."""
+        self.problem = dict(problem or {})
 
 
 class ServerClient:
@@ -30,15 +41,86 @@ class ServerClient:
         self.address = (address or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER).rstrip("/")
         self._timeout = timeout
 
-    def get(self, path: str) -> Any:
-        """The JSON behind a path. Raises ServerError."""
-        return self._request("GET", path, None)
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON behind a path; parameters that are None or empty are left out."""
+        return self._json("GET", path + _query(params))
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON that a POST answers with. Raises ServerError."""
-        return self._request("POST", path, json.dumps(body).encode())
+        return self._json("POST", path, json.dumps(body).encode())
 
-    def _request(self, method: str, path: str, body: bytes | None) -> Any:
+    def delete(self, path: str) -> Any:
+        """The JSON that a DELETE answers with. Raises ServerError."""
+        return self._json("DELETE", path)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that a PATCH answers with. Raises ServerError."""
+        return self._json("PATCH", path, json.dumps(body).encode())
+
+    def put_file(self, path: str, file: IO[bytes], size: int) -> Any:
+        """Upload a file as it is read. Raises ServerError."""
+        kind = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._open("PUT", path, file, kind) as response:
+            return self._decoded(response)
+
+    def pages(
+        self, path: str, params: Mapping[str, Any] | None = None, *, most: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The items of a list, page after page, at most `most` of them."""
+        left, cursor = most, None
+        while left is None or left > 0:
+            limit = PAGE if left is None else min(PAGE, left)
+            page = self.get(path, {**(params or {}), "limit": limit, "cursor": cursor})
+            if not isinstance(page, dict) or not isinstance(page.get("items"), list):
+                raise not_a_gateway(self.address)
+            yield from page["items"]
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                return
+            left = None if left is None else left - len(page["items"])
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Iterator[tuple[Message, Iterator[bytes]]]:
+        """Headers and bytes of an answer that need not be JSON; a POST when there is a body."""
+        method, data, kind = "GET", None, {}
+        if body is not None:
+            method, data = "POST", json.dumps(body).encode()
+            kind = {"Content-Type": "application/json"}
+        with self._open(method, path + _query(params), data, kind) as response:
+            yield response.headers, self._blocks(response)
+
+    def _blocks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while block := response.read(_BLOCK):
+                yield block
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(
+                f"the answer of {self.address} broke off ({error}); what was received is not whole: "
+                "ask again"
+            ) from error
+
+    def _json(self, method: str, path: str, body: bytes | None = None) -> Any:
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        with self._open(method, path, body, kind) as response:
+            return self._decoded(response)
+
+    def _decoded(self, response: http.client.HTTPResponse) -> Any:
+        try:
+            return json.loads(response.read())
+        except OSError as error:
+            raise self._away(error) from error
+        except (ValueError, http.client.HTTPException) as error:
+            raise not_a_gateway(self.address) from error
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
         if not self.address.startswith(("http://", "https://")):
             raise ServerError(
                 f"server: {self.address!r} is not an http:// or https:// address; "
@@ -49,24 +131,36 @@ class ServerClient:
                 self.address + path,
                 data=body,
                 method=method,
-                headers={"Content-Type": "application/json"} if body is not None else {},
+                # The last one says that no web page sent this.
+                headers={"Accept": "*/*", "X-Spanyard-Request": "1", **headers},
             )
             opener = _opener(request.host)
         except ValueError as error:
             raise ServerError(f"server: {self.address!r} is not an address: {error}") from error
         try:
-            with opener.open(request, timeout=self._timeout) as response:
-                return json.loads(response.read())
+            response = opener.open(request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
-            raise ServerError(_told(error), status=error.code) from error
-        except (OSError, http.client.InvalidURL) as error:
-            reason = getattr(error, "reason", error)
-            raise ServerError(
-                f"no gateway answers at {self.address} ({reason}). Is one running? Start one with "
-                f"`make demo`, or name another with --server or {SERVER_VARIABLE}."
-            ) from error
+            with error:
+                raise _told(error) from error
+        except (http.client.InvalidURL, http.client.RemoteDisconnected, OSError) as error:
+            raise self._away(error) from error
         except (ValueError, http.client.HTTPException) as error:
             raise not_a_gateway(self.address) from error
+        with response:
+            yield response
+
+    def _away(self, error: Exception) -> ServerError:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, (TimeoutError, socket.timeout)):
+            return ServerError(
+                f"the gateway at {self.address} did not answer within {self._timeout:g} s; it is "
+                "busy, or the question too large: narrow it (--since, -n)"
+            )
+        return ServerError(
+            f"no gateway answers at {self.address} ({reason}). Is one running? Start one with "
+            "`spanyard up PATH` or `spanyard demo`, or name another with --server or "
+            f"{SERVER_VARIABLE}."
+        )
 
 
 def not_a_gateway(address: str) -> ServerError:
@@ -75,6 +169,11 @@ def not_a_gateway(address: str) -> ServerError:
         f"what answers at {address} is not a gateway of Spanyard; name one with --server or "
         f"{SERVER_VARIABLE}"
     )
+
+
+def _query(params: Mapping[str, Any] | None) -> str:
+    given = {k: v for k, v in (params or {}).items() if v is not None and v != ""}
+    return "?" + urlencode(given) if given else ""
 
 
 def _opener(host: str) -> urllib.request.OpenerDirector:
@@ -87,10 +186,11 @@ def _opener(host: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
 
 
-def _told(error: urllib.error.HTTPError) -> str:
-    raw = error.read(1 << 20)
+def _told(error: urllib.error.HTTPError) -> ServerError:
+    fallback = f"the gateway answered {error.code} {error.reason}"
     try:
-        problem = json.loads(raw)
-        return str(problem.get("detail") or problem["title"])
-    except (ValueError, KeyError, AttributeError):
-        return f"the gateway answered {error.code} {error.reason}"
+        problem = json.loads(error.read(1 << 20))
+        text = str(problem.get("detail") or problem["title"])
+    except (OSError, ValueError, KeyError, AttributeError, http.client.HTTPException):
+        return ServerError(fallback, status=error.code)
+    return ServerError(text, status=error.code, problem=problem)

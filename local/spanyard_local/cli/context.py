@@ -1,0 +1,91 @@
+"""What a command works with: whom to ask, where to print, in which form."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spanyard_core.errors import SpanyardError
+from spanyard_local.cli.finding import find_server
+from spanyard_local.cli.parser import NEGATIVE, NO_ANSWER, OK, USAGE, Command
+from spanyard_local.cli.tables import Column, Row, print_table
+from spanyard_local.server_client import ServerClient, ServerError
+from spanyard_local.terminal import Terminal
+
+
+class NotThereError(SpanyardError):
+    """What was asked for by name is not there: a negative answer."""
+
+
+class Context:
+    """One call of one command."""
+
+    def __init__(self, given: argparse.Namespace, terminal: Terminal) -> None:
+        self.given = given
+        self.terminal = terminal
+        self.output: str = getattr(given, "output", "table")
+        self._client: ServerClient | None = None
+
+    @property
+    def client(self) -> ServerClient:
+        """The gateway to ask, found when it is first needed."""
+        if self._client is None:
+            data = Path(self.given.data) if self.given.data else None
+            self._client = find_server(self.given.server, data, Path.cwd())
+        return self._client
+
+    @property
+    def now_ns(self) -> int:
+        """The time of this machine."""
+        return time.time_ns()
+
+    def note(self, text: str) -> None:
+        """A sentence beside the answer, on standard error: it does not disturb what is piped."""
+        print(text, file=sys.stderr, flush=True)
+
+    def json(self, value: Any) -> None:
+        """A value as one document."""
+        self.terminal.print(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def show(
+        self, items: Iterable[dict[str, Any]], columns: Sequence[Column], row: Any, *, empty: str
+    ) -> int:
+        """A list in the form that was asked for; `row` makes cells of an item."""
+        if self.output == "jsonl":
+            for item in items:
+                self.terminal.print(json.dumps(item, ensure_ascii=False))
+            return OK
+        found = list(items)
+        if self.output == "json":
+            self.json(found)
+        elif found:
+            rows: list[Row] = [row(item) for item in found]
+            print_table(self.terminal, columns, rows)
+        else:
+            self.note(empty)
+        return OK
+
+
+def run(given: argparse.Namespace, terminal: Terminal) -> int:
+    """Do the command that was given; returns its exit code."""
+    command: Command = given.action
+    try:
+        return command.run(Context(given, terminal))
+    except NotThereError as error:
+        code = NEGATIVE
+        told = str(error)
+    except ServerError as error:
+        code = NO_ANSWER if error.status == 0 or error.status >= 500 else USAGE
+        code = NEGATIVE if error.status in {404, 409} else code
+        problems = error.problem.get("errors")
+        told = str(error)
+        if isinstance(problems, list) and problems:
+            lines = [
+                f"  {p.get('where')}: {p.get('what')}" for p in problems if isinstance(p, dict)
+            ]
+            told = "\n".join(["not valid:", *lines])
+    print(f"spanyard: {told}", file=sys.stderr)
+    return code

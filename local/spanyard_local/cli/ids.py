@@ -1,0 +1,92 @@
+"""Ids as people type them: a project without its namespace, the beginning of a trace's id."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from spanyard_local.cli.context import Context, NotThereError
+from spanyard_local.server_client import ServerError
+
+NAMESPACE = "local"
+"""The laptop's."""
+
+
+def path(text: str) -> str:
+    """A value as a part of a path."""
+    return quote(text, safe="")
+
+
+def project_id(context: Context, text: str) -> str:
+    """The id of a project: `support` means `{any namespace}.support`, where only one has it.
+
+    Raises NotThereError with what there is.
+    """
+    known = [str(p["id"]) for p in context.client.pages("/projects")]
+    return pick(text, known, "project")
+
+
+def pick(text: str, known: Sequence[str], noun: str) -> str:
+    """The one of the known ids that is meant. Raises NotThereError with what there is."""
+    if text in known:
+        return text
+    found = [name for name in known if name.partition(".")[2] == text]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotThereError(f"several {noun}s are called {text!r}: {', '.join(found)}; say which")
+    if not known:
+        raise NotThereError(f"no {noun} {text!r}: there is none yet")
+    names = [*known, *(name.partition(".")[2] for name in known)]
+    close = difflib.get_close_matches(text, names, n=1)
+    shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    raise NotThereError(f"no {noun} {text!r}; {guess}There are: {shown}")
+
+
+def qualified(context: Context, text: str, plural: str) -> str:
+    """The id of a build or deployment: `x` is `local.x`, else the only one of that name."""
+    if "." in text:
+        return text
+    own = f"{NAMESPACE}.{text}"
+    try:
+        context.client.get(f"/{plural}/{path(own)}")
+    except ServerError as error:
+        if error.status != 404:
+            raise
+    else:
+        return own
+    known = [str(item["id"]) for item in context.client.pages(f"/{plural}")]
+    return pick(text, known, plural.removesuffix("s"))
+
+
+def trace_of(context: Context, text: str) -> tuple[str, str | None]:
+    """A trace's id and project; the beginning of an id is enough where only one begins so.
+
+    The project is None where the whole id was given. Raises NotThereError.
+    """
+    given = text.lower() if re.fullmatch(r"[0-9A-Fa-f]+", text) else text
+    if len(given) == 32:
+        return given, None
+    answer = context.client.post(
+        "/sql",
+        {
+            "query": "SELECT DISTINCT project, trace_id FROM (SELECT project, trace_id FROM"
+            " trace_index WHERE startsWith(trace_id, {p:String}) UNION ALL SELECT project,"
+            " id AS trace_id FROM traces WHERE startsWith(id, {p:String})) LIMIT 4",
+            "params": {"p": given},
+        },
+    )
+    found = [(str(row["trace_id"]), str(row["project"])) for row in answer["data"]]
+    exact = [pair for pair in found if pair[0] == given]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise NotThereError(
+            f"no trace's id begins with {text!r}; `spanyard traces PROJECT` lists them"
+        )
+    raise NotThereError(
+        f"several traces begin with {text!r}: "
+        + ", ".join(f"{trace} of {project}" for trace, project in found[:3])
+        + "; type more of it"
+    )

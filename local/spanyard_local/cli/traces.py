@@ -1,0 +1,281 @@
+"""`spanyard traces` and `spanyard trace`: requests as lists and as trees."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from spanyard_local.cli import ids
+from spanyard_local.cli.context import Context
+from spanyard_local.cli.formats import age, clock, cost, duration, number, one_line, short
+from spanyard_local.cli.parser import (
+    OK,
+    Command,
+    add_attributes,
+    add_rows,
+    add_times,
+    asked_rows,
+    filters,
+)
+from spanyard_local.cli.tables import Cell, Column, Row, print_table
+from spanyard_local.terminal import printable
+
+DEFAULT_TRACES = 20
+_LONGEST_TEXT = 500
+_STYLES = {"ok": ("green",), "error": ("red",)}
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("project", help="the project, with or without its namespace")
+    add_times(parser)
+    add_rows(parser, DEFAULT_TRACES)
+    parser.add_argument(
+        "--status", metavar="STATUS", help="ok, error or unset; several with commas"
+    )
+    parser.add_argument("--name", help="with exactly this name")
+    parser.add_argument("--grep", metavar="TEXT", help="with this text in the name, in any case")
+    parser.add_argument("--service", metavar="NAME", help="of this OpenTelemetry service")
+    parser.add_argument("--deployment", metavar="NAME", help="of this deployment")
+    parser.add_argument("--min-duration", metavar="TIME", help="at least this long: 250ms, 2s")
+    parser.add_argument("--max-duration", metavar="TIME", help="at most this long")
+    add_attributes(parser)
+
+
+def _list(context: Context) -> int:
+    given, now = context.given, context.now_ns
+    project = ids.project_id(context, given.project)
+    params = filters(given, "status", "name", "service", "deployment")
+    params |= {
+        "text": given.grep,
+        "minDuration": given.min_duration,
+        "maxDuration": given.max_duration,
+    }
+    where = f"/projects/{ids.path(project)}/traces"
+    found = context.client.pages(where, params, most=asked_rows(given, DEFAULT_TRACES))
+    columns = (
+        Column("TRACE"),
+        Column("NAME", flexible=True),
+        Column("STATUS"),
+        Column("DURATION", right=True),
+        Column("SPANS", right=True),
+        Column("ERRORS", right=True),
+        Column("TOKENS", right=True),
+        Column("COST", right=True),
+        Column("AGE", right=True),
+    )
+
+    def row(trace: dict[str, Any]) -> Row:
+        tokens = trace["inputTokens"] + trace["outputTokens"]
+        return (
+            short(trace["id"]),
+            one_line(trace["name"]),
+            _status(trace["status"], trace["endTime"]),
+            duration(trace["durationNs"]),
+            number(trace["spans"]),
+            Cell(number(trace["errors"]), ("red",)) if trace["errors"] else "0",
+            number(tokens) if tokens else "",
+            cost(trace["cost"]),
+            age(trace["startTime"], now),
+        )
+
+    return context.show(found, columns, row, empty="no trace matches; leave out a filter")
+
+
+def _status(status: str, end: str | None) -> Cell:
+    if end is None:
+        return Cell("unfinished", ("yellow",))
+    return Cell("-" if status == "unset" else status, _STYLES.get(status, ()))
+
+
+def _trace_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trace", help="id of the trace; its beginning is enough")
+    parser.add_argument("--project", help="whose trace, where several have this id")
+    parser.add_argument(
+        "--full", action="store_true", help="input, output and attributes of every span too"
+    )
+    parser.add_argument("--utc", action="store_true", help="times in UTC instead of local time")
+
+
+def _trace(context: Context) -> int:
+    given = context.given
+    trace, project = ids.trace_of(context, given.trace)
+    if given.project:
+        project = ids.project_id(context, given.project)
+    found = context.client.get(f"/traces/{ids.path(trace)}", {"project": project})
+    if context.output == "json":
+        context.json(found)
+        return OK
+    _head(context, found)
+    spans = tree(found["spans"])
+    starts = [s["startTime"] for s in found["spans"]]
+    begin = min(starts, default=found["startTime"])
+    columns = (
+        Column("SPAN", flexible=True),
+        Column("START", right=True),
+        Column("DURATION", right=True),
+        Column("STATUS"),
+        Column("MODEL"),
+        Column("TOKENS", right=True),
+        Column("COST", right=True),
+    )
+    rows = [_span_row(branch, span, begin) for branch, span in spans]
+    if rows:
+        print_table(context.terminal, columns, rows)
+    if found["truncated"]:
+        context.terminal.print(f"… more than {len(rows):,} spans; these are the first")
+    _trouble(context, found["spans"])
+    if given.full:
+        _everything(context, found["spans"])
+    _scores(context, found["scores"])
+    return OK
+
+
+def _head(context: Context, found: dict[str, Any]) -> None:
+    terminal, spans = context.terminal, found["spans"]
+    tokens = [
+        sum(s[name] for s in spans if s["endTime"]) for name in ("inputTokens", "outputTokens")
+    ]
+    errors = sum(s["status"] == "error" for s in spans)
+    unfinished = sum(s["endTime"] is None for s in spans)
+    parts = [
+        clock(found["startTime"], utc=context.given.utc, now_ns=context.now_ns),
+        f"{len(spans):,} spans",
+        f"{errors:,} with errors" if errors else "",
+        f"{unfinished:,} unfinished" if unfinished else "",
+        f"{number(tokens[0])} + {number(tokens[1])} tokens" if any(tokens) else "",
+        cost(sum(s["cost"] for s in spans)),
+    ]
+    terminal.print(
+        terminal.style(found["id"], "bold")
+        + printable(f"  {found['projectId']}  ")
+        + "  ".join(part for part in parts if part)
+    )
+    for name in ("input", "output"):
+        if found[name] is not None:
+            terminal.print(f"{name:<7} {_text(found[name], full=context.given.full)}")
+
+
+def _text(value: Any, *, full: bool) -> str:
+    import json
+
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = printable(one_line(text))
+    return text if full or len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " … (--full)"
+
+
+def tree(spans: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Spans with the lines that lead to them, parents first, children by their start.
+
+    A span whose parent is not there begins a tree of its own; so does one of a circle.
+    """
+    known = {span["id"] for span in spans}
+    children: dict[str, list[dict[str, Any]]] = {}
+    for span in sorted(spans, key=lambda s: (s["startTime"], s["id"])):
+        parent = span["parentSpanId"]
+        children.setdefault(parent if parent in known and parent != span["id"] else "", []).append(
+            span
+        )
+    shown: set[str] = set()
+
+    def below(first: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        # By hand, not by recursion: a trace may be deeper than Python's stack.
+        waiting = [("", "", span) for span in reversed(first)]
+        while waiting:
+            lead, branch, span = waiting.pop()
+            if span["id"] in shown:
+                continue
+            shown.add(span["id"])
+            yield lead + branch, span
+            inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+            under = children.get(span["id"], [])
+            for i, child in enumerate(reversed(under)):
+                waiting.append((inner, "├─ " if i else "└─ ", child))
+
+    yield from below(children.get("", []))
+    for span in spans:
+        if span["id"] not in shown:
+            yield from below([span])
+
+
+def _span_row(branch: str, span: dict[str, Any], begin: str) -> Row:
+    tokens = span["inputTokens"] + span["outputTokens"]
+    error = span["status"] == "error"
+    return (
+        Cell(branch + one_line(span["name"]), ("red",) if error else ()),
+        "+" + (_offset(begin, span["startTime"]) or "0"),
+        duration(span["durationNs"]),
+        _status(span["status"], span["endTime"]),
+        span["model"],
+        number(tokens) if tokens else "",
+        cost(span["cost"]),
+    )
+
+
+def _offset(begin: str, start: str) -> str:
+    from spanyard_local.cli.formats import parse_time
+
+    first, then = parse_time(begin), parse_time(start)
+    return duration(then - first) if first is not None and then is not None and then > first else ""
+
+
+def _trouble(context: Context, spans: list[dict[str, Any]]) -> None:
+    """What the spans with errors say, in words."""
+    terminal = context.terminal
+    for span in spans:
+        said = [span["statusMessage"]] if span["status"] == "error" else []
+        for event in span.get("events") or []:
+            about = event.get("attributes") or {} if isinstance(event, dict) else {}
+            if isinstance(about, dict) and event.get("name") == "exception":
+                kind, text = about.get("exception.type", ""), about.get("exception.message", "")
+                said.append(f"{kind}: {text}" if kind else str(text))
+        for text in dict.fromkeys(printable(one_line(t)) for t in said if t):
+            terminal.print(terminal.style("error", "red") + f"  {printable(span['name'])}: {text}")
+
+
+def _everything(context: Context, spans: list[dict[str, Any]]) -> None:
+    terminal = context.terminal
+    for span in spans:
+        about = span.get("attributes") or {}
+        terminal.print()
+        terminal.print(terminal.style(printable(span["name"]), "bold") + f"  {span['id']}")
+        for key in sorted(about):
+            terminal.print(f"  {printable(key)} = {_text(about[key], full=True)}")
+
+
+def _scores(context: Context, scores: list[dict[str, Any]]) -> None:
+    for score in scores:
+        comment = printable(one_line(score["comment"]))
+        context.terminal.print(
+            f"score  {printable(score['name'])} = {number(score['value'])}"
+            + (f"  {comment}" if comment else "")
+        )
+
+
+COMMANDS = [
+    Command(
+        name="traces",
+        help="list requests of a project",
+        description="Lists traces of a project, the newest first, with the sums over their spans.",
+        examples=(
+            ("spanyard traces support", "the newest 20"),
+            ("spanyard traces support --status error --since 1h", "what failed in the last hour"),
+            ("spanyard traces support --min-duration 2s", "what was slow"),
+            ("spanyard traces support --attr user=u-17 -n 5", "by an attribute"),
+        ),
+        arguments=_list_arguments,
+        run=_list,
+    ),
+    Command(
+        name="trace",
+        help="show one request as a tree",
+        description="Shows a trace: its spans as a tree with durations, tokens and cost, what went "
+        "wrong, and its scores. The beginning of the id is enough.",
+        examples=(
+            ("spanyard trace 0af7651916cd", "as `spanyard traces` prints it"),
+            ("spanyard trace 0af7651916cd --full", "with attributes, prompts and answers"),
+            ("spanyard trace 0af7651916cd -o json", "for a script"),
+        ),
+        arguments=_trace_arguments,
+        run=_trace,
+        outputs=("table", "json"),
+    ),
+]
