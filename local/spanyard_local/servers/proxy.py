@@ -195,15 +195,14 @@ class Proxy:
             # The server's end is the end of all; the client's end is passed on, and may be half.
             await asyncio.wait(ways[1:])
         finally:
+            self._connections.discard(connection)
+            to_server.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            self._connections.discard(connection)
-            with contextlib.suppress(OSError):
-                if not to_client.transport.is_closing():
-                    to_client.close()
-                    await to_client.wait_closed()
-            to_server.transport.abort()
+        with contextlib.suppress(OSError):  # the client gets the rest of its answer
+            to_client.close()
+            await to_client.wait_closed()
 
 
 async def _pump(
