@@ -50,9 +50,10 @@ bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--kills 50')
 	@$(BIN)/python -m tests.limits.soak $(ARGS)
 
-docs: setup ## regenerate what the code says: docs/schema, tables in docs/configuration.md
+docs: setup ## regenerate what the code says: docs/schema, docs/reference, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema
 	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
+	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
 
 lock: ## refresh requirements/dev.lock
 	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)

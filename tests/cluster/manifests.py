@@ -218,7 +218,7 @@ BUILDS = [
     Row("a variable that begins with a digit", "Build", build(env=[{"name": "1A"}]),
         "no digit at its start", "spec.env[0].name"),
     Row("a variable of ours", "Build", build(env=[{"name": "SPANYARD_CACHE", "value": "/x"}]),
-        "is set by Spanyard", "spec.env[0].name"),
+        "must not be PORT", "spec.env[0].name"),
     Row("a number as value", "Build", build(env=[{"name": "A", "value": 1}]), "put it in quotes",
         "spec.env[0].value", ours=True),
     Row("a null in a list", "Build", build(env=[None]), "must be an object", "spec.env[0]",
@@ -261,9 +261,9 @@ BUILDS = [
         old_status={"phase": "Building"}),
     Row("a longer time for a build that runs", "Build", build(timeout="2h"), old=build(),
         old_status={"phase": "Building"}),
-    Row("another project", "Build", build(project="sales"), "stays in its project",
+    Row("another project", "Build", build(project="sales"), "must stay the same",
         "spec.project", old=build()),
-    Row("a smaller retry", "Build", build(retry=1), "only grows", "spec.retry",
+    Row("a smaller retry", "Build", build(retry=1), "must not become smaller", "spec.retry",
         old=build(retry=2)),
 ]  # fmt: skip
 
@@ -294,7 +294,7 @@ DEPLOYMENTS = [
     Row("a port as a text", "Deployment", server(port="8080"), "write it without quotes",
         "spec.port", ours=True),
     Row("its own PORT", "Deployment", server(env=[{"name": "PORT", "value": "1"}]),
-        "is set by Spanyard", "spec.env[0].name"),
+        "must not be PORT", "spec.env[0].name"),
     Row("less than no replica", "Deployment", server(replicas=-1), "must be from 0",
         "spec.replicas", ours=True),
     Row("a path without a slash", "Deployment", server(health={"path": "healthz"}),
@@ -317,7 +317,7 @@ DEPLOYMENTS = [
     Row("another build", "Deployment",
         {"project": "p", "buildRef": {"name": "b"}, "command": "x"},
         old={"project": "p", "follow": True, "command": "x"}),
-    Row("another project", "Deployment", server(project="sales"), "stays in its project",
+    Row("another project", "Deployment", server(project="sales"), "must stay the same",
         "spec.project", old=server()),
 ]  # fmt: skip
 

@@ -149,7 +149,7 @@ class TestValidate:
         moved = manifest(project="q", source={"directory": {"path": "."}})
         assert problems(moved) == []
         assert problems(moved, old) == [
-            "spec.project: an object stays in its project: remove it and apply it anew"
+            "spec.project: must stay the same: remove the object and apply it anew in the other project"
         ]
 
     def test_what_a_started_build_was_made_of_stays_unless_it_is_to_run_again(self) -> None:
