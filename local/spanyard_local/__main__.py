@@ -10,7 +10,8 @@ from pathlib import Path
 from spanyard_core import __version__
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_local.cli import context
-from spanyard_local.cli.parser import add
+from spanyard_local.cli.commands import COMMANDS
+from spanyard_local.cli.parser import Parser, add
 from spanyard_local.layout import DEFAULT_DATA
 from spanyard_local.terminal import Terminal
 from spanyard_local.up_command import UP
@@ -19,8 +20,9 @@ from spanyard_local.verify import LOST, USAGE
 EXIT_CODES = "Exit codes: 0 fine, 1 something is wrong (it says what), 2 wrong usage."
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def command_parser() -> argparse.ArgumentParser:
+    """Of all commands that users may know of; completion and docs/cli.md are made of it too."""
+    parser = Parser(
         prog="spanyard",
         description="Run agent servers and keep everything they say.",
         epilog=EXIT_CODES,
@@ -69,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     _data(verify)
     _output(verify)
 
+    for command in COMMANDS:
+        add(commands, command)
     return parser
 
 
@@ -131,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words[:1] == ["serve"]:
         given = _serve_parser().parse_args(words[1:], argparse.Namespace(command="serve"))
     else:
-        given = _parser().parse_args(words)
+        given = command_parser().parse_args(words)
     try:
         raise SystemExit(_run(given))
     except SettingError as error:

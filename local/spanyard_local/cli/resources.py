@@ -176,7 +176,7 @@ def _deployments(context: Context) -> int:
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=PLURALS, help="project, build or deployment")
+    parser.add_argument("kind", choices=tuple(PLURALS), help="project, build or deployment")
     parser.add_argument("name", help="its id, with or without the namespace")
 
 

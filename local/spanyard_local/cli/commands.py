@@ -1,0 +1,32 @@
+"""All commands that this package has, in the order of `spanyard --help`."""
+
+from spanyard_local.cli import (
+    build_log,
+    completion,
+    deploy,
+    export,
+    logs,
+    quarantine,
+    resources,
+    signals,
+    sql,
+    traces,
+)
+from spanyard_local.cli.parser import Command
+
+COMMANDS: list[Command] = [
+    command
+    for module in (
+        deploy,
+        resources,
+        build_log,
+        logs,
+        traces,
+        signals,
+        quarantine,
+        sql,
+        export,
+        completion,
+    )
+    for command in module.COMMANDS
+]
