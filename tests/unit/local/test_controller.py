@@ -1,0 +1,399 @@
+"""The laptop's controller: what it starts, ends, retries and removes, on runners that only tell."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest_asyncio
+
+from spanyard_core.clock import SystemClock
+from spanyard_core.resources import builds as life
+from spanyard_core.resources.conditions import is_true
+from spanyard_core.resources.kinds import (
+    API_VERSION,
+    ArtifactStatus,
+    Build,
+    BuildStatus,
+    Deployment,
+    DeploymentStatus,
+    Kind,
+    Revision,
+)
+from spanyard_core.resources.reasons import explain
+from spanyard_core.storage import Storage, open_storage
+from spanyard_local.controller import Controller
+from spanyard_local.controller_builds import MOST_ATTEMPTS, Builds, Changed
+from spanyard_local.controller_servers import Servers
+from spanyard_local.store import ResourceStore
+
+NOW = "2026-11-21T12:00:00Z"
+
+
+def manifest(kind: str, name: str, **spec: Any) -> Mapping[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def build(name: str, project: str = "shop", **spec: Any) -> Mapping[str, Any]:
+    source = {"directory": {"path": "/src"}}
+    return manifest("Build", name, project=project, source=source, **spec)
+
+
+def deployment(name: str, **spec: Any) -> Mapping[str, Any]:
+    return manifest("Deployment", name, project="shop", follow=True, command="./run", **spec)
+
+
+class Attempts:
+    """A runner of builds whose attempts end when the test says so."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, asyncio.Future[str]] = {}
+        self.started: list[tuple[str, int]] = []
+        self.most = 0
+        self.silent = False
+        """Whether it takes its time to say that it builds."""
+
+    async def run(
+        self,
+        build: Build,
+        *,
+        attempt: int,
+        changed: Changed,
+        cancel: asyncio.Event,
+        logs_whole: Callable[[], bool],
+    ) -> BuildStatus:
+        name = build.metadata.name
+        assert name not in self.running, "started twice"
+        self.started.append((name, attempt))
+        end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.running[name] = end
+        self.most = max(self.most, len(self.running))
+        cancelled = asyncio.create_task(cancel.wait())
+        status = life.begun(build, now=NOW)
+        try:
+            if not self.silent:
+                await changed(status)
+            await asyncio.wait({end, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            result = end.result() if end.done() else "Cancelled"
+        finally:
+            del self.running[name]
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+        if result == "Succeeded":
+            artifact = ArtifactStatus(key=f"builds/local.{name}/artifact.tar.zst")
+            return life.succeeded(build, status, artifact, now=NOW, log_complete=True)
+        return life.failed(build, status, explain(result), now=NOW, log_complete=True)
+
+    def end(self, name: str, how: str = "Succeeded") -> None:
+        self.running[name].set_result(how)
+
+    def break_(self, name: str) -> None:
+        self.running[name].set_exception(RuntimeError("a mistake"))
+
+
+class Server:
+    """A runner of a deployment that notes what it is told."""
+
+    made: "list[Server]"
+
+    def __init__(self, deployment: Deployment, changed: Any, event: Any) -> None:
+        self.deployment = deployment
+        self.changed = changed
+        self.event = event
+        self.builds: Sequence[Build] = ()
+        self.ended = asyncio.Event()
+        self.failing = asyncio.Event()
+
+    def want(self, deployment: Deployment, builds: Sequence[Build]) -> None:
+        self.deployment = deployment
+        self.builds = builds
+
+    async def run(self) -> None:
+        waits = [asyncio.create_task(e.wait()) for e in (self.ended, self.failing)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if self.failing.is_set():
+            raise RuntimeError("a mistake")
+
+    async def stop(self) -> None:
+        self.ended.set()
+
+
+class World:
+    """A controller that runs."""
+
+    def __init__(self, store: ResourceStore, storage: Storage) -> None:
+        self.store = store
+        self.storage = storage
+        self.attempts = Attempts()
+        self.servers: list[Server] = []
+        self.unstored = False
+        clock = SystemClock()
+        builds = Builds(
+            store, self.attempts, storage, clock, at_once=2, unstored=lambda _: self.unstored
+        )
+        self.controller = Controller(store, builds, Servers(store, self._make, clock), clock)
+
+    def _make(self, deployment: Deployment, changed: Any, event: Any) -> Server:
+        self.servers.append(Server(deployment, changed, event))
+        return self.servers[-1]
+
+    def build(self, name: str) -> Build:
+        found = self.store.find("Build", f"local.{name}")
+        assert isinstance(found, Build)
+        return found
+
+    async def until(self, what: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not what():
+                await asyncio.sleep(0.002)
+
+    async def quiet(self) -> None:
+        """Let it do what it wants to do."""
+        await asyncio.sleep(0.05)
+
+    async def gone(self, kind: Kind, name: str) -> None:
+        await self.until(lambda: self.store.find(kind, f"local.{name}") is None)
+
+
+@contextlib.asynccontextmanager
+async def running(world: World) -> AsyncIterator[World]:
+    await world.controller.begin()
+    task = asyncio.create_task(world.controller.run())
+    try:
+        yield world
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await world.controller.stop()
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+    await store.open()
+    storage = open_storage((tmp_path / "bucket").as_uri())
+    yield World(store, storage)
+    await storage.close()
+
+
+async def test_builds_take_turns_and_none_is_started_twice(world: World) -> None:
+    world.attempts.silent = True
+    await world.store.apply([manifest("Project", "shop"), manifest("Project", "other")])
+    await world.store.apply([build("a"), build("b"), build("c"), build("d", "other")])
+    async with running(world):
+        for _ in range(4):
+            await world.until(lambda: world.attempts.running)
+            await world.store.apply([manifest("Project", "shop", description="edited")])
+            await world.quiet()
+            world.attempts.end(next(iter(world.attempts.running)))
+        await world.until(lambda: all(b.status.phase == "Succeeded" for b in world.store.builds()))
+    assert sorted(world.attempts.started) == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
+    assert world.attempts.most == 2
+    (shop,) = [p for p in world.store.projects() if p.metadata.name == "shop"]
+    assert (shop.status.latest_build, shop.status.running_builds) != ("", 1)
+
+
+async def test_a_build_that_a_kill_interrupted_is_started_again_and_a_finished_one_is_not(
+    world: World,
+) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a"), build("b"), build("c")])
+    a, b, c = (world.build(n) for n in "abc")
+    await world.store.set_status(a, life.begun(a, now=NOW))
+    done = life.succeeded(b, life.begun(b, now=NOW), ArtifactStatus(), now=NOW, log_complete=True)
+    await world.store.set_status(b, done)
+    often = msgspec.structs.replace(life.begun(c, now=NOW), attempt=MOST_ATTEMPTS)
+    await world.store.set_status(c, often)
+    async with running(world):
+        await world.until(lambda: world.attempts.running)
+        await world.quiet()
+        assert world.attempts.started == [("a", 2)]
+        assert world.build("a").status.reason == "Interrupted"
+        assert world.build("c").status.reason == "TooManyAttempts"
+        world.attempts.end("a")
+        await world.until(lambda: world.build("a").status.phase == "Succeeded")
+
+
+async def test_up_that_ends_leaves_a_build_to_the_next_one(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a")])
+    async with running(world):
+        await world.until(lambda: world.build("a").status.phase == "Building")
+    assert world.build("a").status.phase == "Building"
+    assert not world.attempts.running
+
+
+async def test_cancel_and_retry(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), *(build(n) for n in "abc")])
+    async with running(world):
+        await world.until(lambda: len(world.attempts.running) == 2)
+        waits = ({*"abc"} - {*world.attempts.running}).pop()
+        runs = next(iter(world.attempts.running))
+        for name in (waits, runs):
+            await world.store.patch("Build", f"local.{name}", {"cancel": True})
+            await world.until(lambda n=name: world.build(n).status.phase == "Cancelled")  # type: ignore[misc]
+        assert [n for n, _ in world.attempts.started].count(waits) == 0
+        await world.store.patch("Build", f"local.{runs}", {"cancel": False, "retry": 1})
+        await world.until(lambda: (runs, 2) in world.attempts.started)
+        world.attempts.end(runs, "StepFailed")
+        await world.until(lambda: world.build(runs).status.phase == "Failed")
+        await world.quiet()
+        assert (runs, 3) not in world.attempts.started
+
+
+async def test_of_those_that_wait_only_the_newest_is_built_where_the_project_says_so(
+    world: World,
+) -> None:
+    policy = {"concurrencyPolicy": "SerialLatestOnly"}
+    await world.store.apply([manifest("Project", "shop", builds=policy), build("a")])
+    async with running(world):
+        await world.until(lambda: "a" in world.attempts.running)
+        await world.store.apply([build("b")])
+        await world.until(lambda: world.build("b").status.queued_at)
+        await world.store.apply([build("c")])
+        await world.until(lambda: world.build("b").status.reason == "Superseded")
+        assert "a" in world.build("c").status.message
+        world.attempts.end("a")
+        await world.until(lambda: "c" in world.attempts.running)
+    assert [n for n, _ in world.attempts.started] == ["a", "c"]
+
+
+async def test_a_mistake_of_ours_fails_the_build_and_nothing_else(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a"), build("b")])
+    async with running(world):
+        await world.until(lambda: len(world.attempts.running) == 2)
+        world.attempts.break_("a")
+        await world.until(lambda: world.build("a").status.reason == "InternalError")
+        assert "a mistake" in world.build("a").status.message
+        world.attempts.end("b")
+        await world.until(lambda: world.build("b").status.phase == "Succeeded")
+
+
+async def test_what_belongs_to_no_project_waits_for_it(world: World) -> None:
+    await world.store.apply([build("a"), deployment("web")])
+    async with running(world):
+        await world.until(lambda: world.build("a").status.reason == "ProjectMissing")
+        await world.until(lambda: world.store.deployments()[0].status.reason == "ProjectMissing")
+        assert not world.attempts.started
+        assert not world.servers
+        await world.store.apply([manifest("Project", "shop")])
+        await world.until(lambda: world.attempts.running and world.servers)
+
+
+async def test_a_deleted_build_ends_and_goes_with_all_that_it_stored(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a"), build("ab")])
+    for key in ("a/build.log", "a/log/x", "a/artifact.tar.zst", "ab/build.log"):
+        await world.storage.write(f"builds/local.{key}", b"x")
+    async with running(world):
+        await world.until(lambda: "a" in world.attempts.running)
+        await world.store.delete("Build", "local.a")
+        await world.gone("Build", "a")
+    assert [i.key async for i in world.storage.list("builds/")] == ["builds/local.ab/build.log"]
+
+
+async def test_retention_removes_old_builds_but_none_that_serves(world: World) -> None:
+    keep = {"retention": {"succeededLimit": 1, "failedLimit": 0}}
+    await world.store.apply([manifest("Project", "shop", builds=keep), deployment("web")])
+    await world.store.apply([build(n) for n in ("old", "serves", "bad", "new")])
+    for day, name in enumerate(("old", "serves", "bad", "new"), start=1):
+        found = world.build(name)
+        status, now = life.begun(found, now=NOW), f"2026-11-0{day}T00:00:00Z"
+        if name == "bad":
+            why = explain("StepFailed")
+            status = life.failed(found, status, why, now=now, log_complete=True)
+        else:
+            artifact = ArtifactStatus()
+            status = life.succeeded(found, status, artifact, now=now, log_complete=True)
+        await world.store.set_status(found, status)
+        await world.storage.write(f"builds/local.{name}/artifact.tar.zst", b"x")
+    (web,) = world.store.deployments()
+    served = Revision(number=1, hash="x", state="Serving", build="serves")
+    await world.store.set_status(web, DeploymentStatus(revisions=[served]))
+    async with running(world):
+        await world.gone("Build", "old")
+        await world.gone("Build", "bad")
+        await world.quiet()
+    assert [b.metadata.name for b in world.store.builds()] == ["new", "serves"]
+    assert len([i async for i in world.storage.list("builds/")]) == 2
+    told = [e.reason for e in await world.store.events("Project", "local.shop")]
+    assert told == ["BuildRemoved", "BuildRemoved"]
+
+
+async def test_a_log_in_parts_is_put_together_once_all_of_it_is_stored(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a")])
+    a = world.build("a")
+    why = explain("Cancelled")
+    ended = life.failed(a, life.begun(a, now=NOW), why, now=NOW, log_complete=False)
+    await world.store.set_status(a, ended)
+    world.unstored = True
+    async with running(world):
+        await world.quiet()
+        assert not world.build("a").status.log_complete
+        assert not await world.storage.exists("builds/local.a/build.log")
+        world.unstored = False
+        world.store.touch(a)
+        await world.until(lambda: world.build("a").status.log_complete)
+        assert await world.storage.exists("builds/local.a/build.log")
+
+
+async def test_a_project_goes_when_its_children_are_gone(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), build("a"), deployment("web")])
+    async with running(world):
+        await world.until(lambda: world.attempts.running and world.servers)
+        await world.store.delete("Project", "local.shop")
+        await world.until(
+            lambda: world.store.projects()[0].status.conditions[0].reason == "Deleting"
+        )
+        (condition, *_) = world.store.projects()[0].status.conditions
+        assert "1 builds and 1 deployments" in condition.message
+        await world.store.delete("Build", "local.a")
+        await world.store.delete("Deployment", "local.web")
+        await world.gone("Project", "shop")
+    assert world.servers[0].ended.is_set()
+
+
+async def test_a_deployment_has_one_runner_that_hears_of_every_wish(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), deployment("web")])
+    async with running(world):
+        await world.until(lambda: world.servers)
+        await world.store.apply([deployment("web", port=9000), build("a")])
+        (server,) = world.servers
+        await world.until(lambda: server.deployment.spec.port == 9000 and server.builds)
+        await server.changed(DeploymentStatus(endpoint="http://127.0.0.1:1"))
+        server.event("Normal", "Serving", "it serves")
+        await world.until(lambda: world.store.deployments()[0].status.endpoint)
+        await world.store.delete("Deployment", "local.web")
+        await world.gone("Deployment", "web")
+        assert server.ended.is_set()
+        await world.store.apply([deployment("web")])
+        await world.until(lambda: len(world.servers) == 2)
+        assert world.servers[1].deployment.metadata.uid != server.deployment.metadata.uid
+
+
+async def test_a_runner_that_fails_is_made_again_and_it_is_told(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), deployment("web")])
+    async with running(world):
+        await world.until(lambda: world.servers)
+        world.servers[0].failing.set()
+        await world.until(lambda: len(world.servers) == 2)
+        await world.quiet()
+        (event,) = await world.store.events("Deployment", "local.web")
+        assert (event.reason, event.message) == ("InternalError", "a mistake")
+
+
+async def test_at_the_start_nothing_is_ready_whatever_the_last_run_said(world: World) -> None:
+    await world.store.apply([manifest("Project", "shop"), deployment("web")])
+    (web,) = world.store.deployments()
+    status = DeploymentStatus(ready_replicas=1, replicas=1, endpoint="http://127.0.0.1:1")
+    await world.store.set_status(web, status)
+    await world.controller.begin()
+    (web,) = world.store.deployments()
+    assert not is_true(web.status.conditions, "Ready")
+    assert is_true(web.status.conditions, "Reconciling")
+    assert (web.status.ready_replicas, web.status.replicas) == (0, 1)
+    assert web.status.endpoint == "http://127.0.0.1:1"
