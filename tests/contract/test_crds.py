@@ -1,5 +1,6 @@
 """The CRDs: they agree with the types, keep to what is known of schemas, and say what they mean."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,10 +11,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
+import yaml
 
 from spanyard_core.errors import InvalidResourceError
 from spanyard_core.resources import cel, crds, durations
-from spanyard_core.resources.kinds import KINDS, PLURALS, Kind
+from spanyard_core.resources.kinds import API_VERSION, KINDS, PLURALS, Kind
 from spanyard_core.resources.schema import decode, encode, validate
 from spanyard_core.resources.structural import KEYWORDS
 from tests.cluster.manifests import ROWS, Row
@@ -41,6 +43,26 @@ def test_a_manifest_is_judged_as_the_table_says(row: Row) -> None:
         return
     assert not row.says, "it was taken"
     assert encode(decode(made))["spec"].keys() <= made["spec"].keys() if "spec" in made else True
+
+
+DOCUMENTS = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+SHOWN = [
+    (str(file.relative_to(ROOT)), text)
+    for file in sorted([*(ROOT / "examples").rglob("*.yaml"), *DOCUMENTS])
+    for text in (
+        re.findall(r"^```yaml\n(.*?)^```", file.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        if file.suffix == ".md"
+        else [file.read_text("utf-8")]
+    )
+    if f"apiVersion: {API_VERSION}" in text
+]
+
+
+@pytest.mark.parametrize(("file", "text"), SHOWN, ids=[file for file, _ in SHOWN])
+def test_what_examples_and_documents_show_is_valid(file: str, text: str) -> None:
+    for manifest in yaml.safe_load_all(text):
+        if manifest and manifest.get("apiVersion") == API_VERSION:
+            validate(manifest, where=file)
 
 
 # --- the types and the schemas -----------------------------------------------------------------

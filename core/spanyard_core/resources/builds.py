@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from spanyard_core.resources.conditions import Because, conditions
-from spanyard_core.resources.durations import seconds_or
+from spanyard_core.resources.durations import seconds_or, text
 from spanyard_core.resources.kinds import (
     FINISHED,
     ArtifactStatus,
@@ -146,6 +146,7 @@ def _blank(status: BuildStatus) -> BuildStatus:
         steps=[],
         started_at="",
         finished_at="",
+        duration="",
         failure=None,
         source=SourceStatus(),
         artifact=ArtifactStatus(),
@@ -155,8 +156,22 @@ def _blank(status: BuildStatus) -> BuildStatus:
 
 def _ended(status: BuildStatus, phase: Phase, now: str, log_complete: bool) -> BuildStatus:
     return msgspec.structs.replace(
-        status, phase=phase, step="", finished_at=now, log_complete=log_complete
+        status,
+        phase=phase,
+        step="",
+        finished_at=now,
+        duration=_took(status.started_at, now),
+        log_complete=log_complete,
     )
+
+
+def _took(start: str, end: str) -> str:
+    """For a column: whole seconds, below one milliseconds."""
+    try:
+        passed = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except ValueError:  # it never began
+        return ""
+    return text(max(0.0, round(passed) if passed >= 1 else passed))
 
 
 def _as(build: Build, status: BuildStatus, because: Because, now: str) -> BuildStatus:

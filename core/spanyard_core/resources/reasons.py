@@ -128,6 +128,13 @@ def _table() -> Iterator[Reason]:
     yield _well("Succeeded", _BUILD, "the artifact is published")
     yield _progress("Starting", _SERVER, "{name} starts")
     yield _progress("RollingOut", _SERVER, "{name} starts while {serving} goes on serving")
+    yield _progress(
+        "Unhealthy",
+        _SERVER,
+        "{pod} does not answer well: {detail}",
+        "It gets no requests until it does.",
+        "Warning",
+    )
     yield _well("Serving", _SERVER, "{name} serves")
     yield _well(
         "ScaledToZero", _SERVER, "no replica runs, as spec.replicas says",
@@ -330,10 +337,6 @@ def _table() -> Iterator[Reason]:
         "See its last lines: `spanyard logs PROJECT`.", "Warning",
     )  # fmt: skip
     yield _told("Healthy", _SERVER, "{pod} answers")
-    yield _told(
-        "Unhealthy", _SERVER, "{pod} does not answer well: {detail}",
-        "It gets no requests until it does.", "Warning",
-    )  # fmt: skip
     yield _told(
         "Killed", _BOTH, "{container} did not end within {limit} after SIGTERM and was killed",
         "Let it end on SIGTERM; a shell as first process does not pass it on: begin the command "

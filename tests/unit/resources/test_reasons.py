@@ -1,6 +1,7 @@
 """The table of reasons."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,27 @@ def test_bad_news_says_what_to_do() -> None:
 
 def test_what_can_fail_stalls() -> None:
     assert not [row.name for row in ROWS if row.failure != (row.condition == "Stalled")]
+
+
+def test_reasons_in_the_code_are_in_the_table() -> None:
+    """Conditions and failures refuse others when they are made: too late to learn of a typo."""
+    said = re.compile(
+        r"""(?P<call>explain|Because|REASONS|event|add_event)"""
+        r"""(?:\(|\[)\s*(?:\w+,\s*)?(?:"(?:Normal|Warning)",\s*)?"(?P<name>[A-Z]\w+)\""""
+    )
+    root = Path(__file__).parents[3]
+    modules = [
+        module
+        for folder in ("core", "local", "operator", "gateway")
+        for module in (root / folder).rglob("*.py")
+    ]
+    uses = [
+        (m["call"], m["name"]) for one in modules for m in said.finditer(one.read_text("utf-8"))
+    ]
+    assert len(uses) > 20
+    assert {name for _, name in uses} <= REASONS.keys()
+    failures = {name for call, name in uses if call == "explain"}
+    assert not [name for name in failures if not REASONS[name].failure]
 
 
 def test_every_name_is_there_once_and_every_fact_has_its_word() -> None:
