@@ -53,6 +53,9 @@ log = logging.getLogger("spanyard.local")
 LOAD_S = 60.0
 """How long the end waits for what was stored to be queryable."""
 RECOVER_AGAIN_S = 5.0
+ONCE_TRIES = 3
+"""Failed starts of a server, with `--once`, that answer the question; else it is tried until
+`progressDeadline`, ten minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +221,7 @@ class Up:
                 secrets=secrets,
                 config_maps=secrets,
                 state_file=self.layout.served / f"{deployment.metadata.uid}.json",
+                tries=ONCE_TRIES if self.options.once else 0,
             )
 
         return make

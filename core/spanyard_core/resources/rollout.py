@@ -33,6 +33,8 @@ class Wish:
     suspend: bool = False
     deadline: float = 600.0
     """Seconds that a revision has to become ready."""
+    tries: int = 0
+    """Failed starts after which it is given up before the deadline; 0: any number."""
     generation: int = 0
     wait: str = ""
     """Without a hash: what it waits for."""
@@ -125,7 +127,8 @@ def decide(
     if candidate.ready >= candidate.wanted and candidate.wanted == wish.replicas:
         return Promote()
     late = now - candidate.since >= wish.deadline
-    if candidate.failure and (candidate.hopeless or late):
+    tired = 0 < wish.tries <= candidate.restarts
+    if candidate.failure and (candidate.hopeless or late or tired):
         return GiveUp(candidate.failure)
     if late:
         return GiveUp(_too_slow(candidate, wish))

@@ -63,6 +63,7 @@ class ServerRunner:
         config_maps: Keys | None = None,
         environment: Mapping[str, str] | None = None,
         state_file: Path | None = None,
+        tries: int = 0,
         seams: Mapping[str, Any] | None = None,
     ) -> None:
         """`changed` gets every new status, `event` (type, reason, message) what happens.
@@ -70,7 +71,8 @@ class ServerRunner:
         `config_maps` are the `secrets` unless given: on a laptop the same files serve both.
         `environment` is the shell's, ours by default. `state_file` keeps what served over the end
         of `up`, so that a bad newer revision does not leave nobody serving; no secret is in it.
-        `seams` replaces those of `replica.World` in tests.
+        `tries` failed starts end a rollout before its deadline, for those who wait for its end; 0:
+        any number. `seams` replaces those of `replica.World` in tests.
         """
         self._storage = storage
         self._clock = clock
@@ -78,6 +80,7 @@ class ServerRunner:
         self._event = event
         self._keys = Keyring(secrets, config_maps if config_maps is not None else secrets)
         self._environment = environment
+        self._tries = tries
         self._kept = Kept(state_file)
         self._wake = asyncio.Event()
         self._stopping = False
@@ -159,7 +162,7 @@ class ServerRunner:
         spec = deployment.spec
         if spec.replicas is not None:
             self._replicas = spec.replicas
-        now = wanted(deployment, builds, self._keys, replicas=self._replicas)
+        now = wanted(deployment, builds, self._keys, replicas=self._replicas, tries=self._tries)
         wish = now.wish
         await self._revive(deployment, wish)
         for group in (self._candidate, self._serving):

@@ -52,7 +52,7 @@ class Keyring:
 
 
 def wanted(
-    deployment: Deployment, builds: Sequence[Build], keys: Keyring, *, replicas: int
+    deployment: Deployment, builds: Sequence[Build], keys: Keyring, *, replicas: int, tries: int
 ) -> Wanted:
     """What is to run now, or why nothing is."""
     choice = choose(deployment, builds)
@@ -75,6 +75,7 @@ def wanted(
         replicas=replicas,
         suspend=deployment.spec.suspend,
         deadline=seconds(deployment.spec.progress_deadline),
+        tries=tries,
         generation=deployment.metadata.generation,
         wait=choice.wait,
         failure=failure,

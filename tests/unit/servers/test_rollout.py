@@ -57,6 +57,12 @@ class TestDecisions:
     def test_a_hopeless_candidate_is_given_up_at_once(self) -> None:
         assert decide(WISH, OLD, group(failure=BAD, hopeless=True), None, 100) == GiveUp(BAD)
 
+    def test_who_waits_for_the_end_gives_up_after_some_tries(self) -> None:
+        wish = Wish(hash="new", replicas=2, deadline=60, tries=3)
+        assert decide(wish, OLD, group(failure=BAD, restarts=2), None, 101) is None
+        assert decide(wish, OLD, group(failure=BAD, restarts=3), None, 101) == GiveUp(BAD)
+        assert decide(wish, OLD, group(restarts=3), None, 101) is None  # it runs just now
+
     def test_what_was_given_up_is_not_started_until_the_spec_or_the_build_changes(self) -> None:
         given_up = GivenUp("new", 2, BAD)
         assert decide(WISH, OLD, None, given_up, 500) is None
