@@ -127,7 +127,8 @@ def decide(
     if candidate.ready >= candidate.wanted and candidate.wanted == wish.replicas:
         return Promote()
     late = now - candidate.since >= wish.deadline
-    tired = 0 < wish.tries <= candidate.restarts
+    failed = candidate.restarts + (candidate.running < candidate.wanted)
+    tired = 0 < wish.tries <= failed
     if candidate.failure and (candidate.hopeless or late or tired):
         return GiveUp(candidate.failure)
     if late:

@@ -59,9 +59,11 @@ class TestDecisions:
 
     def test_who_waits_for_the_end_gives_up_after_some_tries(self) -> None:
         wish = Wish(hash="new", replicas=2, deadline=60, tries=3)
-        assert decide(wish, OLD, group(failure=BAD, restarts=2), None, 101) is None
-        assert decide(wish, OLD, group(failure=BAD, restarts=3), None, 101) == GiveUp(BAD)
-        assert decide(wish, OLD, group(restarts=3), None, 101) is None  # it runs just now
+        third_runs = group(failure=BAD, running=2, restarts=2)
+        assert decide(wish, OLD, third_runs, None, 101) is None
+        third_failed = group(failure=BAD, running=1, restarts=2)
+        assert decide(wish, OLD, third_failed, None, 101) == GiveUp(BAD)
+        assert decide(wish, OLD, group(running=2, restarts=3), None, 101) is None
 
     def test_what_was_given_up_is_not_started_until_the_spec_or_the_build_changes(self) -> None:
         given_up = GivenUp("new", 2, BAD)
