@@ -197,6 +197,7 @@ class Collector:
             self._deadline = self.clock.monotonic() + self.settings.grace
             self.pipeline.committer.give_up_at(self._deadline)
             self.pipeline.wake()
+            self.uploader.hurry()
             log.info("ending: reading to the end, at most %g s", self.settings.grace)
 
     async def _ending(self, stop: asyncio.Event) -> None:

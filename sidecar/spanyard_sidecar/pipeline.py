@@ -263,7 +263,7 @@ class Pipeline:
     def _end(self, writer: OpenWriter) -> None:
         """The source is complete: say so in the next entry, unless that was said before."""
         name = writer.subject.writer
-        writer.ended = True
+        writer.ended, writer.behind = True, False
         end = writer.source.end()
         if end.last_seq and not self._book.is_known(name):
             writer.announce()
@@ -360,7 +360,8 @@ class Pipeline:
             elif now - last >= quiet:
                 return
             if not busy:
-                await self._clock.sleep(min(self.settings.poll_busy, quiet))
+                pause = self.settings.poll_busy
+                await self._clock.sleep(pause if asking else min(pause, quiet))
 
     async def _finish(self, writer: OpenWriter) -> None:
         while not writer.ended and (block := self._last_block(writer)) is not None:

@@ -9,6 +9,7 @@ Retries have no limit on purpose: the spool has one, and the reader stops when i
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from random import Random
@@ -29,6 +30,9 @@ from spanyard_sidecar.spool import OpenEntry
 log = logging.getLogger("spanyard.sidecar")
 
 CONCURRENCY = 4
+HURRIED_PAUSE = 1.0
+"""Most seconds between two tries once the collector has begun to end: its grace period is shorter
+than a pause of the usual back-off may be, and storage may just have come back."""
 
 
 class Hinter(Protocol):
@@ -70,6 +74,7 @@ class Uploader:
         self._last: dict[str, asyncio.Event] = {}
         """Writer → set when the newest claimed entry with something of it has stored that."""
         self._settled = asyncio.Event()
+        self._hurried = asyncio.Event()
         self.trouble = ""
         """What storage says, while it does not take uploads; empty when it does."""
 
@@ -84,6 +89,18 @@ class Uploader:
         while self._spool.pending:
             self._settled.clear()
             await self._settled.wait()
+
+    def hurry(self) -> None:
+        """The collector ends: try again at once, and from now on after short pauses."""
+        self._hurried.set()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._hurried.is_set():
+            await self._clock.sleep(min(seconds, HURRIED_PAUSE))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
 
     async def _work(self) -> None:
         while True:
@@ -107,7 +124,7 @@ class Uploader:
                     self._spool.set_aside(n)
                 except OSError as error:
                     self._complain("disk", f"spool entry {n} cannot be read: {error}")
-                    await self._clock.sleep(backoff.next())
+                    await self._pause(backoff.next())
 
     def _begin(self, n: int) -> "_Sending":
         with self._spool.opened(n) as entry:
@@ -139,7 +156,7 @@ class Uploader:
                     break
                 except OSError as error:
                     self._complain("disk", f"spool entry {n}: {error}")
-                    await self._clock.sleep(backoff.next())
+                    await self._pause(backoff.next())
         finally:
             self._claimed.discard(n)
             for base, turn in sending.turns.items():
@@ -212,7 +229,7 @@ class Uploader:
                 self.trouble = ""
                 fault_point("upload.known")
                 return True
-            await self._clock.sleep(backoff.next())
+            await self._pause(backoff.next())
 
     def _failed(self, kind: str, text: str) -> None:
         self.trouble = text

@@ -1,6 +1,7 @@
 """The collector in the world: how it is started, reached, and brought to rest."""
 
 import asyncio
+import contextlib
 
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayIndex, Http
@@ -47,6 +48,7 @@ class Collecting:
             ring_keep=rng.choice((1.0, 10.0)),
             ring_disk=1_000_000,
             index_wait=rng.choice((5.0, 600.0)),
+            quiet=world.random("collector's end").choice((0.0, 0.1, 0.5)),
             otlp_listen="",
             listen="",
         )
@@ -122,6 +124,11 @@ class Collecting:
             f"the spool takes {used} of {self.settings.spool_limit} bytes"
         )
 
+    def check_span_files(self) -> None:
+        """Every span file went when all of it was stored."""
+        left = [path for path in files_below(self.world.disk, SPANS) if not path.endswith(".tmp")]
+        assert not left, f"span files stay behind: {left}"
+
     def pending(self) -> int:
         """Entries on disk that are not uploaded."""
         try:
@@ -140,20 +147,22 @@ def remove_below(disk: Disk, path: str) -> None:
             remove_below(disk, f"{path}/{name}")
 
 
+def files_below(disk: Disk, path: str) -> dict[str, Inode]:
+    """All files below `path`."""
+    found: dict[str, Inode] = {}
+
+    def walk(folder: Folder, path: str) -> None:
+        for name, target in folder.entries.items():
+            if isinstance(target, Inode):
+                found[f"{path}/{name}"] = target
+            else:
+                walk(target, f"{path}/{name}")
+
+    with contextlib.suppress(FileNotFoundError):
+        walk(disk.folder(path), path)
+    return found
+
+
 def blocks_below(disk: Disk, path: str) -> int:
     """Bytes on disk of all files below `path`, in whole blocks."""
-    total = 0
-
-    def walk(folder: Folder) -> None:
-        nonlocal total
-        for target in folder.entries.values():
-            if isinstance(target, Inode):
-                total += -(-len(target.data) // 4096) * 4096
-            else:
-                walk(target)
-
-    try:
-        walk(disk.folder(path))
-    except FileNotFoundError:
-        return 0
-    return total
+    return sum(-(-len(file.data) // 4096) * 4096 for file in files_below(disk, path).values())

@@ -36,9 +36,16 @@ class StoppingSource(FakeSource):
         return super().read(budget)
 
 
-def collector_of(machine: Machine, source: FakeSource, *, grace: float) -> Collector:
+def collector_of(
+    machine: Machine, source: FakeSource, *, grace: float, quiet: float = 0.5
+) -> Collector:
     settings = CollectorSettings(
-        storage="sim:///", project="ns.app", pod_uid="pod-uid", spool=DIRECTORY, grace=grace
+        storage="sim:///",
+        project="ns.app",
+        pod_uid="pod-uid",
+        spool=DIRECTORY,
+        grace=grace,
+        quiet=quiet,
     )
     return Collector(
         settings,
@@ -80,14 +87,17 @@ class Answering:
 @pytest.mark.parametrize(
     ("seconds", "cause"), [(2.0, "continues"), (1_000.0, "unverified")], ids=["soon", "never"]
 )
+@pytest.mark.parametrize("quiet", [0.5, 0.0])
 def test_a_question_is_waited_for_at_the_end_as_long_as_there_is_time(
-    seconds: float, cause: str
+    seconds: float, cause: str, quiet: float
 ) -> None:
+    """Without spinning, which this loop would notice."""
+
     @virtual
     async def check() -> None:
         machine = Machine()
         source = OldSource("w@e").add("a")
-        collector = collector_of(machine, source, grace=30)
+        collector = collector_of(machine, source, grace=30, quiet=quiet)
         collector._index = Answering(machine, seconds)
         stop = asyncio.Event()
         stop.set()
@@ -152,6 +162,22 @@ def test_a_program_that_ends_just_before_its_collector_leaves_no_span_file(tmp_p
         assert not list(program.folder.iterdir())
 
     check()
+
+
+class LastWord(FakeSource):
+    """Its last line has no newline: what it gives last is cut, and it has ended with it."""
+
+    @property
+    def ended(self) -> bool:
+        return not self.blocks
+
+
+@virtual
+async def test_a_source_that_ended_with_its_last_block_is_read_to_the_end() -> None:
+    machine = await Machine().start(FakeSources(LastWord("w@e").add("a").add("b", cut=True)))
+    await machine.pipeline.drain(quiet=0, deadline=2)
+    assert messages(machine.spooled("w@e")) == ["a", "b"]
+    assert machine.events("w@e") == ["begin", "end"]
 
 
 class Unfinishable(FakeSource):

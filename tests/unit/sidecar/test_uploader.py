@@ -100,6 +100,21 @@ async def test_an_outage_of_an_hour_is_retried_until_it_ends() -> None:
 
 
 @virtual
+async def test_a_collector_that_ends_does_not_sit_out_its_back_off() -> None:
+    """Of up to 30 s, which is longer than its grace period."""
+    machine, _ = await with_entries("a", "b", "c")
+    machine.bucket.weather.away = True
+    uploads = asyncio.ensure_future(machine.uploader.run())
+    await machine.clock.sleep(3600)
+    machine.uploader.hurry()
+    await machine.clock.sleep(10)  # still away: tries at most a second apart
+    machine.bucket.weather.away = False
+    await machine.clock.sleep(2)
+    uploads.cancel()
+    assert messages(machine.stored("w@e")) == ["a", "b", "c"]
+
+
+@virtual
 async def test_refused_credentials_are_told_apart_and_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
