@@ -31,8 +31,8 @@ demo: setup ## run the whole chain on this machine (ARGS=--once: run, check, exi
 test: setup lint ## everything, on real components
 	@$(BIN)/python -m pytest $(ARGS)
 
-unit: setup ## the quick tier
-	@$(BIN)/python -m pytest tests/unit -m 'not slow' $(ARGS)
+unit: setup ## the quick tier, on all cores
+	@$(BIN)/python -m tests.unit $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -23,6 +23,10 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+GRACE_S = 1.0
+"""For tasks that are on their way out when their test ends."""
+
+
 @pytest.fixture(autouse=True)
 def no_unattended_tasks(request: pytest.FixtureRequest) -> None:
     """Fail every coroutine test that leaves a task behind: somebody forgot to await its end."""
@@ -41,7 +45,7 @@ async def _watched_tasks() -> AsyncIterator[None]:
     left = asyncio.all_tasks() - {here}
     if left:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(GRACE_S):
                 while left := {task for task in asyncio.all_tasks() if task is not here}:
                     await asyncio.sleep(0.01)
     if left:

@@ -13,7 +13,9 @@ def run(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
     pytester.makeini(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     )
-    pytester.makeconftest(CONFTEST.read_text("utf-8"))
+    text = CONFTEST.read_text("utf-8")
+    assert "GRACE_S = 1.0" in text
+    pytester.makeconftest(text.replace("GRACE_S = 1.0", "GRACE_S = 0.05"))
     pytester.makepyfile(body)
     return pytester.runpytest_inprocess("-p", "no:cacheprovider")
 

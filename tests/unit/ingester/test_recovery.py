@@ -109,7 +109,8 @@ async def test_an_insert_that_lies_is_found_out(bench: Bench, kind: str) -> None
     weather.zombie_seconds = 0.2
     await ingester.drain()
     weather.calm()
-    await asyncio.sleep(0.5)  # zombies land
+    if kind == "zombie":
+        await asyncio.sleep(0.5)  # they land
     await ingester.audit()
     for number in range(4):
         assert bench.seqs(f"w{number}") == list(range(1, 11))
