@@ -19,7 +19,13 @@ def variables(*wanted: dict[str, Any]) -> list[EnvVar]:
 
 
 def test_a_process_gets_little_of_the_shells_variables() -> None:
-    shell = {"HOME": "/h", "LC_ALL": "C", "PATH": "/bin", "AWS_SECRET": "x", "SPANYARD_X": "1"}
+    shell = {
+        "HOME": "/h",
+        "LC_ALL": "C",
+        "PATH": "/bin",
+        "AWS_SECRET": "x",
+        "SPANYARD_STORAGE": "x",
+    }
     made = base(shell)
     assert {k: v for k, v in made.items() if k != "PATH"} == {"HOME": "/h", "LC_ALL": "C"}
     assert made["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
