@@ -104,6 +104,7 @@ class Up:
             self.layout, self.options.paths, self.options.files, self.output, save=self.options.save
         )
         with self.layout.only_one(self.output.say) as hold:
+            wanted.tell()
             setup_logs("up", stream=self.layout.open_log(), json=True)
             asyncio.run(self._main(hold, wanted))
         return self.code

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from spanyard_core.resources.kinds import (
     FINISHED,
     Build,
@@ -21,6 +19,7 @@ from spanyard_core.resources.kinds import (
     StepStatus,
     resource_id,
 )
+from spanyard_core.resources.schema import encode
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.store import ResourceStore, Watch
 from spanyard_local.terminal import Terminal, count, printable
@@ -144,7 +143,7 @@ class Output:
         if new == old:
             return
         name = build.metadata.name
-        self.event("build", id=resource_id(build), status=msgspec.to_builtins(new))
+        self.event("build", id=resource_id(build), status=encode(build)["status"])
         if self._json:
             return
         if new.attempt != old.attempt:
@@ -187,7 +186,7 @@ class Output:
         if new == old:
             return
         name = deployment.metadata.name
-        self.event("deployment", id=resource_id(deployment), status=msgspec.to_builtins(new))
+        self.event("deployment", id=resource_id(deployment), status=encode(deployment)["status"])
         if self._json:
             return
         serves = bool(new.ready_replicas and new.revision)

@@ -62,7 +62,7 @@ class Wanted:
         if not paths and not files:
             self._remembered()
         self._read = self._reading()
-        self._tell_skipped = True
+        self._saved = save
         if save:
             self._save()
 
@@ -126,14 +126,14 @@ class Wanted:
             except OSError as error:
                 raise SpanyardError(f"{file}: cannot be written: {error.strerror}") from error
 
-    def tell(self, *, saved: bool) -> None:
+    def tell(self) -> None:
         """What was guessed and what was left alone."""
         for folder, made in self._read.guesses:
             what = f"{folder.name} has no YAML of Spanyard; guessed from {made.because}:"
             self._output.say(what, "bold", name="guessed")
             self._output.block(made.yaml())
             self._output.event("guess", folder=str(folder), yaml=made.yaml())
-            if saved:
+            if self._saved:
                 self._output.say(f"kept as {self._layout.short(folder / GUESSED)}")
             else:
                 self._output.say(f"`spanyard up --save` keeps it as {GUESSED}")
@@ -171,7 +171,9 @@ class Wanted:
     def _digest(self, folder: Path) -> str:
         if folder.is_file():
             return watching.digest(watching.files([folder])())
-        return watching.digest(watching.tree(folder, [self._layout.root])())
+        # The YAML beside a source is not a part of it: who scales a server builds nothing.
+        yaml = [d.file for d in self._read.documents]
+        return watching.digest(watching.tree(folder, [self._layout.root, *yaml])())
 
     def _located(self, problems: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """The problems with the file in which the object stands."""
