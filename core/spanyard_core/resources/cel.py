@@ -5,6 +5,7 @@ the one in Rust took 185, the one in Python 300), has the string functions that 
 and wheels for Linux and macOS. It is imported only when a manifest is validated.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -91,13 +92,13 @@ def _judged(
     try:
         if _evaluated(text, data):
             return
-        if "messageExpression" in rule:
-            made = _evaluated(rule["messageExpression"], data)
-            message = made if isinstance(made, str) and made.strip() else message
     except _NoResultError as e:
         if told:  # what is wrong elsewhere is the likely cause, and comes first
             return
         message += f" (the rule could not be evaluated: {e})"
+    if "messageExpression" in rule:
+        with contextlib.suppress(_NoResultError):  # then the plain one stands
+            message = str(_evaluated(rule["messageExpression"], data)).strip() or message
     field = rule.get("fieldPath", "").strip(".")
     yield Problem((*path, *field.split(".")) if field else path, message)
 
