@@ -149,7 +149,8 @@ def conclude(context: Context, item: dict[str, Any]) -> int:
     phase = phase_of(item)
     if phase in {"", "Succeeded"}:
         return OK
-    print_failure(context, item["resource"]["status"].get("failure"))
+    failure = item["resource"]["status"].get("failure")
+    print_failure(context.errors, context.note, failure)
     context.note(f"build {item['id']}: {phase.lower()}")
     return NEGATIVE
 

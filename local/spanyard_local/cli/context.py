@@ -26,6 +26,8 @@ class Context:
     def __init__(self, given: argparse.Namespace, terminal: Terminal) -> None:
         self.given = given
         self.terminal = terminal
+        self.errors = Terminal.of(sys.stderr)
+        """What stands beside an answer goes there."""
         self.output: str = getattr(given, "output", "table")
         self._client: ServerClient | None = None
 
@@ -44,7 +46,7 @@ class Context:
 
     def note(self, text: str) -> None:
         """A sentence beside the answer, on standard error: it does not disturb what is piped."""
-        print(text, file=sys.stderr, flush=True)
+        self.errors.print(text)
 
     def json(self, value: Any) -> None:
         """A value as one document."""

@@ -104,7 +104,15 @@ class Plan:
         self._manifests = manifests
         self.builds: list[str] = []
         """Ids of the builds that are followed."""
-        self.deployments: list[str] = []
+        self.deployments: dict[str, str] = {}
+        """Ids → the build that is to serve, where that is one of these and followed."""
+        self._newest: dict[tuple[str, str], str] = {}
+
+    def _followed(self, manifest: Mapping[str, Any]) -> str:
+        spec = manifest.get("spec")
+        if not isinstance(spec, Mapping) or not spec.get("follow"):
+            return ""
+        return self._newest.get((_namespace(manifest), str(spec.get("project"))), "")
 
     def apply(self, *, dry_run: bool) -> list[dict[str, Any]]:
         """Upload and apply; what became of each manifest. Raises ServerError, SpanyardError."""
@@ -114,13 +122,18 @@ class Plan:
             if manifest.get("kind") == "Build" and isinstance(manifest.get("spec"), Mapping):
                 build, name = self._build(manifest, dry_run=dry_run)
                 renamed[_namespace(manifest), str(manifest["metadata"]["name"])] = name
-                self.builds.append(f"{_namespace(manifest)}.{name}")
-                made += [build] if build is not None else []
+                if build is not None:
+                    made.append(build)
+                    self.builds.append(f"{_namespace(manifest)}.{name}")
+                    project = str(build["spec"].get("project"))
+                    self._newest[_namespace(manifest), project] = name
         for manifest in self._manifests:
             if manifest.get("kind") != "Build" or not isinstance(manifest.get("spec"), Mapping):
                 made.append(_with_build(manifest, renamed))
             if manifest.get("kind") == "Deployment":
-                self.deployments.append(f"{_namespace(manifest)}.{manifest['metadata']['name']}")
+                _checked_name(manifest)
+                name = f"{_namespace(manifest)}.{manifest['metadata']['name']}"
+                self.deployments[name] = self._followed(manifest)
         made.sort(key=lambda m: str(m.get("kind")) != "Project")
         path = "/apply?dryRun=true" if dry_run else "/apply"
         applied: list[dict[str, Any]] = self._context.client.post(path, {"manifests": made})[
@@ -212,7 +225,7 @@ def _namespace(manifest: Mapping[str, Any]) -> str:
 def _checked_name(manifest: Mapping[str, Any]) -> None:
     metadata = manifest.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
-        raise SpanyardError("a Build has no metadata.name")
+        raise SpanyardError(f"a {manifest.get('kind')} has no metadata.name")
 
 
 def _with_build(
@@ -244,13 +257,12 @@ def _watch(
 ) -> int:
     """Follow builds and rollouts to their end; the exit code says how it went."""
     deadline = time.monotonic() + patience
-    for build in plan.builds:
-        code = _watch_build(context, build)
-        if code != OK:
-            return code
     code = OK
-    for deployment in plan.deployments:
-        code = max(code, _watch_rollout(context, deployment, deadline))
+    for build in plan.builds:
+        code = max(code, _watch_build(context, build))
+    if code == OK:  # what was to run is there
+        for deployment, build in plan.deployments.items():
+            code = max(code, _watch_rollout(context, deployment, build, deadline))
     if context.output == "json":
         ends = [("builds", b) for b in plan.builds] + [("deployments", d) for d in plan.deployments]
         found = [context.client.get(f"/{plural}/{ids.path(name)}") for plural, name in ends]
@@ -269,6 +281,7 @@ def _watch_build(context: Context, build: str) -> int:
 def _watch_rollout(
     context: Context,
     deployment: str,
+    build: str,
     deadline: float,
     *,
     sleep: Callable[[float], None] = time.sleep,
@@ -281,7 +294,7 @@ def _watch_rollout(
         if said and said != last and context.output != "json":
             context.note(f"{deployment}: {said}")
             last = said
-        end = settled(found)
+        end = settled(found, build)
         if end is True:
             if context.output != "json":
                 where = status.get("endpoint", "")
@@ -291,7 +304,7 @@ def _watch_rollout(
                 )
             return OK
         if end is False:
-            print_failure(context, status.get("failure"))
+            print_failure(context.errors, context.note, status.get("failure"))
             context.note(f"{deployment} does not run what was deployed: {said or 'see above'}")
             return NEGATIVE
         if time.monotonic() > deadline:
@@ -300,13 +313,22 @@ def _watch_rollout(
         sleep(INTERVAL_S)
 
 
-def settled(deployment: Mapping[str, Any]) -> bool | None:
-    """Whether it serves what its spec says (True), will not (False), or is on its way (None)."""
+def settled(deployment: Mapping[str, Any], build: str = "") -> bool | None:
+    """Whether it serves what its spec says (True), will not (False), or is on its way (None).
+
+    `build`: the one that is to serve; until then an older one may, and that is not the end.
+    """
     status = deployment.get("status") or {}
     if status.get("observedGeneration", 0) < (deployment.get("metadata") or {}).get(
         "generation", 0
     ):
         return None
+    if build:
+        states = [r["state"] for r in status.get("revisions") or [] if r.get("build") == build]
+        if not states or states[-1] == "Starting":
+            return None
+        if states[-1] == "Failed":
+            return False
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
     if conditions.get("Stalled") == "True" or status.get("failure"):
         return False

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spanyard_local.cli import ids
@@ -11,7 +11,7 @@ from spanyard_local.cli.context import Context, NotThereError
 from spanyard_local.cli.formats import age, between, number, one_line
 from spanyard_local.cli.parser import OK, Command
 from spanyard_local.cli.tables import Cell, Column, Row
-from spanyard_local.terminal import printable
+from spanyard_local.terminal import Terminal, printable
 
 PLURALS = {"project": "projects", "build": "builds", "deployment": "deployments"}
 _PHASES = {
@@ -101,7 +101,7 @@ def _builds(context: Context) -> int:
         failure = status.get("failure") or {}
         return (
             build["id"],
-            _spec(build).get("project", ""),
+            _project(build),
             Cell(phase, _PHASES.get(phase, ())),
             failure.get("step") or status.get("step", ""),
             between(status.get("startedAt"), status.get("finishedAt"), now),
@@ -112,6 +112,11 @@ def _builds(context: Context) -> int:
     return context.show(
         found, columns, row, empty="there is no build; `spanyard deploy PATH` makes one"
     )
+
+
+def _project(build: Mapping[str, Any]) -> str:
+    project = _spec(build).get("project", "")
+    return f"{build['id'].partition('.')[0]}.{project}" if project else ""
 
 
 def _phase(build: Mapping[str, Any]) -> str:
@@ -195,12 +200,16 @@ def _show(context: Context) -> int:
         return OK
     terminal, now = context.terminal, context.now_ns
     terminal.print(terminal.style(f"{context.given.kind} {name}", "bold"))
+    if not found.get("resource"):
+        for key, value in found.items():
+            if value not in (None, [], "") and key != "id":
+                terminal.print(f"  {key}: {printable(str(value))}")
     for title, part in (("spec", _spec(found)), ("status", _status(found))):
         shown = {k: v for k, v in part.items() if k not in {"failure", "conditions"}}
         for key, value in shown.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             terminal.print(f"  {title}.{key}: {printable(one_line(text))}")
-    print_failure(context, _status(found).get("failure"))
+    print_failure(terminal, terminal.print, _status(found).get("failure"))
     for event in found["events"]:
         styles = ("yellow",) if event["type"] == "Warning" else ("dim",)
         times = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
@@ -212,21 +221,19 @@ def _show(context: Context) -> int:
     return OK
 
 
-def print_failure(context: Context, failure: Mapping[str, Any] | None) -> None:
+def print_failure(
+    terminal: Terminal, say: Callable[[str], None], failure: Mapping[str, Any] | None
+) -> None:
     """Why something failed, the end of the log, and what to do."""
     if not failure:
         return
-    terminal = context.terminal
     step = f" in step {failure['step']}" if failure.get("step") else ""
-    terminal.print(
-        terminal.style(f"{failure['reason']}{step}", "red", "bold")
-        + ": "
-        + printable(one_line(failure["message"]))
-    )
+    what = terminal.style(f"{failure['reason']}{step}", "red", "bold")
+    say(f"{what}: {printable(one_line(failure['message']))}")
     for line in failure.get("lastLines") or []:
-        terminal.print(terminal.style("  | ", "dim") + printable(line))
+        say(terminal.style("  | ", "dim") + printable(line))
     if failure.get("remedy"):
-        terminal.print("  " + printable(one_line(failure["remedy"])))
+        say("  " + printable(one_line(failure["remedy"])))
 
 
 def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
