@@ -24,6 +24,7 @@ from spanyard_core.files import SystemFiles, write_durably
 from spanyard_core.retry import Backoff
 from spanyard_core.storage import Storage
 from spanyard_local.podapi import PodIdentity
+from spanyard_local.shimmed import read_status
 from spanyard_sidecar.collector import Collector, Hints
 from spanyard_sidecar.inotify import Inotify
 from spanyard_sidecar.kinds import sources_of
@@ -83,8 +84,11 @@ class Viewer(Protocol):
         """A collector begins, and has read nothing yet. Raises nothing."""
         ...
 
-    async def closed(self, pod: PodIdentity) -> None:
-        """The pod has ended. Raises nothing."""
+    async def closed(self, pod: PodIdentity, written: Mapping[str, int]) -> None:
+        """The pod has ended, now or in an earlier run that was killed. Raises nothing.
+
+        `written`: `{container}.{restart}` → whole lines in its log, as its shim counted them.
+        """
         ...
 
 
@@ -143,8 +147,7 @@ class Pods:
             try:
                 # Cancelled here, the task ends too: what is spooled goes out at the next start.
                 await task
-                if self._viewer is not None:
-                    await self._viewer.closed(identity)
+                await self._close(identity, folder)
                 if run.drained:
                     await asyncio.to_thread(_remove, folder)
             finally:
@@ -185,6 +188,12 @@ class Pods:
         if self._viewer is not None and identity.uid in self._running:
             self._viewer.opened(identity, ring)
 
+    async def _close(self, identity: PodIdentity, folder: Path) -> None:
+        if self._viewer is not None:
+            statuses = {f.stem: read_status(f) for f in sorted((folder / "status").glob("*.json"))}
+            written = {name: s.lines for name, s in statuses.items() if s is not None}
+            await self._viewer.closed(identity, written)
+
     def troubles(self) -> list[str]:
         """What keeps collectors from their work just now, in words, each once."""
         return sorted({text for run in self._running.values() for text in run.troubles()})
@@ -220,6 +229,7 @@ class Pods:
                 run.stop.set()
                 await run.keep_running()
                 if run.drained:
+                    await self._close(identity, folder)
                     await asyncio.to_thread(_remove, folder)
                     del self._left[uid]
 

@@ -5,7 +5,7 @@ oldest lines, and of a flood only a part is decoded. Both are counted and said.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -76,9 +76,13 @@ class Lines:
         self,
         show: Callable[[Shown], None],
         left_out: Callable[[PodIdentity, int], None],
+        opened: Callable[[PodIdentity], None] = lambda pod: None,
+        closed: Callable[[PodIdentity, Mapping[str, int]], None] = lambda pod, written: None,
     ) -> None:
         self._show = show
         self._left_out = left_out
+        self._opened = opened
+        self._closed = closed
         self._feeds: dict[str, _Feed] = {}
         self._decoder = msgspec.json.Decoder(_Line)
 
@@ -90,11 +94,17 @@ class Lines:
         feed = _Feed(pod, subscription, _Allowance(now), seen=old.seen if old else {})
         if old is not None:
             self._end(old)
+        else:
+            self._opened(pod)
         feed.task = asyncio.create_task(self._follow(feed), name=f"lines of {pod.pod}")
         self._feeds[pod.uid] = feed
 
-    async def closed(self, pod: PodIdentity) -> None:
+    async def closed(self, pod: PodIdentity, written: Mapping[str, int]) -> None:
         """The pod has ended; returns when its last lines are shown."""
+        await self._ended(pod)
+        self._closed(pod, written)
+
+    async def _ended(self, pod: PodIdentity) -> None:
         feed = self._feeds.pop(pod.uid, None)
         if feed is None or feed.task is None:
             return

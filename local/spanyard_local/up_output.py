@@ -41,7 +41,7 @@ class Output:
         self._deployments: dict[str, DeploymentStatus] = {}
         self._colours: dict[str, str] = {}
         self._width = 0
-        self.lines = Lines(self._line, self._left_out)
+        self.lines = Lines(self._line, self._left_out, self._pod, self._pod_ended)
 
     # --- sentences ---------------------------------------------------------------------------
 
@@ -105,6 +105,12 @@ class Output:
                 self._prefix(name)
                 + self._dim(f"… {count(lines, 'line')} not shown here; all are stored")
             )
+
+    def _pod(self, pod: PodIdentity) -> None:
+        self.event("pod", **_of(pod))
+
+    def _pod_ended(self, pod: PodIdentity, written: Mapping[str, int]) -> None:
+        self.event("podEnded", **_of(pod), lines=dict(written))
 
     def _prefix(self, name: str) -> str:
         self._width = max(self._width, len(name))
@@ -222,8 +228,18 @@ class Output:
 
     def verdict(self, proof: Mapping[str, Any]) -> None:
         """What is proven."""
+        self.event("proof", **proof)
         if not self._json:
             print_proof(self._terminal, dict(proof), whole=False)
+
+
+def _of(pod: PodIdentity) -> dict[str, str]:
+    return {
+        "id": f"{pod.namespace}.{pod.build or pod.deployment}",
+        "kind": "Build" if pod.build else "Deployment",
+        "pod": pod.pod,
+        "uid": pod.uid,
+    }
 
 
 def _key(failure: Failure | None) -> tuple[Any, ...] | None:
