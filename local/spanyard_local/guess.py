@@ -94,8 +94,10 @@ def guess(folder: Path) -> Guess:
 
 
 def name_of(folder: Path) -> str:
-    """A DNS label made of the folder's name."""
+    """A DNS label made of the folder's name. It begins with a letter: a Service is named so."""
     label = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    if label[:1].isdigit():
+        label = f"app-{label}"
     return label[:MAX_NAME].rstrip("-") or "app"
 
 

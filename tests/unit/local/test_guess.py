@@ -108,7 +108,13 @@ def test_the_yaml_of_a_guess_is_read_back_whatever_the_command_is(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "label"),
-    [("Über uns", "ber-uns"), ("--", "app"), ("x" * 60, "x" * 40), ("a.b", "a-b")],
+    [
+        ("Über uns", "ber-uns"),
+        ("--", "app"),
+        ("x" * 60, "x" * 40),
+        ("a.b", "a-b"),
+        ("2048", "app-2048"),
+    ],
 )
 def test_a_folder_s_name_becomes_a_label(tmp_path: Path, name: str, label: str) -> None:
     assert name_of(tmp_path / name) == label
