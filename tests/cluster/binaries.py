@@ -100,9 +100,7 @@ def _go_mod() -> str:
     """A module that requires Kubernetes and says what its own `replace` block would say."""
     about = json.loads(_go("mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"))
     theirs = Path(about["GoMod"]).read_text("utf-8")
-    staging = re.findall(r"^\s*(?:replace\s+)?(k8s\.io/\S+) => \./staging/", theirs, re.MULTILINE)
-    # 1.34's go.mod uses a workspace instead: its staging modules are required as v0.0.0
-    staging += re.findall(r"^\s*(k8s\.io/\S+) v0\.0\.0$", theirs, re.MULTILINE)
+    staging = re.findall(r"^\s*(k8s\.io/\S+) => \./staging/", theirs, re.MULTILINE)
     if not staging:
         raise BinariesMissingError(f"the go.mod of Kubernetes {KUBERNETES} names no staging module")
     return "\n".join(
