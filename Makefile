@@ -54,6 +54,7 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 	@$(BIN)/python -m spanyard_core.schema docs/schema
 	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
 	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
+	@$(BIN)/python -m spanyard_local.cli.reference docs/cli.md
 
 lock: ## refresh requirements/dev.lock
 	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)
