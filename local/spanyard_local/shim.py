@@ -28,16 +28,12 @@ PIPE_BYTES = 256 * 1024
 SMALL_READ = 16 * 1024
 NAP_S = 0.004
 """After a small read the pipe may fill: 50,000 single lines per second are 250 reads, not 50,000."""
-LINGER_S = 5.0
-"""How long output is awaited from processes that outlive the one that was started."""
 LEFTOVER_GRACE_S = 2.0
 """Between SIGTERM and SIGKILL for those."""
 KILL_S = 5.0
 """A process that SIGKILL does not end by then hangs in the kernel; it is told and left."""
 WATCH_S = 0.25
 """Between looks at the memory, and at a tree that should end."""
-FULL_DISK_S = 30.0
-"""When all is to end and the disk takes nothing: how long the last output is tried to be written."""
 _F_SETPIPE_SZ = 1031
 _RESET = ("SIGPIPE", "SIGXFSZ", "SIGINT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGQUIT")
 
@@ -231,7 +227,7 @@ class Shim:
         """SIGTERM to all, SIGKILL to those that are there after `grace` seconds."""
         kill_at = time.monotonic() + max(0.0, grace)
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
-        self._give_up_at = self._kill_at + FULL_DISK_S
+        self._give_up_at = self._kill_at + self.spec["full_disk"]
         if not self.stopping:
             self.stopping = True
             self.tree.signal(signal.SIGTERM, signal.SIGCONT)  # the stopped ones cannot hear
@@ -269,7 +265,7 @@ class Shim:
             if pid == self.child:
                 self.code = os.waitstatus_to_exitcode(status)
                 self.finished_ns = time.time_ns()
-                self._linger_until = time.monotonic() + LINGER_S
+                self._linger_until = time.monotonic() + self.spec["linger"]
 
     def _flush(self) -> None:
         try:
@@ -313,19 +309,23 @@ class Shim:
                         stream.end(self.log)
         if self.code is None:
             return False
+        if self.log.waiting and self._give_up_at is not None and now > self._give_up_at:
+            for stream in self.streams:  # to count it
+                while stream.open and stream.read(self.log):
+                    pass
+                stream.end(self.log)
+            return True
         silent = not any(stream.open for stream in self.streams)
         lingers = self._linger_until is not None and now < self._linger_until
         if self._kill_at is None and (silent or not lingers):
             left = self.tree.signal(signal.SIGTERM, signal.SIGCONT)
             if left or not silent:
-                held = "" if silent else f" and held its output open for {LINGER_S:g} s"
+                held = "" if silent else f" and held its output open for {self.spec['linger']:g} s"
                 self.notes.append(f"{left} of its processes outlived it{held}; they were ended")
                 self._kill_at = now + LEFTOVER_GRACE_S
         if not silent or (self._kill_at is not None and self.tree.lives()):
             return False
-        if self.log.waiting:
-            return self._give_up_at is not None and now > self._give_up_at
-        return True
+        return not self.log.waiting
 
     def _last_words(self) -> None:
         """Output that came while the streams were closed, and what is given up."""

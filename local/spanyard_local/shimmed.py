@@ -56,6 +56,11 @@ class ShimSpec:
     """Where the shim writes how it ended; its folder exists."""
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL when nobody says otherwise, or `up` was killed."""
+    linger: float = 5.0
+    """Seconds that output is awaited from processes that outlive the one that was started."""
+    full_disk: float = 30.0
+    """When all is to end and the disk takes nothing: how long the last output is tried to be
+    written, seconds. Before, the process just waits."""
     memory_limit: int | None = None
     """Bytes that all its processes may hold together."""
     max_log_size: int = 10 << 20
@@ -127,6 +132,8 @@ class Shimmed:
                 "restart": spec.restart,
                 "status_file": str(spec.status_file),
                 "grace": float(spec.grace),
+                "linger": float(spec.linger),
+                "full_disk": float(spec.full_disk),
                 "memory_limit": spec.memory_limit,
                 "max_log_size": spec.max_log_size,
                 "max_log_files": max(2, spec.max_log_files),
