@@ -37,6 +37,8 @@ if kind == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if kind == "forking" and os.fork() == 0:
     os.setsid()
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)  # who holds the output open is waited for: 5 s for each such child
     if os.fork() == 0:
         time.sleep(600)
     os._exit(0)
@@ -103,7 +105,8 @@ def make(folder: Path, mark: str, builds: int, deployments: int, seed: int) -> N
         {"name": "CHAOS_TRUTH", "value": str(folder / "truth")},
         {"name": "CHAOS_MARK", "value": mark},
     ]
-    documents: list[dict[str, object]] = [_document("Project", "chaos", {})]
+    keep = {"succeededLimit": max(10, builds)}  # ten are kept by default
+    documents: list[dict[str, object]] = [_document("Project", "chaos", {"builds": {"retention": keep}})]
     for number in range(builds):
         lines, pause = rng.choice((20, 200, 1_000, 5_000)), rng.choice((0.0, 0.01, 0.05))
         if lines == 5_000:
