@@ -214,7 +214,7 @@ def _child(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=log.parent,
-            preexec_fn=_dying_with(ctypes.CDLL(None).prctl),  # noqa: PLW1509 # one C call
+            preexec_fn=_dying_with(ctypes.CDLL(None).prctl),  # noqa: PLW1509 - one C call
         )
     try:
         yield process
