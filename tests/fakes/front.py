@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import io
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -99,7 +100,7 @@ class Front:
             method,
             f"{self.url}{path}",
             params=params,
-            data=body.encode() if isinstance(body, str) else body,
+            data=io.BytesIO(body.encode() if isinstance(body, str) else body),
             headers=sent,
         ) as response:
             return Answer(response.status, dict(response.headers), await response.read())

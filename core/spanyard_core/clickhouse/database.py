@@ -98,7 +98,7 @@ class Database:
         sql: str,
         *,
         form: str,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | None] | None = None,
         settings: Mapping[str, str | float] | None = None,
     ) -> RawAnswer:
         """One statement under `readonly = 1`, its answer in the format `form`; ended if cancelled.

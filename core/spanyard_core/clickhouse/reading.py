@@ -40,8 +40,10 @@ class EngineError(Exception):
         self.code = int(found[1]) if found else None
 
 
-def escaped(value: str) -> str:
+def escaped(value: str | None) -> str:
     """A parameter's value as the engine reads it: like a field of TabSeparated."""
+    if value is None:
+        return "\\N"
     return "".join(_ESCAPES.get(character, character) for character in value)
 
 
@@ -61,7 +63,7 @@ def ask_in_process(
     sql: str,
     *,
     form: str,
-    params: Mapping[str, str],
+    params: Mapping[str, str | None],
     settings: Mapping[str, str | float],
 ) -> RawAnswer:
     """Run one statement in a session of its own. Blocks; raises EngineError.

@@ -42,6 +42,7 @@ _STATUS = {
     },
 }  # fmt: skip
 """As the server has it, and READONLY: a refusal is not the server's fault."""
+_NAMED = re.compile(r"\([A-Z_]{3,}\)$")
 
 
 class FrontError(SpanyardError):
@@ -71,10 +72,11 @@ def status_of(code: int) -> int:
 def text_of(error: SpanyardError, version: str) -> str:
     """`Code: 62. DB::Exception: … (SYNTAX_ERROR) (version …)`, which clients look for."""
     code = code_of(error)
-    text = str(error).rstrip()
+    text = str(error).strip()
     if not text.startswith("Code: "):
-        name = _NAMES.get(code, "UNKNOWN_EXCEPTION")
-        text = f"Code: {code}. DB::Exception: {text.rstrip('.')}. ({name})"
+        text = f"Code: {code}. DB::Exception: {text}"
+    if not _NAMED.search(text):
+        text = f"{text.rstrip('. :')}. ({_NAMES.get(code, 'UNKNOWN_EXCEPTION')})"
     return f"{_one_line(text)} (version {version} (Spanyard))\n"
 
 

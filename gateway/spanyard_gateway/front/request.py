@@ -43,7 +43,7 @@ class Ask:
     """What a client wants."""
 
     query: str
-    params: Mapping[str, str]
+    params: Mapping[str, str | None]
     settings: Mapping[str, str]
     form: str
     revision: int
@@ -125,7 +125,8 @@ async def read_ask(request: web.Request, database: str, *, most_bytes: int) -> A
         text = f"{given}\n{text}" if text else given
     if not text.strip():
         raise FrontError(SYNTAX_ERROR, "Empty query: send it as the body, or as ?query=")
-    params, settings = {}, {}
+    params: dict[str, str | None] = {}
+    settings: dict[str, str] = {}
     for name, value in {**fields, **request.query}.items():
         if name.startswith("param_"):
             params[name.removeprefix("param_")] = unescaped(value)
@@ -197,8 +198,10 @@ def _text(data: bytes) -> str:
         raise FrontError(SYNTAX_ERROR, f"the query is no UTF-8 text: {error.reason}") from error
 
 
-def unescaped(value: str) -> str:
-    """A parameter as the protocol sends it: escaped like a field of TabSeparated."""
+def unescaped(value: str) -> str | None:
+    """A parameter as the protocol sends it: escaped like a field of TabSeparated, NULL as `\\N`."""
+    if value == "\\N":
+        return None
     return _UNESCAPED.sub(lambda match: _ESCAPES.get(match[1], match[1]), value)
 
 

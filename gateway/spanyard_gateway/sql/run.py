@@ -21,7 +21,10 @@ GRACE_S = 3.0
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LONG = 10_000
 """Characters that take some milliseconds to judge: not on the loop."""
-_SCOPE = re.compile(r"\s*In scope SELECT formatQuerySingleLine\(.*?\)(?= \([A-Z_]+\)|$)", re.DOTALL)
+_SCOPE = re.compile(
+    r":?\s*In scope SELECT formatQuerySingleLine\((?:.*\)(?=\. \([A-Z_]+\)$)|.*$)", re.DOTALL
+)
+"""What an error says about our own question around the sender's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,14 @@ async def read_only(
     database: Database,
     query: str,
     *,
-    params: Mapping[str, str] | None = None,
+    params: Mapping[str, str | None] | None = None,
     format: str = "JSON",  # noqa: A002 -- what the engine and everybody calls it
     limits: SqlLimits | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> SqlResult:
     """Run one statement that only reads, in a session that can do nothing else.
 
-    `params` fill `{name:Type}` in the query. `format` counts when the query has no FORMAT of its
+    `params` fill `{name:Type}` in the query, None as NULL. `format` counts when the query has no FORMAT of its
     own. `settings` are the sender's; those in the query win. A cancelled await ends the statement.
 
     Raises SqlRefusedError for what may not run, DatabaseError for what the engine refuses or
@@ -73,11 +76,11 @@ async def read_only(
             ) from None
 
 
-def _check_texts(query: str, params: Mapping[str, str], limits: SqlLimits) -> None:
+def _check_texts(query: str, params: Mapping[str, str | None], limits: SqlLimits) -> None:
     try:
         size = len(query.encode())
         for value in params.values():
-            value.encode()
+            (value or "").encode()
     except UnicodeEncodeError:
         raise SqlRefusedError(
             "the statement or a parameter holds half a surrogate pair, which is no text"
@@ -97,7 +100,7 @@ def _check_texts(query: str, params: Mapping[str, str], limits: SqlLimits) -> No
 async def _read(
     database: Database,
     query: str,
-    params: Mapping[str, str],
+    params: Mapping[str, str | None],
     form: str,
     limits: SqlLimits,
     given: dict[str, str],
@@ -143,7 +146,7 @@ async def canonical(database: Database, query: str, limits: SqlLimits) -> str:
         )
     except DatabaseError as error:
         kind = type(error)
-        text = _SCOPE.sub("", str(error)).replace("Syntax error: :", "Syntax error:")
+        text = _SCOPE.sub("", str(error))
         raise kind(text, code=error.code) from None
     if len(answer.data) > 2 * limits.statement_bytes:
         raise SqlRefusedError("the statement is too long once it is written out in full")

@@ -1,0 +1,456 @@
+"""ClickHouse's HTTP protocol, as clients speak it, in front of the embedded engine."""
+
+import asyncio
+import gzip
+import json
+import logging
+import struct
+import time
+import zlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import clickhouse_connect
+import lz4.frame  # type: ignore[import-untyped]
+import pytest
+import zstandard
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError as ClientError
+
+from spanyard_gateway.front import USER, FrontSettings
+from spanyard_gateway.front.blocks import compressed, unpacked
+from spanyard_gateway.front.native import with_revision
+from spanyard_gateway.sql import SqlLimits
+from tests.fakes.front import LOGS, SPANS, TOKEN, Front, basic, running_front, until_running
+
+pytestmark = pytest.mark.engine
+
+SLOW = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Front]:
+    async with running_front(filled=False) as running:
+        yield running
+
+
+class TestAccess:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Authorization": basic("wrong")},
+            {"Authorization": basic("")},
+            {"Authorization": basic(TOKEN, user="default")},
+            {"Authorization": "Basic %%%"},
+            {"Authorization": f"Bearer {TOKEN}"},
+            {"X-ClickHouse-User": USER},
+            {"X-ClickHouse-Key": TOKEN},
+            {"X-ClickHouse-User": USER, "X-ClickHouse-Key": TOKEN + "x"},
+            {"Authorization": basic(TOKEN), "Host": "evil.example"},
+            {"Authorization": basic(TOKEN), "Host": "localhost.evil.example"},
+            {"Authorization": basic(TOKEN), "Origin": "http://evil.example"},
+            {"Authorization": basic(TOKEN), "Origin": "null"},
+            {"Authorization": basic(TOKEN), "Origin": "http://localhost:1"},
+            {"Authorization": basic(TOKEN), "Sec-Fetch-Site": "cross-site"},
+        ],
+    )
+    async def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(
+        self, front: Front, headers: dict[str, str]
+    ) -> None:
+        answer = await front.ask("SELECT 'secret'", token=None, headers=headers)
+        assert (answer.status, answer.code) == (403, 516)
+        assert "AUTHENTICATION_FAILED" in answer.text
+        assert "secret" not in answer.text
+        assert TOKEN not in answer.text
+        # A browser that was asked for a password would send it by itself ever after.
+        assert "WWW-Authenticate" not in answer.headers
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Authorization": basic(TOKEN)},
+            {"X-ClickHouse-User": USER, "X-ClickHouse-Key": TOKEN},
+            {"Authorization": basic(TOKEN), "Host": "localhost"},
+            {"Authorization": basic(TOKEN), "Host": "[::1]:8123"},
+        ],
+    )
+    async def test_the_token_in_a_header_opens(self, front: Front, headers: dict[str, str]) -> None:
+        answer = await front.ask("SELECT 1", token=None, headers=headers)
+        assert (answer.status, answer.data) == (200, b"1\n")
+
+    async def test_the_token_is_not_taken_from_the_address(self, front: Front) -> None:
+        for token in (TOKEN, None):
+            answer = await front.ask("SELECT 1", token=token, user=USER, password=TOKEN)
+            assert (answer.status, answer.code) == (403, 516)
+            assert "headers" in answer.text
+
+    async def test_the_token_is_never_logged(
+        self, front: Front, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG):
+            await front.ask("SELECT 1", token=None, user=USER, password=TOKEN)
+            await front.ask("SELECT nosuch")
+        assert TOKEN not in caplog.text
+
+    async def test_only_this_application_is_there(self, front: Front) -> None:
+        assert (await front.ask(method="GET", path="ping", token=None)).data == b"Ok.\n"
+        for method, path in (("GET", "play"), ("GET", "dashboard"), ("PUT", ""), ("OPTIONS", "")):
+            assert (await front.ask(method=method, path=path)).status in {404, 405}
+
+
+class TestProtocol:
+    async def test_get_and_post_and_both_together(self, front: Front) -> None:
+        assert (await front.ask(method="GET", query="SELECT 1")).data == b"1\n"
+        assert (await front.ask("SELECT 2")).data == b"2\n"
+        assert (await front.ask("+ 1", query="SELECT 2")).data == b"3\n"
+        head = await front.ask(method="HEAD", query="SELECT 1")
+        assert (head.status, head.data) == (200, b"")
+
+    async def test_the_headers_say_what_it_is(self, front: Front) -> None:
+        answer = await front.ask("SELECT number FROM numbers(5) FORMAT JSONCompact", query_id="q-7")
+        assert answer.headers["Content-Type"] == "application/json; charset=UTF-8"
+        assert answer.headers["X-ClickHouse-Format"] == "JSONCompact"
+        assert answer.headers["X-ClickHouse-Query-Id"] == "q-7"
+        assert answer.headers["X-ClickHouse-Timezone"]
+        summary = json.loads(answer.headers["X-ClickHouse-Summary"])
+        assert summary["result_rows"] == "5"
+        assert summary["read_rows"] == "5"
+
+    async def test_the_format_comes_from_the_query_else_the_address_else_a_header(
+        self, front: Front
+    ) -> None:
+        header = {"X-ClickHouse-Format": "CSV"}
+        ask = front.ask
+        assert (
+            await ask("SELECT 'a' FORMAT JSONEachRow", default_format="XML", headers=header)
+        ).data
+        assert (
+            await ask("SELECT 'a'", default_format="JSONCompactEachRow", headers=header)
+        ).data == (b'["a"]\n')
+        assert (await ask("SELECT 'a'", headers=header)).data == b'"a"\n'
+
+    async def test_parameters_are_escaped_as_the_protocol_says(self, front: Front) -> None:
+        answer = await front.ask(
+            "SELECT {a:String}, {b:Array(UInt8)}, {c:Nullable(String)}",
+            param_a="it's\\\\ \\n \\t x",
+            param_b="[1,2]",
+            param_c="\\N",
+        )
+        assert answer.data == b"it\\'s\\\\ \\n \\t x\t[1,2]\t\\N\n"
+
+    async def test_settings_come_from_the_address(self, front: Front) -> None:
+        query = "SELECT toDateTime(0), getSetting('max_execution_time')"
+        answer = await front.ask(
+            query, session_timezone="Asia/Tokyo", max_execution_time="7", wait_end_of_query="1"
+        )
+        assert answer.data == b"1970-01-01 09:00:00\t7\n"
+        assert answer.headers["X-ClickHouse-Timezone"] == "Asia/Tokyo"
+        assert (await front.ask("SELECT 1", allow_ddl="1")).code == 164
+
+    async def test_sessions_quotas_and_the_database_are_taken_note_of(self, front: Front) -> None:
+        answer = await front.ask(
+            "SELECT currentDatabase()", session_id="s", session_timeout="60", quota_key="q",
+            database="default", buffer_size="1", send_progress_in_http_headers="1",
+        )  # fmt: skip
+        assert answer.text.strip() == front.database.database
+        assert (await front.ask("SELECT 1", database="system")).code == 81
+        assert (await front.ask("SELECT 1", headers={"X-ClickHouse-Database": "x"})).code == 81
+        assert (await front.ask("SELECT 1", role="admin")).code == 511
+
+    @pytest.mark.parametrize(
+        ("query", "status", "code", "name"),
+        [
+            ("", 400, 62, "SYNTAX_ERROR"),
+            ("SELEC 1", 400, 62, "SYNTAX_ERROR"),
+            ("SELECT 1; SELECT 2", 400, 62, "SYNTAX_ERROR"),
+            ("SELECT nosuch", 404, 47, "UNKNOWN_IDENTIFIER"),
+            ("SELECT * FROM nosuch", 404, 60, "UNKNOWN_TABLE"),
+            ("SELECT toUInt8('x')", 400, 6, "CANNOT_PARSE_TEXT"),
+            ("SELECT throwIf(1)", 500, 395, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
+            ("SELECT {x:String}", 400, 456, "UNKNOWN_QUERY_PARAMETER"),
+            ("DROP TABLE logs", 403, 164, "READONLY"),
+            ("SELECT * FROM file('/etc/passwd')", 403, 164, "READONLY"),
+            ("SELECT 1 FORMAT Template", 403, 164, "READONLY"),
+        ],
+    )
+    async def test_errors_are_told_as_clickhouse_does(
+        self, front: Front, query: str, status: int, code: int, name: str
+    ) -> None:
+        answer = await front.ask(query)
+        assert (answer.status, answer.code) == (status, code)
+        assert answer.text.startswith(f"Code: {code}. DB::Exception: ")
+        assert f"({name}) (version {front.database.version}" in answer.text
+        assert answer.text.count("\n") == 1
+        assert "formatQuery" not in answer.text
+
+    async def test_limits_end_a_query_with_their_code(self) -> None:
+        limits = SqlLimits(seconds=0.5, memory_bytes=100_000_000, result_rows=10)
+        async with running_front(FrontSettings(limits=limits), filled=False) as front:
+            slow = await front.ask(SLOW)
+            assert (slow.status, slow.code) == (408, 159)
+            large = await front.ask("SELECT groupArray(number) FROM numbers(1000000000)")
+            assert (large.status, large.code) == (500, 241)
+            many = await front.ask("SELECT number FROM numbers(11)")
+            assert (many.status, many.code) == (500, 396)
+
+    async def test_large_bodies_are_refused(self, front: Front) -> None:
+        assert (await front.ask("SELECT 1 " + " " * 200_000)).code == 164
+        assert (await front.ask("SELECT 1 " + " " * 1_100_000)).status == 413
+        bomb = compressed(b"SELECT 1" + b" " * 20_000_000)
+        assert len(bomb) < 200_000
+        assert (await front.ask(bomb, decompress="1")).code == 36
+
+    async def test_nonsense_gets_an_answer(self, front: Front) -> None:
+        for body in (b"\xff\xfe", b"\x00", b"SELECT '\xff'", b"SELECT 1 \x00 x", b"(((("):
+            answer = await front.ask(body)
+            assert answer.status == 400
+            assert answer.code == 62
+        assert (await front.ask(b"no blocks", decompress="1")).code == 36
+        assert (await front.ask("SELECT 1", client_protocol_version="x" * 99)).status == 200
+        assert (await front.ask("SELECT 1", param_="1")).code == 164
+
+    async def test_forms_carry_the_query_and_its_parameters(self, front: Front) -> None:
+        form = aiohttp.FormData()
+        form.add_field("query", "SELECT {a:String}", content_type="text/plain")
+        form.add_field("param_a", "x", content_type="text/plain")
+        headers = {"Authorization": basic(TOKEN)}
+        async with front.session.post(front.url, data=form, headers=headers) as response:
+            assert (response.status, await response.read()) == (200, b"x\n")
+        form = aiohttp.FormData()
+        form.add_field("query", "SELECT * FROM t", content_type="text/plain")
+        form.add_field("t", b"1\n", filename="t")
+        async with front.session.post(front.url, data=form, headers=headers) as response:
+            assert response.status == 400
+            assert "cannot be sent along" in await response.text()
+
+
+class TestCompression:
+    QUERY = "SELECT repeat('spanyard ', 1000) FROM numbers(100) FORMAT RawBLOB"
+    PLAIN = b"spanyard " * 100_000
+
+    async def test_blocks(self, front: Front) -> None:
+        answer = await front.ask(self.QUERY, compress="1")
+        assert len(answer.data) < 20_000
+        assert unpacked(answer.data, most=1 << 20) == self.PLAIN
+
+    async def test_blocks_of_errors_but_not_of_refusals(self, front: Front) -> None:
+        # The JDBC driver unpacks errors, except where it wasn't let in.
+        error = await front.ask("SELECT nosuch", compress="1")
+        assert unpacked(error.data, most=10_000).startswith(b"Code: 47.")
+        assert (await front.ask("DROP TABLE x", compress="1")).text.startswith("Code: 164.")
+
+    async def test_a_request_in_blocks(self, front: Front) -> None:
+        assert (await front.ask(compressed(b"SELECT 1"), decompress="1")).data == b"1\n"
+
+    async def test_a_request_in_gzip(self, front: Front) -> None:
+        headers = {"Content-Encoding": "gzip"}
+        assert (await front.ask(gzip.compress(b"SELECT 1"), headers=headers)).data == b"1\n"
+
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "lz4"])
+    async def test_of_http(self, front: Front, encoding: str) -> None:
+        unpack = {
+            "gzip": gzip.decompress,
+            "deflate": zlib.decompress,
+            "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+            "lz4": lz4.frame.decompress,
+        }[encoding]
+        headers = {"Accept-Encoding": f"br, {encoding};q=0.5"}
+        answer = await front.ask(self.QUERY, enable_http_compression="1", headers=headers)
+        assert answer.headers["Content-Encoding"] == encoding
+        assert unpack(answer.data) == self.PLAIN
+        plain = await front.ask(self.QUERY, headers=headers)
+        assert plain.data == self.PLAIN
+
+
+class TestCancelling:
+    async def test_a_query_ends_with_its_client(self, front: Front) -> None:
+        asking = asyncio.create_task(front.ask(SLOW))
+        await until_running(front.database, 1)
+        asking.cancel()
+        await until_running(front.database, 0)
+
+    async def test_a_query_is_killed_by_its_name(self, front: Front) -> None:
+        asking = asyncio.create_task(front.ask(SLOW, query_id="my-query"))
+        await until_running(front.database, 1)
+        twice = await front.ask("SELECT 1", query_id="my-query")
+        assert (twice.status, twice.code) == (500, 216)
+        killed = await front.ask("KILL QUERY WHERE query_id = 'my-query'")
+        assert "my-query" in killed.text
+        answer = await asking
+        assert (answer.status, answer.code) == (500, 394)
+        await until_running(front.database, 0)
+
+    async def test_nothing_else_can_be_killed(self, front: Front) -> None:
+        assert (await front.ask("KILL QUERY WHERE 1")).code == 164
+        assert (await front.ask("KILL QUERY WHERE query_id = 'x' OR 1 = 1")).code == 164
+        assert (await front.ask("KILL QUERY WHERE query_id = 'nobody'")).data == b""
+
+
+@pytest.fixture
+async def filled() -> AsyncIterator[Front]:
+    async with running_front() as running:
+        yield running
+
+
+class TestClickHouseConnect:
+    """The Python client, over HTTP: Native format, its own compression, its own handshake."""
+
+    def _client(self, front: Front, **options: object) -> Client:
+        return clickhouse_connect.get_client(
+            host="127.0.0.1", port=front.port, username=USER, password=TOKEN, **options
+        )  # type: ignore[call-overload, no-any-return]
+
+    @pytest.mark.parametrize("compress", [True, False, "gzip", "zstd", "lz4"])
+    async def test_it_reads(self, filled: Front, compress: bool | str) -> None:
+        def use() -> None:
+            with self._client(filled, compress=compress) as client:
+                # Its handshake asks for a revision; only with that the block's info is there.
+                assert client.protocol_version == 54405
+                assert client.command("SELECT count() FROM otel_logs") == LOGS
+                rows = client.query(
+                    "SELECT SpanName, Duration, ResourceAttributes, `Events.Name`, Timestamp"
+                    " FROM otel_traces WHERE SpanKind = {kind:String} ORDER BY Duration LIMIT 3",
+                    parameters={"kind": "Server"},
+                ).result_rows
+                assert [row[:2] for row in rows] == [("op0", 0), ("op1", 1000), ("op2", 2000)]
+                assert rows[0][2]["k8s.deployment.name"] == "agent"
+                assert list(rows[0][3]) == ["seen"]
+                with client.query_row_block_stream(
+                    "SELECT number, toString(number) FROM numbers(200000)"
+                ) as blocks:
+                    assert sum(len(block) for block in blocks) == 200_000
+                frame = client.raw_query("SELECT 1 AS a", fmt="Parquet")
+                assert frame[:4] == b"PAR1"
+                with pytest.raises(ClientError, match="Code: 164|code 164"):
+                    client.command("DROP TABLE logs")
+                with pytest.raises(ClientError, match="47"):
+                    client.query("SELECT nosuch")
+                with pytest.raises(ClientError):
+                    client.insert("logs", [[1]], column_names=["seq"])
+
+        await asyncio.to_thread(use)
+
+
+class TestGo:
+    """The Go driver in its HTTP mode, which is Grafana's: Native of a late revision."""
+
+    PARAMS = {"client_protocol_version": "54460", "default_format": "Native", "database": "default"}  # noqa: RUF012 -- not changed
+
+    async def test_its_handshake(self, front: Front) -> None:
+        answer = await front.ask(
+            "SELECT displayName(), version(), revision(), timezone()", **self.PARAMS
+        )
+        # Block info; 4 columns, 1 row; the first column's name, type, mark.
+        assert answer.data.startswith(
+            b"\x01\x00\x02\xff\xff\xff\xff\x00\x04\x01\x0ddisplayName()\x06String\x00"
+        )
+
+    async def test_blocks_of_all_our_types_are_walked_to_their_end(self, filled: Front) -> None:
+        for table in ("otel_logs", "otel_traces", "spans", "metrics", "system.columns"):
+            plain = await filled.ask(f"SELECT * FROM {table}", default_format="Native")
+            late = await filled.ask(f"SELECT * FROM {table}", **self.PARAMS)
+            assert late.status == 200, late.data[:500]
+            marks = len(late.data) - len(plain.data)
+            if plain.data:
+                assert late.data == with_revision(plain.data, 54460)
+                assert marks >= 8 + plain.data[0]
+
+    async def test_a_type_that_cannot_be_walked_is_told(self, front: Front) -> None:
+        answer = await front.ask("""SELECT '{"a": 1}'::JSON AS j""", **self.PARAMS)
+        assert (answer.status, answer.code) == (501, 48)
+        assert "toString" in answer.text
+
+    async def test_its_compression_in_blocks(self, front: Front) -> None:
+        answer = await front.ask(
+            "SELECT 1", **self.PARAMS, compress="1", network_compression_method="LZ4"
+        )
+        data = unpacked(answer.data, most=1_000)
+        assert data == b"\x01\x00\x02\xff\xff\xff\xff\x00\x01\x01\x011\x05UInt8\x00\x01"
+
+
+class TestJdbc:
+    """What DBeaver's driver sends."""
+
+    async def _rows(self, front: Front, query: str) -> bytes:
+        answer = await front.ask(
+            query,
+            headers={
+                "Content-Type": "text/plain",
+                "X-ClickHouse-Format": "RowBinaryWithNamesAndTypes",
+                "X-ClickHouse-Database": "default",
+                "Accept-Encoding": "gzip, x-gzip, deflate",
+            },
+            compress="1",
+            wait_end_of_query="1",
+        )
+        assert answer.status == 200, answer.data
+        assert "Content-Encoding" not in answer.headers
+        # It takes an answer whose summary has no rows for empty.
+        assert int(json.loads(answer.headers["X-ClickHouse-Summary"])["result_rows"]) > 0
+        return unpacked(answer.data, most=10_000_000)
+
+    async def test_its_handshake(self, front: Front) -> None:
+        version = front.database.version.encode()
+        assert await self._rows(front, "SELECT version() as server_version") == (
+            b"\x01\x0eserver_version\x06String" + struct.pack("B", len(version)) + version
+        )
+        assert await self._rows(front, "SELECT timezone()")
+
+    async def test_its_questions_about_tables(self, front: Front) -> None:
+        for query in (
+            "SELECT name AS TABLE_SCHEM, '' AS TABLE_CATALOG FROM system.databases ORDER BY name",
+            """SELECT t.name, t.engine, t.comment FROM system.tables t
+               JOIN system.databases d ON system.tables.database = system.databases.name""",
+            """SELECT toInt32(system.columns.position) AS ORDINAL_POSITION, system.columns.type
+               FROM system.columns WHERE system.columns.table LIKE 'otel%'""",
+            "SELECT name, case_insensitive FROM system.data_type_families",
+            "SELECT name FROM system.functions WHERE name ILIKE '%'",
+            "SELECT arrayJoin(['TABLE', 'VIEW']) AS TABLE_TYPE ORDER BY TABLE_TYPE",
+            "SELECT c1, c2 FROM VALUES ('c1 String, c2 Int32', ('ApplicationName', 255))",
+            "SHOW TABLES",
+            "SHOW CREATE TABLE otel_logs",
+            "DESCRIBE TABLE otel_logs",
+            "SELECT * FROM information_schema.tables LIMIT 5",
+        ):
+            assert len(await self._rows(front, query)) > 20
+
+
+async def test_a_busy_front_does_not_hold_up_inserts() -> None:
+    """Eight clients that ask without end, and inserts beside them: each comes through."""
+    async with running_front() as front:
+        stop = asyncio.Event()
+        answered = 0
+
+        async def ask() -> None:
+            nonlocal answered
+            while not stop.is_set():
+                answer = await front.ask(
+                    "SELECT count(), uniq(Body), max(Timestamp) FROM otel_logs WHERE Body ILIKE '%7%'"
+                )
+                assert answer.status == 200, answer.text
+                answered += 1
+
+        async def insert() -> float:
+            start = time.perf_counter()
+            for number in range(20):
+                await front.database.command(
+                    "INSERT INTO logs (project, writer, seq, batch, level, message) SELECT"
+                    f" 'local.other', 'w{number}', number + 1, {number + 10}, 'info', toString(number)"
+                    " FROM numbers(10000)"
+                )
+            return time.perf_counter() - start
+
+        alone = await insert()
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(ask()) for _ in range(8)]
+            beside = await insert()
+            stop.set()
+        assert all(task.done() for task in asking)
+        assert answered > 0
+        # Two readers of two threads each; generous, because others use the machine.
+        assert beside < 20 * alone + 20
+        [row] = await front.database.rows("SELECT count() AS n FROM logs")
+        assert row["n"] == LOGS + 400_000
+        assert SPANS
