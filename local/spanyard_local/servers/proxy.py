@@ -1,45 +1,25 @@
 """One stable port of a deployment: connections go round robin to the replicas that are ready.
 
 URLs survive rollouts and restarts, and nothing drops at a switch: a new connection goes to the new
-replicas, one that is open stays where it is until it is idle or its request is answered. Bytes
-are passed on as they are; only when no replica is ready does it speak HTTP itself, to say so.
+replicas, one that is open goes over at its next request (see `relay`). Bytes are passed on as they
+are; only when no replica is ready does it speak HTTP itself, to say so.
 """
 
 import asyncio
 import contextlib
-import errno
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from spanyard_core.errors import SpanyardError
 from spanyard_local.servers.ports import Target
+from spanyard_local.servers.relay import BLOCK, Line, Relay
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 1_000
 """At a time; two descriptors each, of the 1,024 to 4,096 that a process usually may have."""
-BLOCK = 64 * 1024
 HOLD_S = 2.0
 """How long a request waits for a replica that is just being started again."""
-IDLE_S = 1.0
-"""A kept-alive connection that is quiet for so long after an answer is closed at a switch."""
 CONNECT_S = 5.0
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    target: Target
-    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
-    quiet_since: float = field(default_factory=time.monotonic)
-    asking: bool = False
-    """The last bytes came from the client: it waits for an answer."""
-
-    def idle(self) -> bool:
-        return not self.asking and time.monotonic() - self.quiet_since >= IDLE_S
-
-    def abort(self) -> None:
-        for writer in self.writers:
-            writer.transport.abort()
 
 
 class Proxy:
@@ -53,7 +33,7 @@ class Proxy:
         self._why_not = "it has not started yet"
         self._routed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Relay] = set()
         self.port = 0
 
     async def open(self, *wanted: int) -> int:
@@ -103,7 +83,7 @@ class Proxy:
         deadline = time.monotonic() + limit
         while open_here := [c for c in self._connections if c.target == target]:
             for connection in open_here:
-                if connection.idle():
+                if connection.idle:
                     connection.abort()
             if time.monotonic() >= deadline:
                 return
@@ -138,15 +118,21 @@ class Proxy:
                 why = f"no replica of {self._name} is ready: {self._why_not}"
                 await _refuse(reader, writer, why)
                 return
-            await self._join(*found, reader, writer)
+            relay = Relay(found, reader, writer, instead=self._instead)
+            self._connections.add(relay)
+            try:
+                await relay.run()
+            finally:
+                self._connections.discard(relay)
         except OSError:
             pass  # the client went away; nobody is left to be told
         finally:
             writer.transport.abort()
 
-    async def _connect(
-        self,
-    ) -> tuple[Target, asyncio.StreamReader, asyncio.StreamWriter] | None:
+    async def _instead(self, target: Target) -> Line | None:
+        return None if target in self._targets else await self._connect()
+
+    async def _connect(self) -> Line | None:
         """A connection to the next replica that takes one."""
         deadline = time.monotonic() + HOLD_S
         while True:
@@ -155,9 +141,10 @@ class Proxy:
                 target = self._targets[self._turn % len(self._targets)]
                 with contextlib.suppress(OSError, TimeoutError):
                     async with asyncio.timeout(CONNECT_S):
-                        return target, *await asyncio.open_connection(
+                        reader, writer = await asyncio.open_connection(
                             target.host, target.port, limit=BLOCK
                         )
+                    return Line(target, reader, writer)
                 if not self._targets:  # another route meanwhile
                     break
             left = deadline - time.monotonic()
@@ -169,56 +156,6 @@ class Proxy:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._routed.wait()
-
-    async def _join(
-        self,
-        target: Target,
-        from_server: asyncio.StreamReader,
-        to_server: asyncio.StreamWriter,
-        from_client: asyncio.StreamReader,
-        to_client: asyncio.StreamWriter,
-    ) -> None:
-        connection = _Connection(target, (to_server, to_client))
-        self._connections.add(connection)
-
-        def asked() -> None:
-            connection.asking, connection.quiet_since = True, time.monotonic()
-
-        def answered() -> None:
-            connection.asking, connection.quiet_since = False, time.monotonic()
-
-        ways = [
-            asyncio.create_task(_pump(from_client, to_server, asked)),
-            asyncio.create_task(_pump(from_server, to_client, answered)),
-        ]
-        try:
-            # The server's end is the end of all; the client's end is passed on, and may be half.
-            await asyncio.wait(ways[1:])
-        finally:
-            self._connections.discard(connection)
-            to_server.transport.abort()
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-        with contextlib.suppress(OSError):  # the client gets the rest of its answer
-            to_client.close()
-            await to_client.wait_closed()
-
-
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[], None]
-) -> None:
-    try:
-        while data := await reader.read(BLOCK):
-            seen()
-            writer.write(data)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
-    except OSError as error:
-        if error.errno not in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, None}:
-            raise
-        writer.transport.abort()
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:

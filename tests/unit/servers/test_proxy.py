@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from spanyard_local.servers import proxy as module
+from spanyard_local.servers import relay
 from spanyard_local.servers.ports import Target, free_port
 from spanyard_local.servers.proxy import Proxy
 
@@ -100,7 +101,7 @@ async def ask(proxy: Proxy) -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HOLD_S", 0.05)
-    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    monkeypatch.setattr(relay, "IDLE_S", 0.05)
 
 
 async def test_connections_go_round_robin() -> None:
@@ -158,6 +159,43 @@ async def test_at_a_switch_a_request_is_answered_by_the_old_one_and_new_ones_go_
         assert await asked == "old: slow"
         await released  # the connection was kept alive; idle, it is closed
         assert await slow.reader.read() == b""
+
+
+async def test_a_kept_alive_connection_goes_over_at_its_next_request() -> None:
+    async with (
+        backends("old", "new") as [(old, old_target), (_, new_target)],
+        proxied(old_target) as proxy,
+        client(proxy) as kept,
+    ):
+        request = "GET /1 HTTP/1.1\r"
+        assert await kept.say(request) == f"old: {request}".strip()
+        proxy.route([new_target])
+        assert await kept.say("what is no request stays") == "old: what is no request stays"
+        old.gate.clear()
+        asked = asyncio.create_task(kept.say(request))
+        assert await asked == f"new: {request}".strip()
+        async with asyncio.timeout(5):
+            await proxy.release(old_target, 30)
+        assert await kept.say("on") == "new: on"
+
+
+async def test_a_request_that_is_being_answered_does_not_go_over() -> None:
+    async with (
+        backends("old", "new") as [(old, old_target), (_, new_target)],
+        proxied(old_target) as proxy,
+        client(proxy) as kept,
+    ):
+        old.gate.clear()
+        asked = asyncio.create_task(kept.say("POST / HTTP/1.1\r"))
+        while not old.connections:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        proxy.route([new_target])
+        kept.writer.write(b"GET /its-body-says HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)
+        old.gate.set()
+        assert (await asked).startswith("old: POST")
+        assert (await kept.reader.readline()).startswith(b"old: GET")
 
 
 async def test_an_idle_connection_does_not_hold_up_a_switch(quick: None) -> None:
