@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spanyard_core.errors import SpanyardError
+from spanyard_local.cli.finding import FOLDERS, running_near
 from spanyard_local.guardian import Guardian, guarded
 from spanyard_local.layout import DEFAULT_DATA, Layout, last_words
 from spanyard_local.server_client import SERVER_VARIABLE, ServerClient, ServerError
@@ -20,12 +21,14 @@ START_S = 60.0
 def client_for(server: str | None, data: Path | None) -> Iterator[ServerClient]:
     """A client of `server` (or SPANYARD_SERVER), else of what runs on `data`, else of the folder.
 
-    A demo that has ended leaves its folder; then a server is started on it, which also loads what
-    is still pending, and ended again.
+    Without any of them it is what runs here, as for every command, else what ran here. What has
+    ended leaves its folder; then a server is started on it, which also loads what is still pending,
+    and ended again.
     """
-    layout = Layout((data or Path(DEFAULT_DATA)).resolve())
+    layout = Layout((data or _left_here()).resolve())
     named = server or os.environ.get(SERVER_VARIABLE)
-    address = named or layout.running_server()
+    near = running_near(Path.cwd()) if data is None else None
+    address = named or near or layout.running_server()
     if address:
         client = ServerClient(address)
         if named or _answers(client):
@@ -45,6 +48,13 @@ def client_for(server: str | None, data: Path | None) -> Iterator[ServerClient]:
         _server(layout, guardian) as client,
     ):
         yield client
+
+
+def _left_here() -> Path:
+    for name in FOLDERS:
+        if Layout(Path(name)).clickhouse.is_dir():
+            return Path(name)
+    return Path(DEFAULT_DATA)
 
 
 def _answers(client: ServerClient) -> bool:

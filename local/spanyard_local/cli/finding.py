@@ -29,9 +29,14 @@ def find_server(server: str | None, data: Path | None, here: Path) -> ServerClie
         return ServerClient(address)
     if os.environ.get(SERVER_VARIABLE):
         return ServerClient()
+    return ServerClient(running_near(here))
+
+
+def running_near(here: Path) -> str | None:
+    """The address of what runs on a data folder of this folder or the nearest parent."""
     for folder in (here, *here.parents):
         for name in FOLDERS:
             address = Layout(folder / name).running_server()
             if address is not None:
-                return ServerClient(address)
-    return ServerClient()
+                return address
+    return None

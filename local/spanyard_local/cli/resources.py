@@ -236,6 +236,22 @@ def print_failure(
         say("  " + printable(one_line(failure["remedy"])))
 
 
+def _address_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("deployment", help="the deployment, with or without its namespace")
+
+
+def _address(context: Context) -> int:
+    name = ids.qualified(context, context.given.deployment, "deployments")
+    found = context.client.get(f"/deployments/{ids.path(name)}")
+    endpoint = _status(found).get("endpoint")
+    if not endpoint:
+        raise NotThereError(
+            f"{name} serves nowhere yet; `spanyard show deployment {name}` says why"
+        )
+    context.terminal.print(endpoint)
+    return OK
+
+
 def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("build", help="the build, with or without its namespace")
 
@@ -316,6 +332,17 @@ COMMANDS = [
         arguments=_show_arguments,
         run=_show,
         outputs=("table", "json"),
+    ),
+    Command(
+        name="address",
+        help="print where a deployment serves",
+        description="Prints the address of a deployment, for a script or another command.",
+        examples=(('curl "$(spanyard address support)/health"', "ask the server"),),
+        arguments=_address_arguments,
+        run=_address,
+        outputs=(),
+        exits="0 printed, 1 there is none or it serves nowhere yet, 2 wrong usage, 3 no gateway "
+        "answers",
     ),
     Command(
         name="cancel",

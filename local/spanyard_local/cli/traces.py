@@ -221,12 +221,15 @@ def _trouble(context: Context, spans: list[dict[str, Any]]) -> None:
     """What the spans with errors say, in words."""
     terminal = context.terminal
     for span in spans:
-        said = [span["statusMessage"]] if span["status"] == "error" else []
+        said = []
         for event in span.get("events") or []:
             about = event.get("attributes") or {} if isinstance(event, dict) else {}
             if isinstance(about, dict) and event.get("name") == "exception":
                 kind, text = about.get("exception.type", ""), about.get("exception.message", "")
                 said.append(f"{kind}: {text}" if kind else str(text))
+        told = span["statusMessage"] if span["status"] == "error" else ""
+        if told and not any(told in text for text in said):  # most often the exception's own words
+            said.insert(0, told)
         for text in dict.fromkeys(printable(one_line(t)) for t in said if t):
             terminal.print(terminal.style("error", "red") + f"  {printable(span['name'])}: {text}")
 

@@ -38,7 +38,9 @@ def test_every_example_of_every_command_is_one(one: Command) -> None:
     parser = command.command_parser()
     for line, what in one.examples:
         words = shlex.split(line.partition(" | ")[0].partition(" < ")[0].partition(" > ")[0])
-        words = shlex.split(words[1][2:-1]) if words[0] == "eval" else words
+        words = (
+            shlex.split(words[1][2:].partition(")")[0]) if words[0] in {"eval", "curl"} else words
+        )
         assert words[0] == "spanyard", line
         assert parser.parse_args(words[1:]).action.name == one.name
         assert what
