@@ -1,6 +1,7 @@
 """Shims around real processes that behave badly: nothing is lost, nothing stays behind."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import resource
@@ -214,24 +215,22 @@ with open('printed', 'w') as file:
 
 
 class TestAKilledParent:
-    @pytest.fixture
-    def up(self, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """An `up` that runs a chatty server."""
+    @contextlib.contextmanager
+    def up(self, folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """An `up` that runs a server."""
         repo = str(Path(__file__).parents[2])
-        command = (sys.executable, "-I", "-S", "-c", CHATTER)
-        text = UP.format(repo=repo, folder=str(tmp_path), command=command, grace=30.0)
+        text = UP.format(repo=repo, folder=str(folder), command=command, grace=30.0)
         with subprocess.Popen([sys.executable, "-c", text]) as process:
             yield process
             process.kill()
 
     def test_no_line_is_lost_no_process_stays_and_the_lock_is_held_to_the_end(
-        self, tmp_path: Path, up: subprocess.Popen[bytes]
+        self, tmp_path: Path
     ) -> None:
         told = spec(tmp_path, ())
-        wait_for("its first lines", lambda: (told.log_folder / "0.log").exists()
-                 and (tmp_path / "pids").exists() and len(messages(told)) > 3_000)  # fmt: skip
-        up.kill()
-        up.wait()
+        with self.up(tmp_path, sys.executable, "-I", "-S", "-c", CHATTER):
+            wait_for("its first lines", lambda: (told.log_folder / "0.log").exists()
+                     and (tmp_path / "pids").exists() and len(messages(told)) > 3_000)  # fmt: skip
         with (tmp_path / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # waits for the shim, which holds it
         process, shim = map(int, (tmp_path / "pids").read_text().split())
@@ -243,6 +242,16 @@ class TestAKilledParent:
         status = read_status(told.status_file)
         assert status is not None
         assert (status.exit_code, status.stopped, status.lines) == (0, True, printed + 1)
+
+    @linux
+    def test_when_both_are_killed_the_process_ends_too(self, tmp_path: Path) -> None:
+        with self.up(tmp_path, "sleep", "600") as up:
+            wait_for("the process", lambda: (tmp_path / "pids").exists()
+                     and len((tmp_path / "pids").read_text().split()) == 2)  # fmt: skip
+            process, shim = map(int, (tmp_path / "pids").read_text().split())
+            up.kill()
+            os.kill(shim, signal.SIGKILL)
+        wait_for("the end of the process", lambda: not lives(process))
 
     @linux
     async def test_a_killed_shim_takes_its_process_along_and_is_told(self, tmp_path: Path) -> None:
