@@ -11,6 +11,10 @@ class SettingError(SpanyardError):
     """A setting is missing, unknown or impossible. Names the field, the value and the remedy."""
 
 
+class AddressTakenError(SettingError):
+    """Somebody else listens on the address that was chosen."""
+
+
 class BadRecordError(SpanyardError):
     """A line, frame or name is not what its format says. Goes to quarantine, blocks nobody."""
 

@@ -5,6 +5,7 @@ and the collector's pure parts pay nothing for them.
 """
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spanyard_core.errors import (
+    AddressTakenError,
     BadRecordError,
     DatabaseUnavailableError,
     InvalidResourceError,
@@ -193,7 +195,8 @@ async def serving(
         try:
             await site.start()
         except (OSError, OverflowError) as error:
-            raise SettingError(
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            raise (AddressTakenError if taken else SettingError)(
                 f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
                 "choose another address or port"
             ) from error

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +51,6 @@ class Layout:
     @property
     def clickhouse(self) -> Path:
         return self.root / "clickhouse"
-
-    @property
-    def pods(self) -> Path:
-        """Container logs in the kubelet's layout."""
-        return self.root / "pods"
-
-    @property
-    def spool(self) -> Path:
-        return self.root / "spool"
-
-    @property
-    def spans(self) -> Path:
-        """Span files that servers write."""
-        return self.root / "spans"
 
     @property
     def resources(self) -> Path:
@@ -120,9 +105,8 @@ class Layout:
             for folder in (
                 self.bucket,
                 self.clickhouse,
-                self.pods,
-                self.spool,
-                self.spans,
+                self.resources,
+                self.runs,
                 self.served,
             ):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -144,31 +128,6 @@ class Layout:
             if self.up_log.stat().st_size > MAX_LOG:
                 self.up_log.replace(self.up_log.with_suffix(".log.1"))
         return self.up_log.open("a", encoding="utf-8", errors="replace", buffering=1)
-
-    def pod_uid(self) -> str:
-        """The uid of this folder's pod, made once: a second run goes on with its spool."""
-        file = self.root / "pod.json"
-        if not file.exists():
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"uid": str(uuid.uuid4())}))
-            temporary.replace(file)
-        try:
-            return str(uuid.UUID(json.loads(file.read_text())["uid"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SpanyardError(
-                f"data: {str(file)!r} is damaged, so whose spool this is cannot be told; give another "
-                "folder with --data, or remove this one with all that it holds"
-            ) from error
-
-    def next_restart(self, container: str) -> int:
-        """The restart number of the next run of a container, as the kubelet counts them."""
-        runs = [
-            int(name.split(".")[0])
-            for folder in self.pods.glob(f"*/{container}")
-            for name in os.listdir(folder)
-            if name.split(".")[0].isdigit()
-        ]
-        return max(runs, default=-1) + 1
 
     @contextlib.contextmanager
     def only_one(self, tell: Callable[[str], None]) -> Iterator["Hold"]:

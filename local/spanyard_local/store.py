@@ -52,6 +52,8 @@ as they are, as server-side apply does."""
 KEPT_METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences")
 
 Key = tuple[Kind, str]
+Texts = list[str]
+"""Named here: below, `list` is a method."""
 Status = ProjectStatus | BuildStatus | DeploymentStatus
 
 
@@ -247,7 +249,7 @@ class ResourceStore:
             raise InvalidResourceError([(where, "it is being deleted; wait until it is gone")])
         valid = validate(manifest, old.manifest if old else None)
         resource = decode(valid)
-        warnings = []
+        warnings: Texts = []
         if resource.kind != "Project":
             project = self._entries.get(("Project", _project_of(resource)))
             if project is not None and project.resource.metadata.deletion_timestamp and old is None:

@@ -1,6 +1,6 @@
 """Comparing what a server says that it emitted with what the proof says is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,41 +24,34 @@ class Row:
         return self.stored == self.emitted or (self.at_least and self.stored > self.emitted)
 
 
-def emitted_counts(report: Mapping[str, Any], lines: int) -> dict[tuple[str, str], int]:
-    """The agent's `/emitted` by way and signal; `lines` is what its log file got.
+def emitted_counts(reports: Iterable[Mapping[str, Any]], lines: int) -> dict[tuple[str, str], int]:
+    """What the runs of an agent said at their ends; `lines` is what their log files got.
 
-    The file may have more lines than the agent counts: libraries print too, such as the
+    The files may have more lines than the agent counts: libraries print too, such as the
     OpenTelemetry SDK when it must send again.
     """
-    counts = {(WAYS[0], "logs"): max(lines, sum(report["lines"].values()))}
-    for signal in SIGNALS:
-        counts[WAYS[1], signal] = report["spanFiles"].get(signal, 0)
-        counts[WAYS[2], signal] = report["otlp"].get(signal, 0)
+    counts = {(WAYS[0], "logs"): 0}
+    for report in reports:
+        counts[WAYS[0], "logs"] += sum(report["lines"].values())
+        for signal in SIGNALS:
+            for way, part in ((WAYS[1], "spanFiles"), (WAYS[2], "otlp")):
+                counts[way, signal] = counts.get((way, signal), 0) + report[part].get(signal, 0)
+    counts[WAYS[0], "logs"] = max(lines, counts[WAYS[0], "logs"])
     return counts
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of the agent. What earlier ones left may be stored while this one goes on."""
-
-    restart: int
-    since_ns: int
-
-
 def stored_counts(
-    proof: Mapping[str, Any], container: str, run: Run | None = None
+    proof: Mapping[str, Any], container: str, pods: Collection[str]
 ) -> dict[tuple[str, str], int]:
-    """What is stored by way and signal, of one run or of all, from the writers' ids.
+    """What is stored of some pods by way and signal, from the writers' ids.
 
     `{pod uid}/{container}/{restart}@…` is a container's run, `{pod uid}/{signal}/{file}@…` a span
-    file, `{pod uid}/{signal}@…` one signal of OTLP, whichever run sent it.
+    file, `{pod uid}/{signal}@…` one signal of OTLP.
     """
     counts: dict[tuple[str, str], int] = {}
     for writer in proof["writers"]:
         parts = writer["writer"].split("@")[0].split("/")
-        if writer["signal"] == "gaps" or len(parts) not in {2, 3}:
-            continue
-        if run is not None and len(parts) == 3 and not _is_of(run, parts[2], parts[1] == container):
+        if writer["signal"] == "gaps" or len(parts) not in {2, 3} or parts[0] not in pods:
             continue
         way = WAYS[2] if len(parts) == 2 else WAYS[0] if parts[1] == container else WAYS[1]
         key = (way, writer["signal"])
@@ -66,16 +59,9 @@ def stored_counts(
     return counts
 
 
-def _is_of(run: Run, last: str, is_container: bool) -> bool:
-    if is_container:
-        return last == str(run.restart)
-    return int(last.split("-", maxsplit=1)[0]) >= run.since_ns
-
-
 def compare(
     emitted: Mapping[tuple[str, str], int],
-    before: Mapping[tuple[str, str], int],
-    after: Mapping[tuple[str, str], int],
+    stored: Mapping[tuple[str, str], int],
     *,
     lenient_otlp: bool,
 ) -> list[Row]:
@@ -84,9 +70,7 @@ def compare(
     for way in WAYS:
         for signal in SIGNALS:
             key = (way, signal)
-            stored = after.get(key, 0) - before.get(key, 0)
-            if emitted.get(key, 0) or stored:
-                rows.append(
-                    Row(way, signal, emitted.get(key, 0), stored, lenient_otlp and way == WAYS[2])
-                )
+            if emitted.get(key, 0) or stored.get(key, 0):
+                lenient = lenient_otlp and way == WAYS[2]
+                rows.append(Row(way, signal, emitted.get(key, 0), stored.get(key, 0), lenient))
     return rows

@@ -42,11 +42,9 @@ class Traffic:
         except (aiohttp.ClientError, TimeoutError):
             self.failed += 1
 
-    async def emitted(self) -> dict[str, Any]:
-        """What the agent says that it emitted, OTLP sent first."""
-        async with self._session.get(f"{self._address}/emitted?flush=1") as response:
-            answer: dict[str, Any] = await response.json()
-            return answer
+    def move(self, address: str) -> None:
+        """The agent is somewhere else now."""
+        self._address = address
 
     async def healthy(self, seconds: float) -> bool:
         """Wait until the agent answers."""

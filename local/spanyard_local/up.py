@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import signal
-import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from spanyard_core.clock import SystemClock
-from spanyard_core.errors import SettingError
+from spanyard_core.errors import AddressTakenError, SettingError
 from spanyard_core.logs import setup_logs
 from spanyard_core.resources.kinds import Build, Deployment
 from spanyard_core.retry import Backoff
@@ -148,23 +147,33 @@ class Up:
 
     @contextlib.asynccontextmanager
     async def _server(self, store: ResourceStore) -> AsyncIterator[LocalServer]:
-        port = self.options.port
-        if port and not is_free(self.options.host, port):
-            self.output.say(f"port {port} is taken; the gateway takes another one")
-            port = 0
         self.output.say("starting ClickHouse, ingester and gateway …")
-        async with local_server(
-            self.layout, host=self.options.host, port=port, resources=store
-        ) as server:
-            yield server
+        async with contextlib.AsyncExitStack() as stack:
+            for port in dict.fromkeys((self.options.port, 0)):
+                server = local_server(
+                    self.layout, host=self.options.host, port=port, resources=store
+                )
+                try:
+                    found = await stack.enter_async_context(server)
+                    break
+                except AddressTakenError:
+                    if port == 0:
+                        raise
+                    self.output.say(f"port {port} is taken; the gateway takes another one")
+            yield found
 
     @contextlib.asynccontextmanager
     async def _front(self, server: LocalServer) -> AsyncIterator[Address]:
-        port = self.options.clickhouse_port
-        if port and not is_free(self.options.host, port):
-            port = 0
-        app = front_app(server.database, token_of(self.layout.clickhouse_token))
-        async with serving(app, self.options.host, port, cancel_abandoned=True) as address:
+        async with contextlib.AsyncExitStack() as stack:
+            for port in dict.fromkeys((self.options.clickhouse_port, 0)):
+                app = front_app(server.database, token_of(self.layout.clickhouse_token))
+                listening = serving(app, self.options.host, port, cancel_abandoned=True)
+                try:
+                    address = await stack.enter_async_context(listening)
+                    break
+                except AddressTakenError:
+                    if port == 0:
+                        raise
             yield address
 
     def _pods(self, hold: Hold, server: LocalServer) -> Pods:
@@ -336,14 +345,3 @@ def _by_signal(proof: Proof) -> dict[str, int]:
         if writer.signal != "gaps":
             found[writer.signal] = found.get(writer.signal, 0) + writer.stored
     return found
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens there now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

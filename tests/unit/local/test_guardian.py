@@ -95,15 +95,6 @@ def test_what_has_ended_is_forgotten_and_an_orderly_end_leaves_nothing(tmp_path:
         assert not hold.killed
 
 
-@pytest.mark.parametrize("text", ["", "garbage", "{}", '{"uid": 5}', '{"uid": "../x"}', "[]"])
-def test_a_damaged_folder_is_told_and_left_alone(tmp_path: Path, text: str) -> None:
-    layout = Layout(tmp_path)
-    (tmp_path / "pod.json").write_text(text)
-    with pytest.raises(SpanyardError, match="pod.json' is damaged"):
-        layout.pod_uid()
-    assert (tmp_path / "pod.json").read_text() == text
-
-
 def test_the_address_of_a_server_that_was_killed_is_not_believed(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
