@@ -7,9 +7,10 @@ makes an attempt either committed or given up, never both; rows are deleted only
 """
 
 import asyncio
+import contextlib
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -22,7 +23,7 @@ from spanyard_core.faults import fault_point
 from spanyard_core.retry import Backoff
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import LedgerState
-from spanyard_ingester.operations import Abandon, Commit, Operation, Plan, Range
+from spanyard_ingester.operations import Abandon, Commit, Note, Operation, Plan, Range
 from spanyard_ingester.verify import Stored, compare, expected_of
 from spanyard_ingester.warehouse import Warehouse
 
@@ -82,6 +83,8 @@ class Attempts:
     clock: Clock
     rng: Random
     availability: Availability = field(default_factory=Availability)
+    pulse_every: float = 10.0
+    """Seconds between two signs of life while an insert goes on: others take over what is silent."""
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """One insert at a time; reading back and committing overlap with the next one."""
 
@@ -91,7 +94,7 @@ class Attempts:
         """Insert a plan that stands in the ledger, and see it through."""
         day = date.fromisoformat(plan.day)
         try:
-            async with self.gate:
+            async with self.gate, self.pulse():
                 await self._insert(plan, day, files, exclude)
         except DatabaseUnavailableError as error:
             return await self.resolve(plan, f"ClickHouse did not take it: {error}")
@@ -132,6 +135,31 @@ class Attempts:
                 insert.cancel()
                 await asyncio.gather(insert, return_exceptions=True)
         await insert
+
+    @contextlib.asynccontextmanager
+    async def pulse(self) -> AsyncIterator[None]:
+        """While the block runs, tell other ingesters now and then that this one is at work.
+
+        Not while ClickHouse is waited for: another ingester may reach it.
+        """
+        over = asyncio.Event()
+        telling = asyncio.ensure_future(self._tell(over))
+        try:
+            yield
+        finally:
+            over.set()
+            telling.cancel()
+            (error,) = await asyncio.gather(telling, return_exceptions=True)
+            if isinstance(error, Exception):
+                raise error
+
+    async def _tell(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(self.pulse_every):
+                    await over.wait()
+            except TimeoutError:
+                await self.ledger.append(lambda _: [Note(text="at work")], subject="pulse")
 
     async def resolve(self, plan: Plan, reason: str) -> Result:
         """End an attempt whose outcome nobody knows: ours, or one that was left behind."""

@@ -26,6 +26,7 @@ from spanyard_ingester.prepare import Preparer
 from spanyard_ingester.rebuild import Rebuild
 from spanyard_ingester.recovery import Recovery
 from spanyard_ingester.rejects import Rejects
+from spanyard_ingester.rescan import Rescan
 from spanyard_ingester.running import Running
 from spanyard_ingester.settings import IngesterSettings
 from spanyard_ingester.settle import Settler
@@ -108,7 +109,9 @@ class Ingester:
             max_object=settings.max_object,
             at_once=settings.fetches,
         )
-        self.attempts = Attempts(warehouse, self.ledger, clock, rng)
+        self.attempts = Attempts(
+            warehouse, self.ledger, clock, rng, pulse_every=max(settings.takeover_after / 3, 1.0)
+        )
         self._workspace = Workspace(files, settings.folder, settings.name, self.ledger.instance)
         self.preparer = Preparer(
             storage,
@@ -128,6 +131,7 @@ class Ingester:
             rejects=self.rejects,
             settler=self.settler,
             filer=self.filer,
+            rescan=Rescan(self.ledger, self.preparer, clock, rng),
             clock=clock,
             rng=rng,
             limits=settings.limits,
@@ -223,7 +227,8 @@ class Ingester:
         """Load everything pending and return, also what is under way elsewhere or delayed."""
         while True:
             if not await self.step():
-                due = self.pending.next_due
+                dues = (self.pending.next_due, self.filer.next_due)
+                due = min((due for due in dues if due is not None), default=None)
                 if due is None:
                     return
                 await self.clock.sleep(due)

@@ -31,14 +31,13 @@ from spanyard_ingester.operations import (
     Plan,
     Range,
     Reject,
-    tail_of,
 )
 from spanyard_ingester.pending import Pending
 from spanyard_ingester.planner import Fit, Limits, Prepared, Ready, choose, fit
 from spanyard_ingester.prepare import Preparer
 from spanyard_ingester.refusal import Children, Findings, children_of
 from spanyard_ingester.rejects import Rejects, reject_of
-from spanyard_ingester.scan import Scanned
+from spanyard_ingester.rescan import Rescan
 from spanyard_ingester.settle import Settler
 
 log = logging.getLogger("spanyard.ingester")
@@ -49,6 +48,9 @@ _UNEXPLAINED_MOST = 5
 with nothing loaded in between, it is ClickHouse (a wrong schema, a right taken away) and not the
 data: then everything waits instead of draining into quarantine."""
 
+
+_UNREAD_AGAIN = 30.0
+"""Seconds until an object comes back that could not be read when its batch was refused."""
 
 _DOUBTS_MOST = 3
 """Times that one object is tried alone before it goes to quarantine on ClickHouse's word: an
@@ -90,6 +92,8 @@ class Counts:
     bad_lines: int = 0
     rejected: int = 0
     """Whole objects found bad only by inserting them."""
+    unread: int = 0
+    """Objects of refused batches that could not be read again; they came back later."""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=1_000))
     """Seconds from an object's first sight to its commit."""
 
@@ -105,6 +109,7 @@ class Loader:
     rejects: Rejects
     settler: Settler
     filer: Filer
+    rescan: Rescan
     clock: Clock
     rng: Random
     limits: Limits
@@ -281,7 +286,10 @@ class Loader:
     async def _close(self, batch: Batch, refusal: Result) -> list[Batch]:
         """Close a refused attempt and plan what can still be loaded."""
         plan, reason = batch.plan, refusal.reason
-        findings = await self._scan(batch)
+        async with self.attempts.pulse():
+            findings = await self.rescan.findings(
+                (item, batch.files[item.key].ready) for item in plan.objects
+            )
         if not findings and len(plan.objects) == 1:
             key = plan.objects[0].key
             self._doubts[key] = self._doubts.get(key, 0) + 1
@@ -324,58 +332,28 @@ class Loader:
             self.settler.loaded(done_attempt, [item.key for item in children.done])
         for key in (*findings.rejects, *findings.gone):
             self.pending.forget(key)
+        for key in findings.unread:
+            self.pending.retry(
+                batch.files[key].ready, Backoff(self.rng, first=_UNREAD_AGAIN).next()
+            )
+        self.counts.unread += len(findings.unread)
         self.counts.bad_lines += sum(map(len, findings.bad.values()))
         self.counts.rejected += len(findings.rejects)
         return await self._child_batches(batch, children, findings)
 
-    async def _scan(self, batch: Batch) -> Findings:
-        findings = Findings()
-        for item in batch.plan.objects:
-            ready = batch.files[item.key].ready
-            if ready.facts is None:
-                continue  # a plain object's lines were checked one by one when they were rewritten
-            try:
-                scanned = await self._scanned(ready)
-            except ObjectNotFoundError:
-                findings.gone.add(item.key)
-                continue
-            except BadRecordError as error:
-                findings.rejects[item.key] = reject_of(
-                    item.key, ready.name, str(error), size=item.size, facts=ready.facts
-                )
-                continue
-            if scanned.bad:
-                findings.bad[item.key] = scanned.bad
-            if scanned.bad or not all(scanned.good.covers(a, b) for a, b in item.ranges):
-                findings.good[item.key] = list(scanned.good)
-        return findings
-
-    async def _scanned(self, ready: Ready) -> Scanned:
-        backoff = Backoff(self.rng)
-        while True:
-            try:
-                drops = self.ledger.state.drops.get(tail_of(ready.key), ())
-                return await self.preparer.scan(ready, drops)
-            except ObjectNotFoundError:
-                raise
-            except (StorageError, OSError) as error:
-                # The plan is open: what is bad of it must be known before anything else is.
-                log.warning("cannot read %s for its bad lines, trying again: %s", ready.key, error)
-                await self.clock.sleep(backoff.next())
-
     async def _file(self, findings: Findings) -> None:
-        """Quarantine rows for what was just found, before anything of the rest is inserted."""
+        """Quarantine rows for what was just found, before the rest is inserted, if that can be.
+
+        What cannot be read for its row now does not hold up the rest: the filer comes back to it.
+        """
         ids = {line.id for lines in findings.bad.values() for line in lines}
         ids |= {reject.id for reject in findings.rejects.values()}
-        backoff = Backoff(self.rng)
-        while True:
-            try:
-                return await self.attempts.when_available(
-                    lambda: self.filer.run_through(ids), "writing quarantine rows"
-                )
-            except StorageError as error:
-                log.warning("cannot read what goes to quarantine, trying again: %s", error)
-                await self.clock.sleep(backoff.next())
+        try:
+            await self.attempts.when_available(
+                lambda: self.filer.run_through(ids), "writing quarantine rows"
+            )
+        except StorageError as error:
+            log.warning("quarantine rows have to wait, what goes there cannot be read: %s", error)
 
     async def _child_batches(
         self, batch: Batch, children: Children, findings: Findings

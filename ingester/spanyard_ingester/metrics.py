@@ -53,6 +53,11 @@ class IngesterMetrics(Collector):
             "Whole objects sent to quarantine.",
             ingester.rejects.told + counts.rejected,
         )
+        yield (
+            "unread_objects",
+            "Objects of refused batches that could not be read again and came back later.",
+            counts.unread,
+        )
         yield "hints", "Hints taken.", ingester.pending.hints_taken
         yield (
             "hints_dropped",
@@ -85,7 +90,12 @@ class IngesterMetrics(Collector):
         )
         yield "held_objects", "Pending objects known in memory.", ingester.pending.held
         yield "unsettled", "Loaded attempts and objects not yet moved.", ingester.settler.waiting
-        yield "unfiled", "Quarantined things without a row yet.", ingester.filer.waiting
+        yield "unfiled", "Quarantined things without a row yet.", ingester.filer.unfiled
+        yield (
+            "unfiled_put_off",
+            "Objects with such things that could not be read or moved; tried again.",
+            ingester.filer.put_off,
+        )
         yield "ledger_entries", "Number of the last ledger entry.", ingester.ledger.state.n
         yield "open_plans", "Plans without an end.", len(ingester.ledger.state.open)
         yield "writers", "Writers in the ledger.", len(ingester.ledger.state.handled)

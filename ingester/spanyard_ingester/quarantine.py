@@ -132,7 +132,7 @@ class Quarantine:
         line = BadLine(
             id=row.id, line=row.line, offset=row.offset, size=row.size, reason=row.reason
         )
-        found = await self._filer.raw_lines(row.key, [line], most=max(row.size, 1))
+        found = await self._filer.raw.lines(row.key, [line], most=max(row.size, 1))
         data = found.get(row.id, b"")
         if len(data) != row.size:
             if len(row.bytes) < row.size:

@@ -30,9 +30,11 @@ class Findings:
     rejects: dict[str, Reject] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     """Objects that are not in storage any more."""
+    unread: set[str] = field(default_factory=set)
+    """Objects that could not be read: nothing is known of them, so they wait for another batch."""
 
     def __bool__(self) -> bool:
-        return bool(self.bad or self.good or self.rejects or self.gone)
+        return bool(self.bad or self.good or self.rejects or self.gone or self.unread)
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ def children_of(plan: Plan, findings: Findings, attempts: Sequence[int]) -> Chil
         return result
     rest: list[LoadedObject] = []
     for item in plan.objects:
-        if item.key in findings.gone:
+        if item.key in findings.gone or item.key in findings.unread:
             continue
         reject = findings.rejects.get(item.key)
         if reject is not None:

@@ -123,6 +123,34 @@ def test_owners_that_draw_the_same_numbers_do_not_take_each_others_plan_for_thei
     assert race(make) > len(SEEDS)
 
 
+@pytest.mark.parametrize("seconds", [100.0, 1_000.0])
+def test_an_insert_that_lasts_long_is_not_taken_over_while_its_owner_lives(seconds: float) -> None:
+    """Both would insert the same again and again, each in vain."""
+
+    async def history() -> None:
+        made = Race(0, latency=0.01)
+        insert = made.one.warehouse.insert
+
+        async def slow(*args: object, **more: object) -> None:
+            await asyncio.sleep(seconds)
+            await insert(*args, **more)  # type: ignore[arg-type]
+
+        made.one.warehouse.insert = slow  # type: ignore[method-assign]
+        await made.bucket.view().write(*log_chunk("w", 1, 5))
+        for ingester in (made.one, made.two):
+            await ingester.start()
+        slowly = asyncio.create_task(made.one.drain())
+        await asyncio.sleep(1)
+        await made.two.drain()
+        await slowly
+        assert made.one.loader.counts.rows == 5
+        assert len(made.tables.rows("logs")) == 5
+        assert not made.two.ledger.state.dead
+        assert made.one.ledger.state.n < 10 + seconds / 5, "few words"
+
+    run(history())
+
+
 async def test_a_silent_owners_plan_is_taken_over_after_a_while(bench: Bench) -> None:
     await bench.put(log_chunk("w", 1, 10))
     await killed_at(await bench.started("one"), "ingest.planned")
