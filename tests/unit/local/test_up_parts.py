@@ -1,0 +1,413 @@
+"""Parts of `spanyard up`: what it builds again, what it shows, when it is there, what it counted."""
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from spanyard_core.clock import SystemClock
+from spanyard_core.errors import InvalidResourceError, SpanyardError
+from spanyard_core.resources import builds as life
+from spanyard_core.resources.conditions import Because, conditions
+from spanyard_core.resources.kinds import (
+    API_VERSION,
+    ArtifactStatus,
+    Build,
+    BuildSource,
+    BuildSpec,
+    DeploymentStatus,
+    Metadata,
+    Revision,
+)
+from spanyard_core.resources.reasons import explain
+from spanyard_local.layout import Layout
+from spanyard_local.podapi import PodIdentity
+from spanyard_local.store import ResourceStore
+from spanyard_local.tally import WAYS, compare, emitted_counts, stored_counts
+from spanyard_local.terminal import Terminal
+from spanyard_local.up_goal import Goal
+from spanyard_local.up_lines import BURST, Lines, Shown
+from spanyard_local.up_output import Output, seconds_between, size
+from spanyard_local.up_templates import MADE_OF, TEMPLATE, Template
+from spanyard_local.up_wanted import Expected, Wanted
+from spanyard_sidecar.ring import Ring
+
+NOW = "2026-11-21T12:00:00Z"
+
+
+def manifest(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+class TestTemplates:
+    def build(self, name: str, made_of: str = "", phase: Any = "Succeeded", of: str = "") -> Build:
+        metadata = Metadata(
+            name=name,
+            namespace="local",
+            annotations={MADE_OF: made_of} if made_of else {},
+            labels={TEMPLATE: of} if of else {},
+        )
+        build = Build(metadata=metadata, spec=BuildSpec(project="p", source=BuildSource()))
+        build.status.phase = phase
+        return build
+
+    def name(
+        self, builds: list[Build], made_of: str, *, again: bool = False, of: str = "web"
+    ) -> Any:
+        made = Template(manifest("Build", of)).next(builds, made_of, again=again)
+        return made and made["metadata"]["name"]
+
+    def test_the_first_has_the_name_and_each_change_has_the_next_number(self) -> None:
+        assert self.name([], "a") == "web"
+        builds = [self.build("web", "a")]
+        assert self.name(builds, "a") is None
+        assert self.name(builds, "b") == "web-2"
+        builds.append(self.build("web-10", "b", of="web"))
+        assert self.name(builds, "b") is None
+        assert self.name(builds, "a") == "web-11"  # also back to what was built before
+
+    def test_one_that_failed_is_built_again_by_a_new_up_alone(self) -> None:
+        builds = [self.build("web", "a", "Failed")]
+        assert self.name(builds, "a") is None
+        assert self.name(builds, "a", again=True) == "web-2"
+        assert self.name([self.build("web", "a", "Building")], "a", again=True) is None
+
+    def test_names_of_others_are_left_alone(self) -> None:
+        others = [self.build("web-2", "z"), self.build("web-3", "z", of="other")]
+        assert self.name([self.build("web", "a"), *others], "b") == "web-4"
+        assert self.name([self.build("web-2", "z")], "a") == "web"
+        long = "x" * 50
+        assert self.name([self.build(long, "a")], "b", of=long) == "x" * 44 + "-2"
+
+    def test_spec_and_source_count(self, tmp_path: Path) -> None:
+        source = {"directory": {"path": str(tmp_path)}}
+        one = Template(manifest("Build", "web", source=source, install="x"))
+        assert one.folder == tmp_path
+        two = Template(manifest("Build", "web", source=source, install="y"))
+        digests = {t.made_of(lambda _, tree=tree: tree) for t in (one, two) for tree in "ab"}  # type: ignore[misc]
+        assert len(digests) == 4
+        assert Template(manifest("Build", "web", source={"git": {"url": "x"}})).folder is None
+
+
+class TestGoal:
+    async def goal(self, tmp_path: Path) -> tuple[Goal, ResourceStore]:
+        store = ResourceStore(tmp_path, clock=SystemClock())
+        await store.open()
+        source = {"directory": {"path": "/src"}}
+        await store.apply(
+            [
+                manifest("Project", "shop"),
+                manifest("Build", "b", project="shop", source=source),
+                manifest("Deployment", "web", project="shop", follow=True, command="x"),
+            ]
+        )
+        goal = Goal(store)
+        goal.expect(Expected(["local.b"], ["local.web"]))
+        return goal, store
+
+    async def end(self, store: ResourceStore, reason: str = "") -> None:
+        (build,) = store.builds()
+        status = life.begun(build, now=NOW)
+        if reason:
+            why = explain(reason)
+            status = life.failed(build, status, why, now=NOW, log_complete=True)
+        else:
+            status = life.succeeded(build, status, ArtifactStatus(), now=NOW, log_complete=True)
+        await store.set_status(build, status)
+
+    async def tell(
+        self, store: ResourceStore, ready: Any, reason: str, *, on: str = "", **more: Any
+    ) -> None:
+        (web,) = store.deployments()
+        made = conditions(
+            [], generation=1, now=NOW, ready=ready, because=Because(reason),
+            reconciling=Because(reason) if on == "reconciling" else None,
+            stalled=Because(reason) if on == "stalled" else None,
+        )  # fmt: skip
+        status = DeploymentStatus(observed_generation=1, conditions=made, reason=reason, **more)
+        await store.set_status(web, status)
+
+    async def test_it_is_reached_when_the_newest_build_serves_and_not_before(
+        self, tmp_path: Path
+    ) -> None:
+        goal, store = await self.goal(tmp_path)
+        assert not goal.is_settled()
+        await self.tell(store, "False", "WaitingForBuild", on="reconciling")
+        assert not goal.is_settled()
+        await self.end(store)
+        # The deployment has not seen the build yet.
+        assert not goal.is_settled()
+        old = Revision(number=1, hash="x", state="Serving", build="old")
+        await self.tell(store, "True", "Serving", revisions=[old])
+        assert not goal.is_settled()
+        await self.tell(store, "False", "Starting", on="reconciling")
+        assert not goal.is_settled()
+        reached = asyncio.create_task(goal.reached())
+        await asyncio.sleep(0.01)
+        assert not reached.done()
+        new = Revision(number=2, hash="y", state="Serving", build="b")
+        await self.tell(store, "True", "Serving", revisions=[new])
+        async with asyncio.timeout(5):
+            await reached
+        assert goal.code == 0
+
+    async def test_a_failed_build_is_an_end_too_and_a_bad_one(self, tmp_path: Path) -> None:
+        goal, store = await self.goal(tmp_path)
+        await self.end(store, "StepFailed")
+        await self.tell(store, "False", "WaitingForBuild", on="reconciling")
+        assert (goal.is_settled(), goal.code) == (True, 1)
+
+    async def test_a_bad_revision_is_an_end_also_when_an_old_one_serves(
+        self, tmp_path: Path
+    ) -> None:
+        goal, store = await self.goal(tmp_path)
+        await self.end(store)
+        bad = Revision(number=2, hash="y", state="Failed", build="b")
+        why = explain("CrashLoop")
+        await self.tell(store, "True", "CrashLoop", on="stalled", revisions=[bad], failure=why)
+        assert (goal.is_settled(), goal.code) == (True, 1)
+
+    async def test_a_suspended_server_is_what_was_asked_for(self, tmp_path: Path) -> None:
+        goal, store = await self.goal(tmp_path)
+        goal.expect(Expected([], ["local.web"]))
+        await store.patch("Deployment", "local.web", {"suspend": True})
+        assert not goal.is_settled()  # of the generation before
+        (web,) = store.deployments()
+        made = msgspec.structs.replace(web.status, observed_generation=2)
+        await store.set_status(web, made)
+        assert (goal.is_settled(), goal.code) == (True, 0)
+
+
+POD = PodIdentity(namespace="local", pod="web-1-x", uid="u", project="local.shop", deployment="web")
+
+
+def lines(*messages: str) -> bytes:
+    return b"".join(
+        json.dumps({"message": m, "stream": "stdout", "container": "server", "seq": 1}).encode()
+        + b"\n"
+        for m in messages
+    )
+
+
+class TestLines:
+    async def shown(self, feed: Any) -> tuple[list[str], list[int], Mapping[str, int]]:
+        shown: list[Shown] = []
+        left: list[int] = []
+        written: dict[str, int] = {}
+        view = Lines(
+            shown.append,
+            lambda _, count: left.append(count),
+            closed=lambda _, counts: written.update(counts),
+        )
+        await feed(view)
+        await view.closed(POD, {"server.0": 7})
+        return [s.message for s in shown], left, written
+
+    async def test_each_line_is_shown_once_also_when_a_collector_reads_it_again(self) -> None:
+        async def feed(view: Lines) -> None:
+            ring = Ring()
+            view.opened(POD, ring)
+            ring.publish("server", "w", 1, lines("one", "two"))
+            ring.publish("otlp", "u/logs", 1, lines("by OTLP"))
+            await asyncio.sleep(0.02)
+            ring = Ring()
+            view.opened(POD, ring)
+            ring.publish("server", "w", 2, lines("two", "three"))
+            await asyncio.sleep(0.02)
+            ring.publish("server", "w", 4, lines("four"))
+
+        shown, left, written = await self.shown(feed)
+        assert shown == ["one", "two", "three", "four"]
+        assert left == []
+        assert written == {"server.0": 7}
+
+    async def test_of_a_flood_a_part_is_shown_and_the_rest_is_counted(self) -> None:
+        many = 3 * BURST
+
+        async def feed(view: Lines) -> None:
+            ring = Ring(lines=0)
+            view.opened(POD, ring)
+            for first in range(1, many, 100):
+                ring.publish("server", "w", first, lines(*(f"{first + n}" for n in range(100))))
+
+        shown, left, _ = await self.shown(feed)
+        assert BURST <= len(shown) < many
+        assert len(shown) + sum(left) == many
+
+    async def test_a_line_that_is_none_is_counted_and_no_harm(self) -> None:
+        async def feed(view: Lines) -> None:
+            ring = Ring()
+            view.opened(POD, ring)
+            ring.publish("server", "w", 1, b"{\n" + lines("fine"))
+
+        assert (await self.shown(feed))[:2] == (["fine"], [1])
+
+    async def test_who_was_never_opened_may_be_closed(self) -> None:
+        async def feed(view: Lines) -> None:
+            return
+
+        assert await self.shown(feed) == ([], [], {"server.0": 7})
+
+
+class TestOutput:
+    def output(self, **options: bool) -> tuple[Output, io.StringIO]:
+        out = io.StringIO()
+        return Output(Terminal(out, colours=False, live=False), **options), out
+
+    async def store(self, tmp_path: Path) -> ResourceStore:
+        store = ResourceStore(tmp_path, clock=SystemClock())
+        await store.open()
+        source = {"directory": {"path": "/src"}}
+        await store.apply(
+            [manifest("Project", "p"), manifest("Build", "b", project="p", source=source)]
+        )
+        return store
+
+    async def tell(self, store: ResourceStore, output: Output, *statuses: Any) -> None:
+        for status in statuses:
+            await store.set_status(store.builds()[0], status)
+            output.look(store, {("Build", "local.b")})
+            output.look(store, {("Build", "local.b")})
+
+    async def test_a_build_is_told_step_by_step_each_once(self, tmp_path: Path) -> None:
+        store, (output, out) = await self.store(tmp_path), self.output()
+        (build,) = store.builds()
+        queued = life.queued(build, now=NOW)
+        begun = life.begun(build, now=NOW)
+        fetching = life.step_begun(build, begun, "fetch", now=NOW)
+        fetched = life.step_ended(fetching, now="2026-11-21T12:00:02.5Z", exit_code=0)
+        installing = life.step_begun(build, fetched, "install", now=NOW)
+        installed = life.step_ended(installing, now="2026-11-21T12:02:05Z", exit_code=3)
+        why = explain("StepFailed", step="install", exit_code=3, last_lines=["\x1b[31mbad"])
+        failed = life.failed(build, installed, why, now="2026-11-21T12:02:06Z", log_complete=True)
+        await self.tell(
+            store, output, queued, begun, fetching, fetched, installing, installed, failed
+        )
+        told = out.getvalue().splitlines()
+        assert told[:5] == [
+            "b │ fetch …",
+            "b │ ✓ fetch  2.5 s",
+            "b │ install …",
+            "b │ ✗ install  2 min 5 s, exit code 3",
+            "b │ build failed in install: install ended with exit code 3",
+        ]
+        assert told[5].startswith("b │ → Read the last lines below")
+        assert told[6:] == ["b │   ␛[31mbad"]
+
+    async def test_what_was_there_before_is_no_news(self, tmp_path: Path) -> None:
+        store, (output, out) = await self.store(tmp_path), self.output()
+        (build,) = store.builds()
+        status = life.begun(build, now=NOW)
+        done = life.succeeded(build, status, ArtifactStatus(), now=NOW, log_complete=True)
+        await store.set_status(build, done)
+        output.know(store)
+        output.look(store, {("Build", "local.b")})
+        assert not out.getvalue()
+
+    async def test_scripts_get_an_event_per_line(self, tmp_path: Path) -> None:
+        store, (output, out) = await self.store(tmp_path), self.output(as_json=True)
+        await self.tell(store, output, life.begun(store.builds()[0], now=NOW))
+        output.say("a sentence")
+        output.addresses([("gateway", "http://x", "remark")])
+        output.stored({"logs": 3})
+        events = [json.loads(line) for line in out.getvalue().splitlines()]
+        assert [e["event"] for e in events] == ["build", "note", "addresses", "stored"]
+        assert (events[0]["id"], events[0]["status"]["phase"]) == ("local.b", "Building")
+
+    def test_lines_cannot_steer_the_terminal_and_quiet_shows_none(self) -> None:
+        for quiet, wanted in ((False, "web │ a    b␛[2J\n"), (True, "")):
+            output, out = self.output(quiet=quiet)
+            output._line(Shown(POD, "server", "stdout", "info", "a\tb\x1b[2J"))
+            assert out.getvalue() == wanted
+
+    def test_units(self) -> None:
+        assert [size(n) for n in (0, 1_500, 2_500_000, 3 * 10**9)] == [
+            "0 bytes", "1.5 kB", "2.5 MB", "3.0 GB"
+        ]  # fmt: skip
+        assert seconds_between("", NOW) == "?"
+
+
+class TestWanted:
+    def wanted(self, tmp_path: Path, *paths: Path, **more: Any) -> Wanted:
+        output = Output(Terminal(io.StringIO(), colours=False, live=False))
+        layout = Layout(tmp_path / "data")
+        layout.make()
+        return Wanted(layout, paths, [], output, **more)
+
+    async def test_problems_are_told_with_the_file_and_nothing_is_applied(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "app").mkdir()
+        file = tmp_path / "app/x.yaml"
+        file.write_text(json.dumps(manifest("Project", "shop", descripton="x")))
+        store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+        await store.open()
+        wanted = self.wanted(tmp_path, tmp_path / "app")
+        with pytest.raises(InvalidResourceError, match="did you mean `spec.description`") as error:
+            await wanted.apply(store, again=True)
+        assert str(file) in str(error.value)
+        assert store.projects() == []
+
+    async def test_without_paths_it_goes_on_with_those_of_the_last_run(
+        self, tmp_path: Path
+    ) -> None:
+        app = tmp_path / "app"
+        app.mkdir()
+        (app / "main.py").write_text("")
+        first = self.wanted(tmp_path, app)
+        first.remember()
+        again = self.wanted(tmp_path)
+        assert again.folders == [app]
+        (app / "main.py").unlink()
+        app.rmdir()
+        assert self.wanted(tmp_path).folders == []
+
+    async def test_an_edit_of_yaml_alone_builds_nothing(self, tmp_path: Path) -> None:
+        app = tmp_path / "app"
+        app.mkdir()
+        (app / "main.py").write_text("")
+        store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+        await store.open()
+        wanted = self.wanted(tmp_path, app, save=True)
+        await wanted.apply(store, again=True)
+        text = (app / "spanyard.yaml").read_text()
+        (app / "spanyard.yaml").write_text(text.replace("follow: true", "follow: true\n  port: 81"))
+        wanted = self.wanted(tmp_path, app)
+        expected = await wanted.apply(store, again=True)
+        assert [b.metadata.name for b in store.builds()] == ["app"]
+        assert (expected.builds, store.deployments()[0].spec.port) == (["local.app"], 81)
+        (app / "main.py").write_text("edited")
+        expected = await wanted.apply(store, again=False)
+        assert expected.builds == ["local.app-2"]
+
+    async def test_a_guess_is_never_written_over_something(self, tmp_path: Path) -> None:
+        app = tmp_path / "app"
+        app.mkdir()
+        (app / "main.py").write_text("")
+        (app / "spanyard.yaml").write_text("somebody: else's\n")
+        with pytest.raises(SpanyardError, match="cannot be written: File exists"):
+            self.wanted(tmp_path, app, save=True)
+
+
+def test_counts_of_a_demo_are_those_of_its_pods_alone() -> None:
+    writers = [
+        {"writer": "a/server/0@e", "signal": "logs", "stored": 5},
+        {"writer": "a/spans/1-x@e", "signal": "spans", "stored": 3},
+        {"writer": "a/logs@e", "signal": "logs", "stored": 2},
+        {"writer": "a/server/0@e/meta", "signal": "gaps", "stored": 2},
+        {"writer": "b/server/0@e", "signal": "logs", "stored": 9},
+    ]
+    stored = stored_counts({"writers": writers}, "server", {"a"})
+    report = {"lines": {"stdout": 4, "stderr": 0}, "spanFiles": {"spans": 3}, "otlp": {"logs": 1}}
+    emitted = emitted_counts([report], 5)
+    rows = {(r.way, r.signal): r.right for r in compare(emitted, stored, lenient_otlp=False)}
+    assert rows == {(WAYS[0], "logs"): True, (WAYS[1], "spans"): True, (WAYS[2], "logs"): False}
+    lenient = compare(emitted_counts([report, report], 10), stored, lenient_otlp=True)
+    assert {(r.way, r.signal) for r in lenient if not r.right} == {
+        (WAYS[0], "logs"), (WAYS[1], "spans")
+    }  # fmt: skip
