@@ -29,8 +29,9 @@ from spanyard_gateway.state import (
     STORAGE,
 )
 
-MAX_BODY_BYTES = 4 << 20
-"""The largest body is a corrected line (2 MiB is the ingester's limit) in JSON."""
+MAX_BODY_BYTES = 16 << 20
+"""The largest body is a corrected line in JSON: of 8 MiB at most, and the ingester takes bodies of
+16 MiB."""
 
 
 def make_app(

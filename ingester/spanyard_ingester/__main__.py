@@ -27,6 +27,7 @@ from spanyard_ingester import offline
 from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester, shards_of
 from spanyard_ingester.jobs import Jobs
+from spanyard_ingester.prune import ClickHouseWriterRows, Pruner
 from spanyard_ingester.quarantine import Quarantine
 from spanyard_ingester.quarantine_store import ClickHouseQuarantine
 from spanyard_ingester.rebuild import Rebuild
@@ -103,6 +104,7 @@ async def run(settings: IngesterSettings) -> None:
                 token=settings.token,
                 jobs=parts.jobs,
                 eraser=parts.eraser,
+                pruner=parts.pruner,
             )
             async with serving(app, settings.listen, settings.port):
                 await parts.ingester.run(stop)
@@ -120,6 +122,7 @@ class Parts:
     quarantine: Quarantine
     jobs: Jobs
     eraser: Eraser
+    pruner: Pruner
 
 
 @asynccontextmanager
@@ -145,6 +148,7 @@ async def ingester_of(settings: IngesterSettings) -> AsyncIterator[Parts]:
             ),
             Jobs(ingester, Rebuild(storage, ledger, rows, rng)),
             Eraser(storage, ledger, rows, clock, rng),
+            Pruner(storage, ledger, ClickHouseWriterRows(database), rng),
         )
 
 

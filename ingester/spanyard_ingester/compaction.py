@@ -5,6 +5,7 @@ The two newest snapshots stay, and every entry after the older one, and every en
 would fill it and believe that it owns the shard (`ledger.STALE_AFTER` is its side of this).
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable
@@ -30,20 +31,29 @@ _CONFIG = f"{LEDGER}/config.json"
 
 
 async def read_shards(storage: Storage) -> int:
-    """How many shards the ledger has; said once and for all by the first ingester (one shard)."""
-    try:
+    """How many shards the ledger has; said once and for all by the first ingester (one shard).
+
+    Also finds out whether the store keeps what the ledger rests on. Raises SettingError when it
+    replaces an object that was to be created only if absent.
+    """
+    with contextlib.suppress(ObjectExistsError):
         await storage.write(_CONFIG, b'{"shards": 1}\n', if_absent=True)
-    except ObjectExistsError:
-        data = await storage.read(_CONFIG)
-        try:
-            shards = json.loads(data)["shards"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SettingError(
-                f"{storage.url}: {_CONFIG} is not what Spanyard wrote there; it says how many "
-                'shards the ledger has, usually {"shards": 1}'
-            ) from error
-        return int(shards)
-    return 1
+    data = await storage.read(_CONFIG)
+    with contextlib.suppress(ObjectExistsError):
+        await storage.write(_CONFIG, data, if_absent=True)  # the same bytes: nothing is harmed
+        raise SettingError(
+            f"storage is {storage.url}, where an object that exists was replaced, though it was to "
+            "be created only if absent (If-None-Match: *); two ingesters would both load the same. "
+            "Use a store with conditional puts (S3, GCS, a newer version of this server), and no "
+            "proxy that drops the header"
+        )
+    try:
+        return int(json.loads(data)["shards"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"{storage.url}: {_CONFIG} is not what Spanyard wrote there; it says how many "
+            'shards the ledger has, usually {"shards": 1}'
+        ) from error
 
 
 class Compactor:

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from spanyard_core.errors import BadRecordError, SpanyardError
 from spanyard_core.object_names import check_project
 from spanyard_core.records import SIGNALS
 from spanyard_ingester.ingester import Ingester
+from spanyard_ingester.prune import PruneScope
 from spanyard_ingester.rebuild import Progress, Rebuild, Selection
 from spanyard_ingester.stored_rows import Scope
 
@@ -71,6 +73,19 @@ def selection_of(project: str, signal: str, start: str, end: str) -> Selection:
         start=_compact("from", start),
         end=_compact("to", end),
     )
+
+
+def prune_scope(project: str, before: str, signals: Sequence[str]) -> PruneScope:
+    """What to prune, from a request's words. Raises BadRecordError."""
+    check_project(project)
+    for signal in signals:
+        if signal not in SIGNALS or signal == "gaps":
+            known = ", ".join(s for s in SIGNALS if s != "gaps")
+            raise BadRecordError(f"signal is {signal[:40]!r}; known are {known}")
+    if not before.isascii() or not before.isdigit() or len(before) > 19:
+        raise BadRecordError(f"before is {before[:40]!r}; nanoseconds since the epoch belong there")
+    scope = PruneScope(project, int(before))
+    return replace(scope, signals=tuple(signals)) if signals else scope  # type: ignore[arg-type]  # checked above
 
 
 def _compact(what: str, text: str) -> str:

@@ -74,7 +74,8 @@ class WriterRows(Protocol):
     """Rows by writer. Raises DatabaseError and DatabaseUnavailableError."""
 
     async def old(self, signal: Signal, project: str, before_ns: int) -> dict[str, int]:
-        """Writers whose last record was collected before then → their rows."""
+        """Writers whose last record was collected before then → their rows; none where only their
+        lives are left, by a deletion that was interrupted."""
         ...
 
     async def ended(self, project: str) -> set[str]:
@@ -116,7 +117,7 @@ class Pruner:
         result.writers = len(every)
         keys = await self._objects(scope, going, metas, result)
         for signal, writers in going.items():
-            await self._note(result, signal, sum(writers.values()))
+            _add(result, signal, sum(writers.values()))
         await self._count(scope, result, "gaps", metas)
         await self._count(scope, result, "quarantine", every)
         if dry_run or not every:
@@ -133,25 +134,17 @@ class Pruner:
         await self._say(name, scope, result, complete=True)
         return result
 
-    async def _note(self, result: Pruned, table: str, rows: int) -> None:
-        if rows:
-            result.rows[table] = rows
-
     async def _count(
         self, scope: PruneScope, result: Pruned, table: str, writers: Sequence[str]
     ) -> None:
-        counts = [
-            await self._rows.count(table, scope.project, some) for some in _pieces(writers)
-        ]
-        await self._note(result, table, sum(counts))
+        counts = [await self._rows.count(table, scope.project, some) for some in _pieces(writers)]
+        _add(result, table, sum(counts))
 
     async def _delete(self, scope: PruneScope, table: str, writers: Sequence[str]) -> None:
         for some in _pieces(writers):
             await self._rows.delete(table, scope.project, some)
 
-    async def _writers(
-        self, scope: PruneScope, result: Pruned
-    ) -> dict[Signal, Mapping[str, int]]:
+    async def _writers(self, scope: PruneScope, result: Pruned) -> dict[Signal, Mapping[str, int]]:
         ended = await self._rows.ended(scope.project)
         # After the ends: what is in the bucket before its writer was seen to end is seen too.
         waiting = await self._with_objects(scope.project)
@@ -212,6 +205,11 @@ class Pruner:
         await self._ledger.append(lambda state: [operation], subject=f"prune {name}")
 
 
+def _add(result: Pruned, table: str, rows: int) -> None:
+    if rows:
+        result.rows[table] = rows
+
+
 def _hash_of(key: str) -> str:
     try:
         name = parse_key(key)
@@ -238,7 +236,16 @@ class ClickHouseWriterRows:
             " HAVING max(recorded_at) < fromUnixTimestamp64Nano({before:Int64}, 'UTC')",
             {"project": project, "before": before_ns},
         )
-        return {str(row["writer"]): int(row["n"]) for row in rows}
+        bare = await self._database.rows(
+            "SELECT subject FROM gaps WHERE project = {project:String} AND signal = {signal:String}"  # noqa: S608
+            " GROUP BY subject"
+            " HAVING max(recorded_at) < fromUnixTimestamp64Nano({before:Int64}, 'UTC') AND subject"
+            f" NOT IN (SELECT writer FROM {signal} WHERE project = {{project:String}})",
+            {"project": project, "signal": signal, "before": before_ns},
+        )
+        return {str(row["writer"]): int(row["n"]) for row in rows} | {
+            str(row["subject"]): 0 for row in bare
+        }
 
     async def ended(self, project: str) -> set[str]:
         rows = await self._database.rows(

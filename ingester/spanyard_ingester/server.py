@@ -16,8 +16,9 @@ from spanyard_core.errors import BadRecordError
 from spanyard_core.serve import operations_routes, problem, problem_middleware
 from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester
-from spanyard_ingester.jobs import Jobs, scope_of_request, selection_of
+from spanyard_ingester.jobs import Jobs, prune_scope, scope_of_request, selection_of
 from spanyard_ingester.metrics import IngesterMetrics
+from spanyard_ingester.prune import Pruner
 from spanyard_ingester.quarantine import CannotReplayError, NotInQuarantineError, Quarantine
 
 MAX_HINTS = 10_000
@@ -48,6 +49,14 @@ class _Delete(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class _Prune(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    project: str
+    before: str
+    """Nanoseconds since the epoch, as text: JSON's numbers are not that long everywhere."""
+    signals: list[str] = []
+    dry_run: bool = False
+
+
 def make_app(
     ingester: Ingester,
     quarantine: Quarantine,
@@ -55,6 +64,7 @@ def make_app(
     token: str = "",
     jobs: Jobs | None = None,
     eraser: Eraser | None = None,
+    pruner: Pruner | None = None,
 ) -> web.Application:
     """The application; with `token`, everything but health and metrics asks for it."""
 
@@ -93,6 +103,13 @@ def make_app(
             return problem(501, "Not possible", "This ingester has no way to delete rows.")
         return _json(msgspec.to_builtins(await eraser.run(scope, dry_run=body.dry_run)))
 
+    async def prune(request: web.Request) -> web.Response:
+        body = await _body(request, _Prune)
+        scope = prune_scope(body.project, body.before, body.signals)
+        if pruner is None:
+            return problem(501, "Not possible", "This ingester has no way to delete rows.")
+        return _json(msgspec.to_builtins(await pruner.run(scope, dry_run=body.dry_run)))
+
     metrics = IngesterMetrics(ingester)
     app = web.Application(
         middlewares=[problem_middleware(), _token_middleware(token)], client_max_size=_MAX_BODY
@@ -107,6 +124,7 @@ def make_app(
             web.post("/rebuild", rebuild),
             web.get("/rebuild", progress),
             web.post("/delete", erase),
+            web.post("/prune", prune),
         ]
     )
     if jobs is not None:

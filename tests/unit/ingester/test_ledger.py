@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from spanyard_core.errors import ObjectExistsError, StorageError
+from spanyard_core.errors import ObjectExistsError, SettingError, StorageError
 from spanyard_core.object_names import ledger_key
 from spanyard_core.storage import Storage, open_storage
 from spanyard_core.storage.protocol import ObjectInfo
@@ -466,4 +467,26 @@ async def test_the_number_of_shards_is_said_once(tmp_path: Path) -> None:
     assert await read_shards(storage) == 1
     await storage.write("ledger/config.json", b'{"shards": 4}')
     assert await read_shards(storage) == 4
+    await storage.close()
+
+
+class Forgetful:
+    """A store, or a proxy before it, that ignores `If-None-Match`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.url = storage.url
+
+    async def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        await self._storage.write(key, data)
+
+    async def read(self, key: str) -> bytes:
+        return await self._storage.read(key)
+
+
+async def test_a_store_without_conditional_puts_is_refused_at_the_start(tmp_path: Path) -> None:
+    storage = open_storage(f"file://{tmp_path}")
+    forgetful: Any = Forgetful(storage)
+    with pytest.raises(SettingError, match="only if absent"):
+        await read_shards(forgetful)
     await storage.close()
