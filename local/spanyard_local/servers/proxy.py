@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from spanyard_core.errors import SpanyardError
 from spanyard_local.servers.ports import Target
 from spanyard_local.servers.relay import BLOCK, Line, Relay
+from spanyard_local.servers.slots import SHARED, Slots
 
 HOST = "127.0.0.1"
-MAX_CONNECTIONS = 1_000
-"""At a time; two descriptors each, of the 1,024 to 4,096 that a process usually may have."""
 HOLD_S = 2.0
 """How long a request waits for a replica that is just being started again."""
 CONNECT_S = 5.0
@@ -25,8 +24,9 @@ CONNECT_S = 5.0
 class Proxy:
     """See the module."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, slots: Slots = SHARED) -> None:
         self._name = name
+        self._slots = slots
         self._server: asyncio.Server | None = None
         self._targets: list[Target] = []
         self._turn = 0
@@ -109,10 +109,11 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._slots.take():
+            # Not even told: telling takes time and a descriptor, which is what there is none of.
+            writer.transport.abort()
+            return
         try:
-            if len(self._tasks) > MAX_CONNECTIONS:
-                await _refuse(reader, writer, f"{MAX_CONNECTIONS} connections are open already")
-                return
             found = await self._connect()
             if found is None:
                 why = f"no replica of {self._name} is ready: {self._why_not}"
@@ -128,6 +129,7 @@ class Proxy:
             pass  # the client went away; nobody is left to be told
         finally:
             writer.transport.abort()
+            self._slots.give()
 
     async def _instead(self, target: Target) -> Line | None:
         return None if target in self._targets else await self._connect()

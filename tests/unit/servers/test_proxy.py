@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ from spanyard_local.servers import proxy as module
 from spanyard_local.servers import relay
 from spanyard_local.servers.ports import Target, free_port
 from spanyard_local.servers.proxy import Proxy
+from spanyard_local.servers.slots import Slots
 
 
 class Backend:
@@ -245,19 +247,38 @@ async def test_a_request_waits_for_a_replica_that_is_just_coming() -> None:
         assert await asked == "a: hello"
 
 
-async def test_too_many_connections_are_refused_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_too_many_connections_are_refused_and_the_others_go_on() -> None:
+    slots = Slots(1)
+    async with backends("a") as [(_, target)]:
+        one, other = Proxy("one", slots), Proxy("other", slots)
+        for proxy in (one, other):
+            await proxy.open()
+            proxy.route([target])
+        async with client(one) as first:
+            assert await first.say("hello") == "a: hello"
+            with contextlib.suppress(ConnectionError):  # or it just ends
+                assert await ask(other) == ""
+            assert slots.refused == 1  # all proxies share the room
+            assert await first.say("again") == "a: again"
+        async with asyncio.timeout(5):
+            while slots._taken:
+                await asyncio.sleep(0.01)
+        assert await ask(other) == "a: hello"
+        for proxy in (one, other):
+            await proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "limit"),
+    [(256, 10_240, 1_000), (256, 256, 16), (1_024, 1_024, 256), (-1, -1, 1_000)],
+)
+def test_connections_leave_descriptors_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, limit: int
 ) -> None:
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 1)
-    async with (
-        backends("a") as [(_, target)],
-        proxied(target) as proxy,
-        client(proxy) as first,
-    ):
-        assert await first.say("hello") == "a: hello"
-        async with client(proxy) as second:
-            assert "503" in await second.say("GET / HTTP/1.1")
-        assert await first.say("again") == "a: again"
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append(both))
+    assert Slots().limit == limit
 
 
 async def test_it_takes_the_wished_port_or_another_when_that_is_taken() -> None:
