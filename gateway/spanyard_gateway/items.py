@@ -231,6 +231,22 @@ class QuarantineItem(msgspec.Struct, rename="camel", kw_only=True):
     """The first 64 KiB; bytes that are not UTF-8 as U+FFFD."""
 
 
+class Pruned(msgspec.Struct, rename="camel", kw_only=True):
+    """What a pruning deleted, or would delete."""
+
+    writers: int
+    """Sources of records that go whole: runs of containers, span files, OTLP of a pod."""
+    rows: dict[str, int]
+    """By table."""
+    objects: int
+    size: int
+    """Bytes of the objects."""
+    running: int
+    """Sources that are old enough and have not ended: they stay."""
+    waiting: int
+    """Sources with objects that are not loaded yet: they stay."""
+
+
 class WriterProof(msgspec.Struct, rename="camel", kw_only=True):
     """What is known to be stored of one writer (I6)."""
 

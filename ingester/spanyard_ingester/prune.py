@@ -32,6 +32,7 @@ from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.operations import Erase as EraseOperation
+from spanyard_ingester.planner import Ready, is_covered
 
 log = logging.getLogger("spanyard.ingester")
 
@@ -163,12 +164,21 @@ class Pruner:
         return going
 
     async def _with_objects(self, project: str) -> set[str]:
-        """Hashes of writers that have objects which are not moved away yet."""
+        """Hashes of writers that have objects which are not loaded yet."""
         found: set[str] = set()
         for signal in SIGNALS:
             async for info in self._storage.list(f"{PENDING}/{signal}/{project}/"):
-                found.add(_hash_of(info.key))
+                if not self._is_loaded(info.key):
+                    found.add(_hash_of(info.key))
         return found
+
+    def _is_loaded(self, key: str) -> bool:
+        """Of a pending object: whether it only stays (it may be kept there, or is to be moved)."""
+        try:
+            name = parse_key(key)
+        except BadRecordError:
+            return False
+        return is_covered(Ready(key, name, 0, 0.0), self._ledger.state)
 
     async def _objects(
         self,
@@ -182,7 +192,7 @@ class Pruner:
         }
         hashes["gaps"] = {writer_hash(name) for name in metas}
         keys: list[str] = []
-        for root in (PROCESSED, QUARANTINE):
+        for root in (PENDING, PROCESSED, QUARANTINE):
             for signal, wanted in hashes.items():
                 if not wanted:
                     continue

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from spanyard_core.clickhouse import Database, database
@@ -33,6 +34,8 @@ from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.sources import SourceFinder
 from spanyard_gateway.state import METRICS, READER, SOURCES
 from spanyard_ingester.ingester import Ingester, shards_of
+from spanyard_ingester.jobs import prune_scope
+from spanyard_ingester.prune import ClickHouseWriterRows, Pruner
 from spanyard_ingester.quarantine import (
     CannotReplayError,
     NotInQuarantineError,
@@ -53,9 +56,10 @@ LIST_INTERVAL_S = 2.0
 class DirectIngester:
     """The gateway's view of an ingester in the same process."""
 
-    def __init__(self, ingester: Ingester, quarantine: Quarantine) -> None:
+    def __init__(self, ingester: Ingester, quarantine: Quarantine, pruner: Pruner) -> None:
         self._ingester = ingester
         self._quarantine = quarantine
+        self._pruner = pruner
 
     async def hint(self, keys: Sequence[str]) -> None:
         self._ingester.hint(keys)
@@ -73,6 +77,16 @@ class DirectIngester:
             raise _refused(409, "Cannot be replayed", error) from error
         except BadRecordError as error:
             raise _refused(400, "Bad request", error) from error
+
+    async def prune(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            scope = prune_scope(body["project"], body["before"], body["signals"])
+        except BadRecordError as error:
+            raise _refused(400, "Bad request", error) from error
+        found: dict[str, Any] = msgspec.to_builtins(
+            await self._pruner.run(scope, dry_run=bool(body["dryRun"]))
+        )
+        return found
 
 
 def _refused(status: int, title: str, error: Exception) -> IngesterRefusedError:
@@ -172,11 +186,12 @@ async def local_server(
         quarantine = Quarantine(
             ClickHouseQuarantine(db), storage, warehouse, ingester.ledger, ingester.filer, clock
         )
+        pruner = Pruner(storage, ingester.ledger, ClickHouseWriterRows(db), rng)
         app = make_app(
             gateway_settings,
             database=db,
             storage=storage,
-            ingester=DirectIngester(ingester, quarantine),
+            ingester=DirectIngester(ingester, quarantine, pruner),
             clock=clock,
             resources=resources,
         )

@@ -359,3 +359,32 @@ async def test_deploy_uploads_the_folder_and_applies_what_it_says(
     )
     await spanyard("deploy", "dice", code=2)
     assert "not valid:\n  Deployment: " in spanyard.err
+
+
+async def test_prune_counts_asks_and_deletes(
+    spanyard: Shell, api: Api, kept: MemoryResources
+) -> None:
+    for name in ("local.support", "local.support-1"):
+        build = kept.found["Build", name]
+        assert isinstance(build, Build)
+        build.status = BuildStatus(phase="Succeeded", finished_at="2020-01-01T00:00:00Z")
+    deployment = kept.found["Deployment", "local.support"]
+    assert isinstance(deployment, Deployment)
+    deployment.status.build = "support-1"  # it runs, so it stays
+    shown = await spanyard.lines("prune", "--older-than", "30d", "--dry-run")
+    assert shown == [
+        "PROJECT LOGS OBJECTS SIZE SOURCES STAY", "local.support 150 3 1.2 kB 2 1", "build local.support",
+    ]  # fmt: skip
+    assert "nothing was deleted" in spanyard.err
+    await spanyard("prune", "support", "--older-than", "30d", code=1)
+    assert "--yes" in spanyard.err
+    assert all(body["dryRun"] for _, _, body in api.ingester.actions)
+    await spanyard("prune", "support", "--older-than", "1h30m", "--signal", "logs", "--yes")
+    assert api.ingester.actions[-1][2]["signals"] == ["logs"]
+    assert not api.ingester.actions[-1][2]["dryRun"]
+    assert ("Build", "local.support") in kept.found, "a signal is no build"
+    answer = await spanyard.json("prune", "--older-than", "30d", "--yes")
+    assert answer["builds"] == ["local.support"]
+    assert ("Build", "local.support") not in kept.found
+    assert ("Build", "local.support-1") in kept.found
+    await spanyard("prune", "--older-than", "soon", code=2)

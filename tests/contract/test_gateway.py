@@ -482,3 +482,27 @@ async def test_an_export_as_parquet_has_the_same_names(api: Api, tmp_path: Path)
         assert {"writer", "seq", "recordedAt"} <= set(table.column_names)
     headers, data = await _exported(api, signal="logs", format="parquet", text="nobody wrote this")
     assert pyarrow.parquet.read_table(io.BytesIO(data)).num_rows == 0
+
+
+async def test_pruning_is_the_ingesters(api: Api) -> None:
+    async def prune(expect: int, body: Any) -> Any:
+        async with api.session.post(f"/projects/{PROJECT}/prune", json=body) as response:
+            assert response.status == expect, await response.text()
+            return await response.json()
+
+    when = "2026-11-01T00:00:00Z"
+    answer = await prune(200, {"olderThan": when, "dryRun": True, "signals": ["logs"]})
+    assert answer["rows"] == {"logs": 150}
+    assert api.ingester.actions[-1] == (
+        "prune", PROJECT,
+        {"project": PROJECT, "before": "1793491200000000000", "signals": ["logs"], "dryRun": True},
+    )  # fmt: skip
+    for wrong in (
+        {},
+        {"olderThan": "soon"},
+        {"olderThan": "2200-01-01T00:00:00Z"},
+        {"olderThan": 3},
+    ):
+        await prune(400, wrong)
+    api.ingester.away = True
+    await prune(503, {"olderThan": "30d"})

@@ -48,6 +48,13 @@ class RecordingIngester:
         self.actions.append((action, quarantine_id, body))
         return {"id": quarantine_id, "status": "replayed"}
 
+    async def prune(self, body: dict[str, Any]) -> Any:
+        if self.away:
+            raise IngesterAwayError("the ingester does not answer")
+        self.actions.append(("prune", body["project"], body))
+        return {"writers": 2, "rows": {"logs": 150}, "objects": 3, "size": 1200, "running": 1,
+                "waiting": 0}  # fmt: skip
+
 
 def chunk(signal: Signal, lines: list[AnyLine]) -> tuple[str, bytes]:
     """The object that a collector would make of these lines of one writer."""

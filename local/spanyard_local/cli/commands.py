@@ -6,6 +6,7 @@ from spanyard_local.cli import (
     deploy,
     export,
     logs,
+    prune,
     quarantine,
     resources,
     signals,
@@ -26,6 +27,7 @@ COMMANDS: list[Command] = [
         quarantine,
         sql,
         export,
+        prune,
         completion,
     )
     for command in module.COMMANDS
