@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from spanyard_core.files import Files, SystemFiles, write_durably
-from tests.sim.disk import Disk, Inode
+from tests.sim.disk import Disk
+from tests.sim.inodes import Inode
 
 Lock = Callable[[str], Callable[[], None]]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from spanyard_core.clock import rfc3339
 from tests.sim.chronicle import Chronicle
 from tests.sim.clock import WallClock
-from tests.sim.disk import Disk, Inode
+from tests.sim.disk import Disk
+from tests.sim.inodes import Inode
 from tests.sim.kubelet import Container
 from tests.sim.oracle import HALF, Oracle, Written
 

@@ -9,7 +9,8 @@ from spanyard_sidecar.kinds import sources_of
 from spanyard_sidecar.pipeline import PipelineSettings
 from spanyard_sidecar.settings import CollectorSettings
 from tests.sim.clock import SimClock
-from tests.sim.disk import Disk, Folder, Inode
+from tests.sim.disk import Disk
+from tests.sim.inodes import Folder, Inode
 from tests.sim.keeper import Keeper
 from tests.sim.process import Process
 from tests.sim.world import POD_UID, PROJECT, SPANS, SPOOL, World

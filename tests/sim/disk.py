@@ -13,95 +13,15 @@ new directory hold before its parent is synced.
 import asyncio
 import contextlib
 import errno
-import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from posixpath import dirname, split
 
-from spanyard_core.files import Buffer, FileStat
+from spanyard_core.files import Buffer
 from tests.sim.clock import WallClock
+from tests.sim.diskfiles import SimFiles
+from tests.sim.inodes import Change, Folder, Inode, apply, disk_error
 from tests.sim.process import Process
-
-BLOCK = 4096
-
-
-class Inode:
-    """A file's bytes as readers see them, and how much of them survives."""
-
-    __slots__ = ("data", "doomed", "handles", "links", "mtime_ns", "number", "shadow", "synced")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.data = bytearray()
-        self.synced = 0
-        """data[:synced] survives, unless `shadow` says otherwise."""
-        self.shadow: bytes | None = None
-        """What survives, where a truncation was not synced yet."""
-        self.doomed: list[tuple[int, int]] = []
-        """Bytes that were dirty when a sync failed: the kernel has marked them clean, later syncs
-        succeed, and they are not on the disk (what Linux does after EIO)."""
-        self.links = 0
-        self.handles = 0
-        self.mtime_ns = 0
-
-    def cut(self, size: int) -> None:
-        """Truncate (or extend with zeros) what readers see."""
-        if size < self.synced and self.shadow is None:
-            self.shadow = bytes(self.data[: self.synced])
-        if size < len(self.data):
-            del self.data[size:]
-        else:
-            self.data.extend(bytes(size - len(self.data)))
-        self.synced = min(self.synced, size)
-        self.doomed = [(a, min(b, size)) for a, b in self.doomed if a < size]
-
-    def make_durable(self, size: int) -> None:
-        """The first `size` bytes were written back."""
-        self.synced = max(self.synced, min(size, len(self.data)))
-        self.shadow = None
-
-    def survive(self, rng: random.Random, *, zeros: bool) -> None:
-        """The power is back."""
-        kept = self.shadow is not None and rng.random() < 0.5
-        data = bytearray(self.shadow or b"") if kept else self.data
-        certain = len(data) if kept else self.synced
-        size = rng.choice((certain, len(data), rng.randint(certain, len(data))))
-        whole = len(data)
-        del data[size:]
-        if zeros and size < whole and rng.random() < 0.3:
-            # The journal knew the size, the blocks never came.
-            data.extend(bytes(rng.randint(1, whole - size)))
-        for first, end in () if kept else self.doomed:
-            data[first:end] = bytes(max(0, min(end, len(data)) - first))
-        self.data, self.synced, self.shadow, self.doomed = data, len(data), None, []
-        self.handles = 0
-
-
-@dataclass(slots=True, eq=False)
-class Change:
-    """Names removed and names set, all or nothing; of one directory, or a rename across two."""
-
-    removed: list[tuple["Folder", str]]
-    added: list[tuple["Folder", str, "Inode | Folder"]]
-
-    @property
-    def folders(self) -> set["Folder"]:
-        return {f for f, _ in self.removed} | {f for f, _, _ in self.added}
-
-
-@dataclass(slots=True, eq=False)
-class Folder:
-    """A directory: its entries as seen, as they survive, and the changes in between."""
-
-    number: int
-    mtime_ns: int = 0
-    entries: dict[str, "Inode | Folder"] = field(default_factory=dict)
-    durable: dict[str, "Inode | Folder"] = field(default_factory=dict)
-
-
-def _error(number: int, path: str) -> OSError:
-    return OSError(number, os.strerror(number), path)
 
 
 class Disk:
@@ -137,13 +57,13 @@ class Disk:
         at: Inode | Folder = self._root
         for part in path.strip("/").split("/"):
             if not isinstance(at, Folder):
-                raise _error(errno.ENOTDIR, path)
+                raise disk_error(errno.ENOTDIR, path)
             found = at.entries.get(part)
             if found is None:
-                raise _error(errno.ENOENT, path)
+                raise disk_error(errno.ENOENT, path)
             at = found
         if not isinstance(at, Folder):
-            raise _error(errno.ENOTDIR, path)
+            raise disk_error(errno.ENOTDIR, path)
         self._folders[path] = at
         return at
 
@@ -153,13 +73,13 @@ class Disk:
             return self._root
         found = self.folder(parent).entries.get(name)
         if found is None:
-            raise _error(errno.ENOENT, path)
+            raise disk_error(errno.ENOENT, path)
         return found
 
     def inode(self, path: str) -> Inode:
         found = self.find(path)
         if isinstance(found, Folder):
-            raise _error(errno.EISDIR, path)
+            raise disk_error(errno.EISDIR, path)
         return found
 
     def mkdir(self, path: str) -> None:
@@ -170,7 +90,7 @@ class Disk:
                 found = Folder(self._new_number())
                 self._change([], [(at, part, found)])
             if not isinstance(found, Folder):
-                raise _error(errno.EEXIST, path)
+                raise disk_error(errno.EEXIST, path)
             at = found
 
     def create(self, path: str) -> Inode:
@@ -186,7 +106,7 @@ class Disk:
         parent, name = split(target)
         folder = self.folder(parent)
         if name in folder.entries:
-            raise _error(errno.EEXIST, target)
+            raise disk_error(errno.EEXIST, target)
         self._change([], [(folder, name, inode)])
 
     def rename(self, source: str, target: str) -> None:
@@ -197,7 +117,7 @@ class Disk:
         from_folder, to_folder = self.folder(from_parent), self.folder(to_parent)
         there = to_folder.entries.get(to_name)
         if isinstance(there, Folder):
-            raise _error(errno.EISDIR, target)
+            raise disk_error(errno.EISDIR, target)
         if there is inode:
             return  # two names of one file: rename(2) does nothing
         self._change([(from_folder, from_name)], [(to_folder, to_name, inode)])
@@ -210,7 +130,7 @@ class Disk:
             return
         found = folder.entries.get(name)
         if isinstance(found, Folder):
-            raise _error(errno.EISDIR, path)
+            raise disk_error(errno.EISDIR, path)
         if found is not None:
             self._change([(folder, name)], [])
 
@@ -249,7 +169,7 @@ class Disk:
                 tied |= change.folders
                 chosen.append(change)
         for change in reversed(chosen):
-            _apply(change)
+            apply(change)
         self._changes = [c for c in self._changes if c not in chosen]
 
     # -- bytes ---------------------------------------------------------------------------------
@@ -285,7 +205,7 @@ class Disk:
         inode.data += memoryview(data)[:room] if room < len(data) else data
         inode.mtime_ns = self._now()
         if refused is not None or room < len(data):
-            raise _error(refused or errno.ENOSPC, path)
+            raise disk_error(refused or errno.ENOSPC, path)
 
     async def sync(self, inode: Inode, path: str) -> None:
         """What was written before the call is durable after it; not what comes meanwhile."""
@@ -295,7 +215,7 @@ class Disk:
         if refused is not None:
             if inode.synced < len(inode.data):
                 inode.doomed.append((inode.synced, len(inode.data)))
-            raise _error(refused, path)
+            raise disk_error(refused, path)
         inode.make_durable(size)
 
     async def sync_dir(self, path: str) -> None:
@@ -328,7 +248,7 @@ class Disk:
         else:
             survivors = [c for c in self._changes if rng.random() < 0.5]
         for change in survivors:
-            _apply(change)
+            apply(change)
         self._changes.clear()
         self._locks.clear()
         self._folders = {"/": self._root}
@@ -358,7 +278,7 @@ class Disk:
     def settle(self) -> None:
         """The kernel wrote everything back, as it does after half a minute."""
         for change in self._changes:
-            _apply(change)
+            apply(change)
         self._changes.clear()
         for inode in self.files():
             inode.make_durable(len(inode.data))
@@ -393,7 +313,7 @@ class Disk:
     def _allow(self, operation: str, path: str) -> None:
         refused = self.refuse(operation, path)
         if refused is not None:
-            raise _error(refused, path)
+            raise disk_error(refused, path)
 
     def _now(self) -> int:
         return self.wall.time_ns() if self.wall is not None else 0
@@ -409,157 +329,6 @@ class Disk:
     def closed(self, inode: Inode) -> None:
         inode.handles -= 1
         self._forget(inode)
-
-
-def _apply(change: Change) -> None:
-    for folder, name in change.removed:
-        folder.durable.pop(name, None)
-    for folder, name, target in change.added:
-        folder.durable[name] = target
-
-
-class _Handle:
-    __slots__ = ("_files", "_inode", "_open", "_path")
-
-    def __init__(self, files: "SimFiles", inode: Inode, path: str) -> None:
-        self._files, self._inode, self._path = files, inode, path
-        self._open = True
-        files.handles[self] = None
-        inode.handles += 1
-
-    def _check(self) -> Inode:
-        self._files.disk()
-        if not self._open:
-            raise _error(errno.EBADF, self._path)
-        return self._inode
-
-    def close(self) -> None:
-        disk = self._files.disk()
-        if self._open:
-            self._open = False
-            del self._files.handles[self]
-            disk.closed(self._inode)
-
-
-class SimReadFile(_Handle):
-    """An open file of a process."""
-
-    __slots__ = ()
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return bytes(self._check().data[offset : offset + length])
-
-    def stat(self) -> FileStat:
-        inode = self._check()
-        return FileStat(inode.number, len(inode.data), inode.mtime_ns)
-
-    def links(self) -> int:
-        return self._check().links
-
-
-class SimAppendFile(_Handle):
-    """A file that a process appends to."""
-
-    __slots__ = ()
-
-    def write(self, data: Buffer) -> None:
-        inode = self._check()
-        self._files.disk().write(inode, data, self._path)
-
-    async def sync(self) -> None:
-        inode = self._check()
-        await self._files.disk().sync(inode, self._path)
-        self._check()
-
-    @property
-    def size(self) -> int:
-        return len(self._inode.data)
-
-    def truncate(self, size: int) -> None:
-        self._check().cut(size)
-
-
-class SimFiles:
-    """The Files seam of one process; raises `ProcessKilled` for ever once that is dead."""
-
-    def __init__(self, disk: Disk, process: Process | None = None) -> None:
-        self._disk = disk
-        self._process = process
-        self.handles: dict[_Handle, None] = {}
-        """Those that are open (a dict keeps their order: runs must repeat)."""
-        if process is not None:
-            process.at_end(self._release)
-
-    def disk(self) -> Disk:
-        """The disk, as long as the process lives."""
-        if self._process is not None:
-            self._process.check()
-        return self._disk
-
-    def _release(self) -> None:
-        # The kernel closes what a process leaves open.
-        for handle in self.handles:
-            self._disk.closed(handle._inode)
-        self.handles.clear()
-
-    def open_read(self, path: str) -> SimReadFile:
-        disk = self.disk()
-        disk._allow("open", path)
-        return SimReadFile(self, disk.inode(path), path)
-
-    def open_append(self, path: str) -> SimAppendFile:
-        disk = self.disk()
-        disk._allow("open", path)
-        try:
-            inode = disk.inode(path)
-        except FileNotFoundError:
-            inode = disk.create(path)
-        return SimAppendFile(self, inode, path)
-
-    def listdir(self, path: str) -> list[str]:
-        disk = self.disk()
-        names = list(disk.folder(path.rstrip("/") or "/").entries)
-        disk.rng.shuffle(names)  # no order is promised
-        return names
-
-    def stat(self, path: str) -> FileStat:
-        found = self.disk().find(path)
-        if isinstance(found, Folder):
-            return FileStat(found.number, 0, found.mtime_ns, is_dir=True)
-        return FileStat(found.number, len(found.data), found.mtime_ns)
-
-    def mkdir(self, path: str) -> None:
-        self.disk().mkdir(path)
-
-    def rename(self, source: str, target: str) -> None:
-        self.disk().rename(source, target)
-
-    def unlink(self, path: str) -> None:
-        self.disk().unlink(path)
-
-    async def sync_dir(self, path: str) -> None:
-        await self.disk().sync_dir(path)
-        self.disk()
-
-    async def preallocate(self, path: str, size: int) -> None:
-        disk = self.disk()
-        try:
-            inode = disk.inode(path)
-        except FileNotFoundError:
-            inode = disk.create(path)
-        missing = size - len(inode.data)
-        if missing > 0:
-            if disk.room(path) < missing:
-                raise _error(errno.ENOSPC, path)
-            inode.data.extend(bytes(missing))
-        await disk.sync(inode, path)
-        self.disk()
-
-    def free_bytes(self, path: str) -> int:
-        return self.disk().room(path)
-
-    def is_locked(self, path: str) -> bool:
-        return self.disk().is_locked(path)
 
 
 def write_whole(disk: Disk, path: str, parts: Sequence[Buffer]) -> None:

@@ -18,7 +18,8 @@ from posixpath import dirname
 from spanyard_core.clock import rfc3339
 from tests.sim.chronicle import Chronicle
 from tests.sim.clock import WallClock
-from tests.sim.disk import Disk, Folder, Inode
+from tests.sim.disk import Disk
+from tests.sim.inodes import Folder, Inode
 from tests.sim.oracle import Oracle, Track, Written
 
 

@@ -24,7 +24,7 @@ from spanyard_sidecar.spool import Spool
 from spanyard_sidecar.tailer import CriSource
 from spanyard_sidecar.uploader import Uploader
 from tests.sim.bucket import SimStorage
-from tests.sim.disk import SimAppendFile, SimFiles
+from tests.sim.diskfiles import SimAppendFile, SimFiles
 from tests.sim.process import current_process
 from tests.sim.warehouse import SimWarehouse
 

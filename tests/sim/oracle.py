@@ -7,7 +7,7 @@ record carries a text that occurs once in the history.
 from dataclasses import dataclass, field
 
 from spanyard_core.records import Signal
-from tests.sim.disk import Inode
+from tests.sim.inodes import Inode
 
 HALF = "never finished, or nonsense: belongs into quarantine"
 

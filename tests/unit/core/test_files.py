@@ -12,7 +12,8 @@ import pytest
 
 from spanyard_core.faults import set_hook
 from spanyard_core.files import AppendFile, Buffer, Files, SystemFiles, write_durably
-from tests.sim.disk import Disk, SimFiles
+from tests.sim.disk import Disk
+from tests.sim.diskfiles import SimFiles
 
 TARGET = "/var/data/0001.entry"
 PARTS = [b"head", b"x" * 10_000, b"tail"]

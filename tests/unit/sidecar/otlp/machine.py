@@ -15,7 +15,8 @@ from spanyard_sidecar.otlp.log import OtlpLog
 from spanyard_sidecar.otlp.receiver import Receiver
 from spanyard_sidecar.otlp.source import OtlpSource, OtlpSources
 from spanyard_sidecar.otlp.waiting import LogSettings
-from tests.sim.disk import Disk, SimFiles
+from tests.sim.disk import Disk
+from tests.sim.diskfiles import SimFiles
 from tests.unit.sidecar.otlp.requests import IDENTITY, NOW, span_request, to_json
 
 DIRECTORY = "/spool/otlp"

@@ -11,7 +11,8 @@ import pytest
 
 from spanyard_core import faults
 from spanyard_sidecar.otlp.waiting import LogSettings
-from tests.sim.disk import Inode, SimAppendFile
+from tests.sim.diskfiles import SimAppendFile
+from tests.sim.inodes import Inode
 from tests.unit.sidecar.otlp.machine import DIRECTORY, Machine, expected
 
 SMALL = LogSettings(segment_bytes=2000)

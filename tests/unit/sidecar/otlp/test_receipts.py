@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanyard_sidecar.otlp.receipts import Receipts, decode_receipts, digest_of
 from spanyard_sidecar.otlp.waiting import LogSettings
-from tests.sim.disk import SimAppendFile
+from tests.sim.diskfiles import SimAppendFile
 from tests.unit.sidecar.otlp.machine import HandClock, Machine, expected
 from tests.unit.sidecar.otlp.requests import span_request
 
