@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.blocks import blocks_of, looks_like
+
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +54,7 @@ def test_the_demo_stores_every_record_once_and_the_readme_shows_its_words(tmp_pa
 def test_nothing_is_lost_or_doubled_when_everything_is_killed_on_the_way(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     run = spanyard(
-        "demo", "--once", "--data", folder, "--requests", "80", "--kills", "5", "-o", "json"
+        "demo", "--once", "--data", folder, "--requests", "40", "--kills", "2", "-o", "json"
     )
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads(run.stdout)
@@ -60,7 +62,11 @@ def test_nothing_is_lost_or_doubled_when_everything_is_killed_on_the_way(tmp_pat
     counts = {(c["way"], c["signal"]): (c["emitted"], c["stored"]) for c in result["counts"]}
     assert all(emitted == stored for (way, _), (emitted, stored) in counts.items() if way != "OTLP")
     assert {way for way, _ in counts} == {"stdout and stderr", "span files", "OTLP"}
-    assert spanyard("verify", "--data", folder).returncode == 0
+    verified = spanyard("verify", "--data", folder)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    readme = blocks_of("README.md", (ROOT / "README.md").read_text("utf-8"))
+    shown = [c.shown for block in readme for c in block.commands if c.text.endswith("verify")]
+    assert looks_like(shown[0], verified.stdout), verified.stdout
 
 
 def test_ctrl_c_drains_and_a_second_demo_on_the_folder_is_refused(tmp_path: Path) -> None:
