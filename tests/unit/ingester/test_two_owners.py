@@ -23,7 +23,7 @@ from tests.sim.warehouse import SimWarehouse
 from tests.unit.ingester.bench import Bench
 from tests.unit.ingester.test_recovery import killed_at
 
-SEEDS = range(20)
+SEEDS = range(8)
 WRITERS = 30
 
 
@@ -123,8 +123,7 @@ def test_owners_that_draw_the_same_numbers_do_not_take_each_others_plan_for_thei
     assert race(make) > len(SEEDS)
 
 
-@pytest.mark.parametrize("seconds", [100.0, 1_000.0])
-def test_an_insert_that_lasts_long_is_not_taken_over_while_its_owner_lives(seconds: float) -> None:
+def test_an_insert_that_lasts_long_is_not_taken_over_while_its_owner_lives() -> None:
     """Both would insert the same again and again, each in vain."""
 
     async def history() -> None:
@@ -132,7 +131,7 @@ def test_an_insert_that_lasts_long_is_not_taken_over_while_its_owner_lives(secon
         insert = made.one.warehouse.insert
 
         async def slow(*args: object, **more: object) -> None:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(300)
             await insert(*args, **more)  # type: ignore[arg-type]
 
         made.one.warehouse.insert = slow  # type: ignore[method-assign]
@@ -146,7 +145,7 @@ def test_an_insert_that_lasts_long_is_not_taken_over_while_its_owner_lives(secon
         assert made.one.loader.counts.rows == 5
         assert len(made.tables.rows("logs")) == 5
         assert not made.two.ledger.state.dead
-        assert made.one.ledger.state.n < 10 + seconds / 5, "few words"
+        assert made.one.ledger.state.n < 50, "few words"
 
     run(history())
 
