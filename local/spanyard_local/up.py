@@ -86,10 +86,13 @@ class Up:
     def __init__(self, options: UpOptions, terminal: Terminal) -> None:
         self.options = options
         self.layout = Layout(options.data.resolve())
-        self.output = Output(terminal, quiet=options.quiet, as_json=options.output == "json")
+        self.output = Output(
+            terminal, quiet=options.quiet, as_json=options.output == "json", gone=self._unread
+        )
         self._clock = SystemClock()
         self._rng = random.SystemRandom()
         self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.code = 0
 
     def run(self) -> int:
@@ -99,17 +102,33 @@ class Up:
                 f"host: {self.options.host!r} is not an address of this machine alone, and there is "
                 "no authentication yet; use 127.0.0.1, ::1 or localhost"
             )
-        wanted = Wanted(
-            self.layout, self.options.paths, self.options.files, self.output, save=self.options.save
-        )
-        with self.layout.only_one(self.output.say) as hold:
-            wanted.tell()
-            setup_logs("up", stream=self.layout.open_log(), json=True)
-            asyncio.run(self._main(hold, wanted))
+        try:
+            wanted = Wanted(
+                self.layout,
+                self.options.paths,
+                self.options.files,
+                self.output,
+                save=self.options.save,
+            )
+            with self.layout.only_one(self.output.say) as hold:
+                wanted.tell()
+                setup_logs("up", stream=self.layout.open_log(), json=True)
+                asyncio.run(self._main(hold, wanted))
+        finally:
+            written = self.output.end()
+        if not written:
+            # A paused terminal; the interpreter would wait for it. All else has ended.
+            os._exit(self.code)
         return self.code
 
+    def _unread(self) -> None:
+        """Nobody reads what we say (`| head`, a closed terminal): end in order, and say nothing."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+
     async def _main(self, hold: Hold, wanted: Wanted) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_end)
         store = ResourceStore(self.layout.resources, clock=self._clock)
@@ -140,6 +159,7 @@ class Up:
                 "ending at once; nothing is lost: the next `spanyard up` goes on", "yellow"
             )
             # The shims see their pipes end, stop what they started and write out its last lines.
+            self.output.end(0.5)
             os._exit(130)
         self._stop.set()
 

@@ -5,9 +5,11 @@ here decides anything.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import IO, Any, cast
 
 from spanyard_core.resources.kinds import (
     FINISHED,
@@ -24,6 +26,7 @@ from spanyard_local.podapi import PodIdentity
 from spanyard_local.store import ResourceStore, Watch
 from spanyard_local.terminal import Terminal, count, printable
 from spanyard_local.up_lines import Lines, Shown
+from spanyard_local.up_stream import LAST_S, Unhurried
 from spanyard_local.verify import print_proof
 
 COLOURS = ("cyan", "magenta", "blue", "yellow", "green")
@@ -33,15 +36,31 @@ BAR = "│"
 class Output:
     """One terminal, one run."""
 
-    def __init__(self, terminal: Terminal, *, quiet: bool = False, as_json: bool = False) -> None:
-        self._terminal = terminal
+    def __init__(
+        self,
+        terminal: Terminal,
+        *,
+        quiet: bool = False,
+        as_json: bool = False,
+        gone: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`gone` is called, from another thread, when nobody reads any more."""
+        self._stream = Unhurried(terminal.out, gone)
+        self._terminal = replace(terminal, out=cast(IO[str], self._stream))
         self._quiet = quiet
         self._json = as_json
         self._builds: dict[str, BuildStatus] = {}
         self._deployments: dict[str, DeploymentStatus] = {}
         self._colours: dict[str, str] = {}
+        self._unshown: Counter[PodIdentity] = Counter()
+        """Lines that the terminal was too slow for."""
         self._width = 0
         self.lines = Lines(self._line, self._left_out, self._pod, self._pod_ended)
+
+    def end(self, seconds: float = LAST_S) -> bool:
+        """Write out what waits; False when that takes longer. Nothing may be said afterwards."""
+        self._tell_unshown()
+        return self._stream.end(seconds)
 
     # --- sentences ---------------------------------------------------------------------------
 
@@ -76,6 +95,11 @@ class Output:
     # --- lines -------------------------------------------------------------------------------
 
     def _line(self, shown: Shown) -> None:
+        if self._stream.full:
+            self._unshown[shown.pod] += 1
+            return
+        if self._unshown:
+            self._tell_unshown()
         if self._json:
             self.event(
                 "line",
@@ -105,6 +129,11 @@ class Output:
                 self._prefix(name)
                 + self._dim(f"… {count(lines, 'line')} not shown here; all are stored")
             )
+
+    def _tell_unshown(self) -> None:
+        unshown, self._unshown = self._unshown, Counter()
+        for pod, lines in unshown.items():
+            self._left_out(pod, lines)
 
     def _pod(self, pod: PodIdentity) -> None:
         self.event("pod", **_of(pod))

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from spanyard_local.terminal import Terminal
 from spanyard_local.up_goal import Goal
 from spanyard_local.up_lines import BURST, Lines, Shown
 from spanyard_local.up_output import Output, seconds_between, size
+from spanyard_local.up_stream import MOST_WAITING
 from spanyard_local.up_templates import MADE_OF, TEMPLATE, Template
 from spanyard_local.up_wanted import Expected, Wanted
 from spanyard_sidecar.ring import Ring
@@ -288,6 +290,7 @@ class TestOutput:
         await self.tell(
             store, output, queued, begun, fetching, fetched, installing, installed, failed
         )
+        output.end()
         told = out.getvalue().splitlines()
         assert told[:5] == [
             "b │ fetch …",
@@ -307,6 +310,7 @@ class TestOutput:
         await store.set_status(build, done)
         output.know(store)
         output.look(store, {("Build", "local.b")})
+        output.end()
         assert not out.getvalue()
 
     async def test_scripts_get_an_event_per_line(self, tmp_path: Path) -> None:
@@ -315,6 +319,7 @@ class TestOutput:
         output.say("a sentence")
         output.addresses([("gateway", "http://x", "remark")])
         output.stored({"logs": 3})
+        output.end()
         events = [json.loads(line) for line in out.getvalue().splitlines()]
         assert [e["event"] for e in events] == ["build", "note", "addresses", "stored"]
         assert (events[0]["id"], events[0]["status"]["phase"]) == ("local.b", "Building")
@@ -323,7 +328,44 @@ class TestOutput:
         for quiet, wanted in ((False, "web │ a    b␛[2J\n"), (True, "")):
             output, out = self.output(quiet=quiet)
             output._line(Shown(POD, "server", "stdout", "info", "a\tb\x1b[2J"))
+            output.end()
             assert out.getvalue() == wanted
+
+    def test_a_terminal_that_is_paused_holds_up_nothing_and_misses_a_counted_number(self) -> None:
+        go_on = threading.Event()
+        texts: list[str] = []
+
+        class Paused(io.StringIO):
+            def write(self, text: str) -> int:
+                go_on.wait(30)
+                texts.append(text)
+                return len(text)
+
+        output = Output(Terminal(Paused(), colours=False, live=False))
+        many = 2 * MOST_WAITING
+        for number in range(many):
+            output._line(Shown(POD, "server", "stdout", "info", f"{number}"))
+        output.say("what matters is said")
+        go_on.set()
+        assert output.end(30)
+        told = "".join(texts).splitlines()
+        (left,) = [line for line in told if "not shown here" in line]
+        shown = sum(line.startswith("web │ ") for line in told) - 1
+        assert 0 < shown < many
+        assert left == f"web │ … {many - shown:,} lines not shown here; all are stored"
+        assert "what matters is said" in told
+
+    def test_who_stops_reading_is_noticed_once(self) -> None:
+        class Gone(io.StringIO):
+            def write(self, text: str) -> int:
+                raise BrokenPipeError
+
+        noticed: list[int] = []
+        output = Output(Terminal(Gone(), False, False), gone=lambda: noticed.append(1))
+        for _ in range(5):
+            output.say("hello")
+        assert output.end(30)
+        assert noticed == [1]
 
     def test_units(self) -> None:
         assert [size(n) for n in (0, 1_500, 2_500_000, 3 * 10**9)] == [
