@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from spanyard_core.clickhouse import Database
+from spanyard_core.clickhouse import Database, database
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError, SpanyardError
 from spanyard_gateway.sql import SqlLimits, SqlRefusedError, read_only
 from spanyard_gateway.sql.names import small_words
 from spanyard_gateway.sql.statement import judged
+from tests.fakes.clickhouse_server import running_clickhouse
 from tests.fakes.engine import migrated_database
 from tests.fakes.front import until_running
 
@@ -79,8 +80,8 @@ async def _bait(tmp_path: Path) -> AsyncIterator[Bait]:
 
     listener = await asyncio.start_server(visited, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    async with listener, migrated_database(pool=2) as database:
-        made = Bait(database, secret, folder, port, visitors)
+    async with listener, migrated_database(pool=2) as opened:
+        made = Bait(opened, secret, folder, port, visitors)
         yield made
         await made.check()
 
@@ -410,4 +411,37 @@ async def test_too_many_are_turned_away(bait: Bait, monkeypatch: pytest.MonkeyPa
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    assert await bait.ask("SELECT 1") == b"1\n"
+
+
+async def test_over_a_server_the_same_is_let_through_and_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    async with running_clickhouse() as server, database(server.url()) as over_http:
+        result = await read_only(
+            over_http,
+            "SELECT {a:String}, '%', getSetting('readonly') SETTINGS max_threads = 1 FORMAT CSV",
+            params={"a": "it's \\ %s\n", "unused": "x"},
+        )
+        assert result.data == b'"it\'s \\ %s\n","%",1\n'
+        assert server.requests[-1].params["max_threads"] == "1"
+        with pytest.raises(SqlRefusedError):
+            await read_only(over_http, f"SELECT file('{secret}')")
+        with pytest.raises(DatabaseError):
+            await over_http.read_raw(
+                f"SELECT * FROM file('{secret}', 'LineAsString')", form="TabSeparated"
+            )
+        with pytest.raises(DatabaseError, match="Syntax error") as error:
+            await read_only(over_http, "SELEC 1")
+        assert error.value.code == 62
+
+
+async def test_what_was_abandoned_before_it_began_does_not_run(bait: Bait) -> None:
+    slow = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
+    tasks = [asyncio.create_task(bait.ask(slow)) for _ in range(20)]
+    for number, task in enumerate(tasks):
+        await asyncio.sleep(number / 2_000)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await until_running(bait.database, 0)
     assert await bait.ask("SELECT 1") == b"1\n"

@@ -143,11 +143,12 @@ def _execute(statement: str, body: bytes, params: Mapping[str, str]) -> bytes:
         try:
             if "database" in params:
                 engine.query(f"USE `{params['database']}`")
-            for name, value in params.items():
-                if name not in _TRANSPORT and not name.startswith("param_"):
-                    engine.query(f"SET {name} = '{value}'")
             if query_id := params.get("query_id"):
                 engine.query(f"SET log_comment = '{query_id}'")
+            # A server takes them all at once; here `readonly` would refuse the next one.
+            for name, value in sorted(params.items(), key=lambda item: item[0] == "readonly"):
+                if name not in _TRANSPORT and not name.startswith("param_"):
+                    engine.query(f"SET {name} = '{value}'")
             return bytes(engine.query(statement, "TabSeparated", params=values).bytes() or b"")
         finally:
             engine.close()

@@ -14,6 +14,7 @@ import fcntl
 import logging
 import queue
 import shutil
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,13 +110,19 @@ class Database:
         query_id = uuid.uuid4().hex
         options = self._identified(settings, query_id)
         values = dict(params or {})
+        abandoned = threading.Event()
 
         def ask() -> RawAnswer:
             self._running.add(query_id)
             try:
                 with self._translated():
                     return ask_in_process(
-                        self._address, sql, form=form, params=values, settings=options
+                        self._address,
+                        sql,
+                        form=form,
+                        params=values,
+                        settings=options,
+                        abandoned=abandoned.is_set,
                     )
             finally:
                 self._running.discard(query_id)
@@ -133,7 +140,8 @@ class Database:
                 return await self._run(ask_server, query_id)
             return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
         except asyncio.CancelledError:
-            self._kill_later(query_id)
+            abandoned.set()
+            self._kill_later(query_id, wait=False)  # it may be of a kind that cannot be ended
             raise
 
     async def write_file(
@@ -227,17 +235,18 @@ class Database:
 
         await self._run(run, query_id)
 
-    async def kill(self, query_id: str) -> None:
+    async def kill(self, query_id: str, *, wait: bool = True) -> None:
         """End the statement with this id, if it runs, and wait for its end.
 
         It has its own client: a full pool doesn't hold it up.
         """
         self._check_open()
-        await asyncio.get_running_loop().run_in_executor(self._control_worker, self._end, query_id)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._control_worker, self._end, query_id, wait)
 
-    def _end(self, query_id: str) -> None:
+    def _end(self, query_id: str, wait: bool = True) -> None:
         column = "Settings['log_comment']" if self.in_process else "query_id"
-        sql = f"KILL QUERY WHERE {column} = {{query_id:String}} SYNC"
+        sql = f"KILL QUERY WHERE {column} = {{query_id:String}} {'SYNC' if wait else 'ASYNC'}"
         with self._translated():
             self._control.command(sql, parameters={"query_id": query_id})
 
@@ -272,11 +281,11 @@ class Database:
     def _identified(self, settings: Mapping[str, Any] | None, query_id: str) -> dict[str, Any]:
         return {**(settings or {}), "log_comment" if self.in_process else "query_id": query_id}
 
-    def _kill_later(self, query_id: str) -> None:
+    def _kill_later(self, query_id: str, *, wait: bool = True) -> None:
         # The reader has gone; what it asked for must not hold a client for long.
         if not self._closed:
             task = asyncio.get_running_loop().create_task(
-                self.kill(query_id), name=f"end abandoned statement {query_id}"
+                self.kill(query_id, wait=wait), name=f"end abandoned statement {query_id}"
             )
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)

@@ -9,7 +9,7 @@ module's to know: check the text first.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from spanyard_core.clickhouse.address import Address
@@ -65,10 +65,12 @@ def ask_in_process(
     form: str,
     params: Mapping[str, str | None],
     settings: Mapping[str, str | float],
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> RawAnswer:
     """Run one statement in a session of its own. Blocks; raises EngineError.
 
-    The engine must be open in this process already: the session doesn't keep it.
+    The engine must be open in this process already: the session doesn't keep it. Nothing runs if
+    it is `abandoned` by then, when there was nothing to kill yet.
     """
     import chdb  # a client of a server needs no engine
 
@@ -80,6 +82,8 @@ def ask_in_process(
         session.query(f"USE `{address.database}`")
         session.query(session_statement(settings))
         values = {name: escaped(value) for name, value in params.items()}
+        if abandoned():
+            raise EngineError("Code: 394. DB::Exception: nobody waits for the answer any more")
         result = session.query(sql, form, params=values)
         return RawAnswer(
             bytes(result.bytes() or b""),

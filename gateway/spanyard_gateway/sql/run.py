@@ -113,7 +113,9 @@ async def _read(
         )
     settings = engine_settings(limits, wanted)
     name, media = known_format(statement.form or form)
-    answer = await database.read_raw(statement.text, form=name, params=params, settings=settings)
+    # clickhouse-connect takes parameters that a query doesn't have for values to paste into it.
+    used = {key: value for key, value in params.items() if f"{{{key}:" in statement.text}
+    answer = await database.read_raw(statement.text, form=name, params=used, settings=settings)
     return SqlResult(
         answer.data,
         media,
