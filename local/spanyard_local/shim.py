@@ -145,7 +145,7 @@ class Shim:
         for name, (reading, _) in zip(("stdout", "stderr"), pipes, strict=True):
             os.set_blocking(reading, False)
             if LINUX:
-                try:  # noqa: SIM105  # contextlib would be another half megabyte
+                try:  # noqa: SIM105 - contextlib would be another half megabyte
                     fcntl.fcntl(reading, _F_SETPIPE_SZ, PIPE_BYTES)
                 except OSError:
                     pass  # the user's limit of pipe memory is used up: the usual size does, too
@@ -166,7 +166,7 @@ class Shim:
             os.chdir(self.spec["directory"])
             what = "command"
             command = self.spec["command"]
-            os.execvpe(command[0], command, self.spec["environment"])  # noqa: S606
+            os.execvpe(command[0], command, self.spec["environment"])  # noqa: S606 - what a shim is for
         except OSError as error:
             os.write(fails, f"{error.errno} {what}".encode())
         finally:
@@ -366,7 +366,7 @@ def main() -> None:
     """As the program: the first message, the run, the status."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # the terminal's signals are for `up`
-    spec = marshal.loads(_read_exactly(int.from_bytes(_read_exactly(8), "big")))  # noqa: S302  # from `up`
+    spec = marshal.loads(_read_exactly(int.from_bytes(_read_exactly(8), "big")))  # noqa: S302 - it is from `up`
     for descriptor in spec["held"]:
         os.set_inheritable(descriptor, False)
     shim = Shim(spec)

@@ -143,7 +143,7 @@ def _proportional(pid: int) -> int:
 
 
 def _resident_group(group: int) -> int:
-    with os.popen("ps -A -o pgid=,rss=") as listing:  # noqa: S605  # a fixed command
+    with os.popen("ps -A -o pgid=,rss=") as listing:  # noqa: S605 - a fixed command
         rows = [row.split() for row in listing]
     return sum(int(row[1]) for row in rows if len(row) == 2 and row[0] == str(group)) * 1024
 

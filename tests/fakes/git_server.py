@@ -71,7 +71,7 @@ def git_over_http(root: Path, *, password: str = "") -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _serve  # noqa: N815  # the base class's names
+        do_GET = do_POST = _serve  # noqa: N815 - the base class's names
 
         def log_message(self, *_: object) -> None:
             pass

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from spanyard_core.build_log import read_build_log
 from spanyard_core.errors import ObjectNotFoundError, SettingError
 from spanyard_core.object_names import check_project
 from spanyard_core.resources.kinds import Build, resource_id
 from spanyard_core.serve import problem
 from spanyard_core.storage import Storage
-from spanyard_gateway.build_logs import read_build_log
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import BuildDetail, BuildItem, BuildLog, Page

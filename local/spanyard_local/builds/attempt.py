@@ -18,7 +18,6 @@ from spanyard_core.clock import Clock, rfc3339
 from spanyard_core.errors import ObjectNotFoundError, StorageError
 from spanyard_core.quantities import parse_size
 from spanyard_core.resources import builds as life
-from spanyard_core.resources.durations import seconds
 from spanyard_core.resources.kinds import (
     ArtifactStatus,
     Build,
@@ -29,36 +28,22 @@ from spanyard_core.resources.kinds import (
 )
 from spanyard_core.resources.reasons import explain
 from spanyard_core.storage import Storage
-from spanyard_local.builds.endings import failure_of
 from spanyard_local.builds.environment import environment_hash, steps_environment
 from spanyard_local.builds.folder import WorkFolder
 from spanyard_local.builds.step import CREDENTIALS, Answer, Request
+from spanyard_local.builds.steps import FailedError, Steps
 from spanyard_local.podapi import Pod
 from spanyard_local.servers.environment import Keys, MissingKeyError, resolved
 from spanyard_local.shimmed import (
-    CommandNotFoundError,
     ExitStatus,
-    NoSpaceError,
-    Shimmed,
-    ShimSpec,
 )
 
 log = logging.getLogger("spanyard.local")
 
 T = TypeVar("T")
 Patiently = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-GRACE_S = 10.0
-"""For a step between SIGTERM and SIGKILL: cancelled, out of time, or `up` ends."""
 BLOCK = 8 << 20
 """Bytes read of an uploaded archive at a time."""
-
-
-class FailedError(Exception):
-    """The build has failed, and this is why."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +76,21 @@ class Attempt:
         self._means = means
         self._build = build
         self._id = resource_id(build)
-        self._changed = changed
-        self._cancel = cancel
-        self._deadline = means.clock.monotonic() + seconds(build.spec.timeout)
+        self._steps = Steps(build, status, clock=means.clock, changed=changed, cancel=cancel)
         self._memory: int | None = None
         self._pod: Pod
         self._folder: WorkFolder
         self._environment: dict[str, str] = {}
-        self.status = status
         self.artifact = ArtifactStatus()
-        self.lost_lines = 0
+
+    @property
+    def status(self) -> BuildStatus:
+        return self._steps.status
+
+    @property
+    def lost_lines(self) -> int:
         """Output that is in no log: the disk was full to the end."""
+        return self._steps.lost_lines
 
     async def run(self, pod: Pod) -> Failure | None:
         """All steps. Returns why it failed. Raises SpanyardError, OSError for what is no failure of
@@ -118,7 +107,7 @@ class Attempt:
         try:
             self._folder.link_observability(pod.spans_dir)
             self._environment = steps_environment(values, pod.env, self._ours())
-            await self._steps()
+            await self._all()
         except FailedError as error:
             return error.failure
         finally:
@@ -160,7 +149,7 @@ class Attempt:
 
     # --- the steps -------------------------------------------------------------------------
 
-    async def _steps(self) -> None:
+    async def _all(self) -> None:
         await self._fetch()
         source = self._folder.source
         here = Path(os.path.realpath(source / self._build.spec.source.sub_path))
@@ -172,12 +161,14 @@ class Attempt:
         for step in life.steps_of(self._build):
             if step in {"install", "build"}:
                 command = self._build.spec.install if step == "install" else self._build.spec.build
-                await self._step(
+                await self._steps.run(
+                    self._pod,
                     step,
                     ("/bin/sh", "-c", command),
                     said=command,
                     environment=self._environment,
                     directory=here,
+                    held=self._held,
                     memory=self._memory,
                 )
         await self._publish(here / self._build.spec.output)
@@ -212,7 +203,7 @@ class Attempt:
                 self._write_request("fetch", request)
 
         answer = await self._own_step("fetch", request, secrets, before=get_archive)
-        self.status = life.fetched(
+        self._steps.status = life.fetched(
             self.status, SourceStatus(commit=answer.commit, digest=answer.digest)
         )
         if answer.commit:
@@ -305,7 +296,11 @@ class Attempt:
             "artifact": msgspec.to_builtins(self.artifact),
         }
 
-    # --- one step --------------------------------------------------------------------------
+    # --- our own steps --------------------------------------------------------------------------
+
+    @property
+    def _held(self) -> Sequence[int]:
+        return (*self._pod.held, self._folder.descriptor)
 
     def _request(self, step: str, *, target: str) -> Request:
         return Request(answer=str(self._folder.work / f"{step}.answer.json"), target=target)
@@ -341,136 +336,21 @@ class Attempt:
                     )
                 )  # fmt: skip
             if end.succeeded and after is not None:
-                await self._in_time(step, after(answer))
+                await self._steps.in_time(step, after(answer))
 
         program = (sys.executable, "-I", "-m", "spanyard_local.builds.step", str(path))
-        await self._step(
+        await self._steps.run(
+            self._pod,
             step,
             program,
             said=f"spanyard {step}",
             environment={**os.environ, **secrets},
             directory=self._folder.work,
+            held=self._held,
             before=before,
             after=look,
         )
         return answer
-
-    async def _step(
-        self,
-        step: life.Step,
-        command: Sequence[str],
-        *,
-        said: str,
-        environment: Mapping[str, str],
-        directory: Path,
-        memory: int | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
-        after: Callable[[ExitStatus], Awaitable[None]] | None = None,
-    ) -> None:
-        """Run it to its end. Raises FailedError."""
-        pod = self._pod.identity
-        self.status = life.step_begun(self._build, self.status, step, now=self._now())
-        await self._changed(self.status)
-        exit_code: int | None = None
-        try:
-            if before is not None:
-                await self._in_time(step, before())
-            self._check_cancelled(step)
-            spec = ShimSpec(
-                command=command,
-                environment=environment,
-                directory=directory,
-                log_root=self._pod.log_root,
-                namespace=pod.namespace,
-                pod=pod.pod,
-                uid=pod.uid,
-                container=step,
-                restart=0,
-                status_file=self._pod.status_dir / f"{step}.0.json",
-                grace=GRACE_S,
-                memory_limit=memory,
-                held=(*self._pod.held, self._folder.descriptor),
-            )
-            end = await self._to_its_end(step, await self._started(spec, said))
-            exit_code = end.exit_code
-            if after is not None:
-                await after(end)
-            if not end.succeeded:
-                raise FailedError(failure_of(self._build, step, said, end, pod=pod.pod))
-        finally:
-            self.status = life.step_ended(self.status, now=self._now(), exit_code=exit_code)
-
-    async def _started(self, spec: ShimSpec, said: str) -> Shimmed:
-        try:
-            return await Shimmed.start(spec)
-        except NoSpaceError as error:
-            raise FailedError(explain("NoSpace", step=spec.container, detail=str(error))) from error
-        except CommandNotFoundError as error:
-            raise FailedError(
-                explain("CommandNotFound", step=spec.container, command=said)
-            ) from error
-
-    async def _to_its_end(self, step: str, process: Shimmed) -> ExitStatus:
-        """Its end, by itself or by ours. Raises FailedError for the latter."""
-        ended = asyncio.ensure_future(process.wait())
-        asked = asyncio.ensure_future(self._cancel.wait())
-        try:
-            await asyncio.wait(
-                {ended, asked}, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED
-            )
-            in_time = ended.done()
-            end = await (ended if in_time else process.stop(GRACE_S))
-        except asyncio.CancelledError:
-            # `up` ends: so does the step, and its output is stored with what the pod drains.
-            self._noted(step, await process.stop(GRACE_S))
-            raise
-        finally:
-            asked.cancel()
-            await asyncio.gather(asked, ended, return_exceptions=True)
-        self._noted(step, end)
-        if not in_time:
-            raise FailedError(self._stopped(step, end))
-        return end
-
-    async def _in_time(self, step: str, work: Awaitable[T]) -> T:
-        """What we do ourselves, unless the build is cancelled or its time is up meanwhile."""
-        task = asyncio.ensure_future(work)
-        asked = asyncio.ensure_future(self._cancel.wait())
-        try:
-            await asyncio.wait(
-                {task, asked}, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED
-            )
-            if not task.done():
-                raise FailedError(self._stopped(step, None))
-            return await task
-        finally:
-            for one in (task, asked):
-                one.cancel()
-            await asyncio.gather(task, asked, return_exceptions=True)
-
-    def _stopped(self, step: str, end: ExitStatus | None) -> Failure:
-        tail = end.tail if end is not None else ()
-        code = end.exit_code if end is not None else None
-        where = {"step": step, "pod": self._pod.identity.pod, "container": step}
-        if self._cancel.is_set():
-            return explain("Cancelled", exit_code=code, last_lines=tail, **where)  # type: ignore[arg-type]  # facts by name
-        limit = self._build.spec.timeout
-        return explain("Timeout", exit_code=code, last_lines=tail, limit=limit, **where)  # type: ignore[arg-type]  # facts by name
-
-    def _check_cancelled(self, step: str) -> None:
-        if self._cancel.is_set() or not self._left():
-            raise FailedError(self._stopped(step, None))
-
-    def _noted(self, step: str, end: ExitStatus) -> None:
-        self.lost_lines += end.lost_lines + (1 if end.reason == "ShimLost" else 0)
-        for note in end.notes:
-            log.warning("build %s, step %s: %s", self._id, step, note)
-
-    def _left(self) -> float:
-        return max(0.0, self._deadline - self._means.clock.monotonic())
-
-    def _now(self) -> str:
-        return rfc3339(self._means.clock.time_ns())
 
 
 def _invalid(where: str, detail: str) -> FailedError:

@@ -24,7 +24,7 @@ from spanyard_local.sources.git import GitCredentials, fetch_git, shown
 
 TRIES = 4
 """Of a source that does not answer."""
-CREDENTIALS = "SPANYARD_GIT_SECRET"
+CREDENTIALS = "STEP_GIT_SECRET"
 """Variable with the Secret's keys as JSON; never in a file."""
 
 

@@ -36,7 +36,7 @@ class Limits:
     size: int = MAX_BYTES
 
 
-class _Refused(Exception):  # noqa: N818  # not for others
+class _Refused(Exception):  # noqa: N818 - not for others
     pass
 
 

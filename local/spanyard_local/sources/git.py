@@ -26,8 +26,8 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ASKPASS = """#!/bin/sh
 case "$1" in
-  [Uu]sername*) printf '%s\\n' "$SPANYARD_GIT_USERNAME" ;;
-  *) printf '%s\\n' "$SPANYARD_GIT_PASSWORD" ;;
+  [Uu]sername*) printf '%s\\n' "$ASKED_USERNAME" ;;
+  *) printf '%s\\n' "$ASKED_PASSWORD" ;;
 esac
 """
 _VERDICTS: Sequence[tuple[str, str]] = (
@@ -152,8 +152,8 @@ class _Git:
             script.chmod(stat.S_IRWXU)
             self._environment |= {
                 "GIT_ASKPASS": str(script),
-                "SPANYARD_GIT_USERNAME": credentials.username,
-                "SPANYARD_GIT_PASSWORD": credentials.password,
+                "ASKED_USERNAME": credentials.username,
+                "ASKED_PASSWORD": credentials.password,
             }
             self._config.append("credential.helper=")  # not the machine's: only the Secret's
         if credentials.ssh_key:
