@@ -49,6 +49,8 @@ class IntervalsAgainstSets(RuleBasedStateMachine):
         assert all(b + 1 < c for (_, b), (c, _) in pairwise(pairs))
         assert len(self.real) == len(pairs)
         assert self.real == IntervalSet(pairs)
+
+    def teardown(self) -> None:
         assert self.real == IntervalSet((n, n) for n in self.model)
 
 
