@@ -26,12 +26,14 @@ from spanyard_core.storage import Storage
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.shimmed import read_status
 from spanyard_sidecar.collector import Collector, Hints
+from spanyard_sidecar.discovery import CriSources
 from spanyard_sidecar.inotify import Inotify
-from spanyard_sidecar.kinds import sources_of
-from spanyard_sidecar.model import SourceIndex
+from spanyard_sidecar.model import SourceIndex, Sources
 from spanyard_sidecar.ring import Ring
 from spanyard_sidecar.servers import Servers
 from spanyard_sidecar.settings import CollectorSettings
+from spanyard_sidecar.spanfiles import SpanFileSources
+from spanyard_sidecar.tailer import TailSettings
 
 log = logging.getLogger("spanyard.local")
 
@@ -41,6 +43,8 @@ million lines in its last second (4 s of reading); what takes longer goes on at 
 FLUSH_S = 1.0
 RECOVERIES = 4
 """Old pods drained at a time: each takes a file lock, some MB and up to a second of waiting."""
+KEPT_FILES = 49
+"""Of `ShimSpec.max_log_files`, less one that is just being made."""
 GONE = ".gone-"
 """Prefix of a folder that is being removed. Renamed first: a pod without its spool but with its
 logs would be read a second time, under other names."""
@@ -336,7 +340,7 @@ class _Run:
             clock=self._clock,
             storage=self._storage,
             rng=self._rng,
-            sources=sources_of,
+            sources=_sources,
             index=self._index,
             hinter=self._hinter() if self._hinter is not None else None,
         )
@@ -362,6 +366,31 @@ class _Run:
             finally:
                 inotify.close()
         return collector.leftover
+
+
+def _sources(collector: Collector) -> Sequence[Sources]:
+    """Those of a cluster, knowing how many files our own shims keep.
+
+    Else each build that prints 10 MB before it is first looked at had a gap of unknown size: files
+    before those that are there may have come and gone, as far as anybody can tell of a kubelet.
+    """
+    settings = collector.settings
+    return [
+        CriSources(
+            collector.files,
+            collector.clock,
+            collector.identity,
+            settings.logs,
+            settings=TailSettings(kept_files=KEPT_FILES),
+        ),
+        SpanFileSources(
+            collector.files,
+            collector.clock,
+            collector.identity,
+            settings.spans_dir,
+            limit=settings.spans_limit,
+        ),
+    ]
 
 
 def _environment(identity: PodIdentity, folder: Path, endpoint: str) -> dict[str, str]:

@@ -58,6 +58,9 @@ class TailSettings(msgspec.Struct, frozen=True):
     partial: float = 30.0
     """A line whose end does not come is given up after so long."""
     hold: HoldSettings = HoldSettings()
+    kept_files: int = 2
+    """Who rotates deletes none while there are fewer files of a run than so many. Of the kubelet's
+    setting we know its least value alone."""
 
 
 class CriSource:
@@ -397,8 +400,8 @@ class CriSource:
         return [fingerprint(self._salt, head) for head in heads if head]
 
     def begin_anew(self) -> None:
-        """The kubelet deletes none of the first two files: more than one may be what is left."""
-        if len(self._files) > 1:
+        """As many files as are kept may be what is left of more."""
+        if len(self._files) >= self._settings.kept_files:
             self._files[0].after_hole = True
 
     def go_on_from(self, fingerprint: str, stored: Stored) -> None:

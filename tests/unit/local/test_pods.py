@@ -1,6 +1,7 @@
 """Pods of this machine: what their processes wrote is stored, whatever happened to the command."""
 
 import asyncio
+import dataclasses
 import json
 import sys
 import uuid
@@ -10,12 +11,13 @@ import aiohttp
 import pytest
 
 from spanyard_core.chunks import decoded_blocks
-from spanyard_core.clock import SystemClock
+from spanyard_core.clock import SystemClock, rfc3339
 from spanyard_core.errors import SpanyardError, StorageError
 from spanyard_core.storage import Storage, open_storage
 from spanyard_local.crilog import CriLog
 from spanyard_local.podapi import PodIdentity
-from spanyard_local.pods import LocalPod, Pods
+from spanyard_local.pods import KEPT_FILES, LocalPod, Pods
+from spanyard_local.shimmed import ShimSpec
 
 
 def identity(name: str = "web-1-abcde") -> PodIdentity:
@@ -191,6 +193,32 @@ async def test_a_collector_that_fails_is_started_again_under_the_same_address(
                         await asyncio.sleep(0.05)
     assert await stored(storage) == ["before", "after"]
     await storage.close()
+
+
+async def test_files_that_were_rotated_before_the_first_look_are_no_gap(
+    tmp_path: Path, bucket: Path
+) -> None:
+    """A step that prints 30 MB at once, before anybody looked into its folder."""
+    storage = open_storage(bucket.as_uri())
+    me = identity()
+    async with pods(tmp_path, storage).pod(me, quiet=0.05) as pod:
+        folder = pod.log_root / f"{me.namespace}_{me.pod}_{me.uid}" / "server"
+        made = tmp_path / "made"
+        made.mkdir()
+        for number, name in enumerate(("0.log.20261121-120000", "0.log.20261121-120001", "0.log")):
+            now = rfc3339(SystemClock().time_ns())
+            (made / name).write_text(f"{now} stdout F line {number}\n")
+        folder.parent.mkdir()
+        made.rename(folder)
+    assert pod.drained
+    assert await stored(storage) == ["line 0", "line 1", "line 2"]
+    assert sorted(await stored(storage, "gaps")) == ["begin", "end"]
+    await storage.close()
+
+
+def test_shims_keep_as_many_files_as_collectors_are_told() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(ShimSpec)}
+    assert defaults["max_log_files"] == KEPT_FILES + 1
 
 
 async def test_folders_that_tell_nothing_are_removed_or_said(
