@@ -81,7 +81,8 @@ class Client:
 
     async def say(self, text: str) -> str:
         self.writer.write(text.encode() + b"\n")
-        return (await self.reader.readline()).decode().strip()
+        async with asyncio.timeout(30):
+            return (await self.reader.readline()).decode().strip()
 
 
 @contextlib.asynccontextmanager
