@@ -15,7 +15,7 @@ import msgspec
 
 from spanyard_core.build_objects import artifact_key, meta_key, source_key
 from spanyard_core.clock import Clock, rfc3339
-from spanyard_core.errors import ObjectNotFoundError, StorageError
+from spanyard_core.errors import ObjectNotFoundError, SpanyardError, StorageError
 from spanyard_core.quantities import parse_size
 from spanyard_core.resources import builds as life
 from spanyard_core.resources.kinds import (
@@ -138,6 +138,8 @@ class Attempt:
             raise FailedError(
                 explain("SecretMissing", where=error.where, name=error.name)
             ) from error
+        except SpanyardError as error:  # a file of secrets that cannot be read
+            raise _invalid("spec.env", str(error)) from error
 
     def _ours(self) -> dict[str, str]:
         ours = {"SPANYARD_BUILD": self._id, "SPANYARD_PROJECT": self._pod.identity.project}
@@ -211,7 +213,10 @@ class Attempt:
         self._folder.write_meta(self._meta())
 
     def _git_secret(self, name: str) -> dict[str, str]:
-        found = self._means.secrets.get(name)
+        try:
+            found = self._means.secrets.get(name)
+        except SpanyardError as error:
+            raise _invalid("spec.source.git.secretRef", str(error)) from error
         if found is None:
             raise FailedError(
                 explain("SecretMissing", where="spec.source.git.secretRef", name=f"in {name}")

@@ -108,7 +108,10 @@ class BuildRunner:
             await changed(status)
             await self._patiently(lambda: begin_build_log(self._storage, of_it))
             async with self._pods.pod(self._identity(build, attempt)) as pod:
-                failure = await work.run(pod)
+                try:
+                    failure = await work.run(pod)
+                except (SpanyardError, OSError) as error:
+                    failure = _of_the_machine(error, work.status.step)
             drained = pod.drained
         except (SpanyardError, OSError) as error:
             failure = failure or _of_the_machine(error, work.status.step)

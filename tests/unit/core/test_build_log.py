@@ -152,6 +152,14 @@ class TestTheEnd:
             calls += 1
         assert calls >= 9
 
+    async def test_a_line_that_two_parts_hold_is_there_once(self, storage: Storage) -> None:
+        await put(storage, run_of("build", 20, 1, "one", "two"))
+        await put(storage, run_of("build", 20, 1, "one", "two", "three"))
+        await put(storage, run_of("build", 20, 3, "three", "four"))
+        await finish_build_log(storage, "local.b")
+        assert (await read_build_log(storage, "local.b")).text == "one\ntwo\nthree\nfour\n"
+        await storage.close()
+
     async def test_a_damaged_part_is_told_in_the_text_and_kept(self, storage: Storage) -> None:
         await put(storage, run_of("build", 20, 1, "one"))
         data = run_of("build", 20, 2, "two")

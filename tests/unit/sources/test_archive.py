@@ -96,6 +96,11 @@ def test_bombs_are_refused_while_they_are_read(
     info, data = file("x")
     info.pax_headers = {"comment": "c" * 20_000}
     assert "a header claims" in refused(made(tmp_path / "header", (info, data)), Limits())
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("x/" * 10_000))
+    (tmp_path / "long").write_bytes(zstandard.compress(plain.getvalue()))
+    assert "a header claims" in refused(tmp_path / "long", Limits())
 
 
 @pytest.mark.parametrize(
