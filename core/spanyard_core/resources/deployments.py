@@ -188,6 +188,14 @@ def marked(
     return made
 
 
+def interrupted(revisions: Sequence[Revision]) -> list[Revision]:
+    """The list after its runner was killed: nothing starts any more. What served serves again."""
+    return [
+        msgspec.structs.replace(r, state="Replaced") if r.state == "Starting" else r
+        for r in revisions
+    ]
+
+
 def limited(revisions: Sequence[Revision], limit: int) -> list[Revision]:
     """The list without the oldest of those that do not run; `limit` of them stay."""
     idle = [r for r in revisions if r.state not in {"Serving", "Starting"}]

@@ -17,7 +17,7 @@ import msgspec
 from spanyard_core.clock import Clock, rfc3339
 from spanyard_core.errors import SpanyardError
 from spanyard_core.resources import rollout
-from spanyard_core.resources.deployments import begin, limited, marked, revision_hash
+from spanyard_core.resources.deployments import begin, interrupted, limited, marked, revision_hash
 from spanyard_core.resources.durations import seconds
 from spanyard_core.resources.kinds import (
     Build,
@@ -109,7 +109,7 @@ class ServerRunner:
         if self._wanted is None:
             # The first one brings what an earlier run told; from then on only we write it.
             self._told = deployment.status
-            self._revisions = list(deployment.status.revisions)
+            self._revisions = interrupted(deployment.status.revisions)
             self._last_port = _port_of(deployment.status.endpoint)
             self._replicas = deployment.status.replicas or 1
         self._wanted = deployment, builds

@@ -10,6 +10,7 @@ from spanyard_core.resources.deployments import (
     builds_in_use,
     choose,
     content,
+    interrupted,
     latest_successful,
     limited,
     marked,
@@ -160,6 +161,13 @@ class TestRevisions:
     def test_one_that_serves_replaces_the_one_that_did(self) -> None:
         listed = marked(revisions("Failed", "Serving", "Starting"), 3, "Serving")
         assert [r.state for r in listed] == ["Failed", "Replaced", "Serving"]
+
+    def test_a_start_that_a_kill_interrupted_does_not_stand_there_for_ever(self) -> None:
+        _, listed = begin(revisions("Serving"), made(), now=NOW)
+        listed = interrupted(listed)
+        assert [r.state for r in listed] == ["Serving", "Replaced"]
+        again, listed = begin(listed, made(), now=NOW)
+        assert (again.number, again.state) == (2, "Starting")
 
     def test_the_history_is_limited_and_never_by_what_runs_or_by_the_newest_number(self) -> None:
         listed = revisions("Serving", "Failed", "Replaced", "Replaced", "Failed")
