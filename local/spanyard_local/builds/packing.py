@@ -15,7 +15,7 @@ from typing import IO
 
 import zstandard
 
-from spanyard_local.sources.folder import Copied, in_units, leads_out
+from spanyard_local.sources.folder import Copied, counted, in_units, leads_out
 
 LEVEL = 3
 _BLOCK = 1 << 20
@@ -63,7 +63,9 @@ def pack(folder: Path, archive: Path, *, say: Callable[[str], None] = lambda _: 
             for name in _walk(folder, ""):
                 _add(folder, name, members, packed)
     told = packed.told()
-    say(f"packed {packed.files} files, {in_units(packed.size)}; compressed {in_units(hashed.size)}")
+    say(
+        f"packed {counted(packed.files)}, {in_units(packed.size)}; compressed {in_units(hashed.size)}"
+    )
     for line in told[1:]:
         say(line.replace("copied", "packed"))
     return Packed(f"sha256:{hashed.digest.hexdigest()}", hashed.size, packed.files)

@@ -17,7 +17,7 @@ from typing import IO
 import zstandard
 
 from spanyard_local.sources.errors import SourceError
-from spanyard_local.sources.folder import Copied, in_units, leads_out
+from spanyard_local.sources.folder import Copied, counted, in_units, leads_out
 
 MAX_FILES = 300_000
 MAX_BYTES = 8 << 30
@@ -95,7 +95,7 @@ def unpack(
         detail = f"it is no tar.zst, or cut short: {error}"
         raise SourceError("ArchiveInvalid", where=name, detail=detail) from error
     unpacked.finish()
-    say(f"unpacked {unpacked.copied.files} files, {in_units(unpacked.copied.size)}")
+    say(f"unpacked {counted(unpacked.copied.files)}, {in_units(unpacked.copied.size)}")
     return unpacked.copied
 
 

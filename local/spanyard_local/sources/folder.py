@@ -35,7 +35,7 @@ class Copied:
 
     def told(self) -> list[str]:
         """For the log."""
-        lines = [f"copied {self.files} files, {in_units(self.size)}"]
+        lines = [f"copied {counted(self.files)}, {in_units(self.size)}"]
         if self.left_out:
             names = [f"{n} ({c} times)" if c > 1 else n for n, c in self.left_out.most_common()]
             lines.append(f"left out by ignore rules: {_some(names)}")
@@ -98,7 +98,7 @@ def copy_folder(
             else:
                 _copy_file(entry.path, target / name, copied)
             if time.monotonic() >= next_word:
-                say(f"copied {copied.files} files so far, {in_units(copied.size)}")
+                say(f"copied {counted(copied.files)} so far, {in_units(copied.size)}")
                 next_word = time.monotonic() + PROGRESS_S
     return copied
 
@@ -153,6 +153,11 @@ def commit_of(folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return ""  # it is only told
     return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def counted(files: int) -> str:
+    """`3 files`."""
+    return "1 file" if files == 1 else f"{files} files"
 
 
 def in_units(size: int) -> str:
