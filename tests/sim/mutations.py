@@ -20,6 +20,7 @@ from spanyard_sidecar.cri_state import CriState
 from spanyard_sidecar.gateway import GatewayIndex
 from spanyard_sidecar.model import Block, NewObject, State
 from spanyard_sidecar.otlp.receipts import Receipts
+from spanyard_sidecar.spanfile import SpanFileSource
 from spanyard_sidecar.spool import Spool
 from spanyard_sidecar.tailer import CriSource
 from spanyard_sidecar.uploader import Uploader
@@ -253,4 +254,11 @@ def spool_without_limit() -> Iterator[None]:
 def half_lines_given_up_at_once() -> Iterator[None]:
     """A partial line is not waited for."""
     with patch.object(CriSource, "_state_in", lambda self, file: CriState(self._seq, self._time)):
+        yield
+
+
+@contextlib.contextmanager
+def locks_not_looked_at_in_the_end() -> Iterator[None]:
+    """A collector that ends believes what it saw of a span file's lock before."""
+    with patch.object(SpanFileSource, "finish", lambda self: None):
         yield

@@ -14,6 +14,7 @@ from tests.sim.mutations import (
     insert_believed,
     ledger_overwrites,
     ledger_trusts_the_first_answer,
+    locks_not_looked_at_in_the_end,
     new_epoch_does_not_ask,
     no_audit,
     no_directory_sync,
@@ -46,6 +47,7 @@ CASES: list[tuple[Mutation, Make, int, str]] = [
     (gaps_not_told, CollectorHistory, 60, "lost, untold"),
     (derived_tables_not_filled, FullHistory, 30, "trace_index"),
     (spool_without_limit, SpoolHistory, 60, "the spool takes"),
+    (locks_not_looked_at_in_the_end, CollectorHistory, 150, "stay behind|lost, untold|vanished"),
     (half_lines_given_up_at_once, CollectorHistory, 30, "never written|lost, untold"),
 ]
 
