@@ -236,10 +236,6 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, place: Place) -> None
             f"{place.folder}/bin/spanyard-ingester {' '.join(place.small)}",
             shell=True, check=True, env=clean_environ(), timeout=SECONDS,
         )  # fmt: skip
-    if page == "docs/collector.md":
-        container = place.folder / "tmp" / "logs" / "server"
-        container.mkdir(parents=True)
-        (container / "0.log").write_text("2026-11-21T12:00:00.000000001Z stdout F hello\n")
     for block in RUN[page]:
         place.run(block)
     if page == "docs/span-files.md":
