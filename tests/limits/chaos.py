@@ -106,7 +106,9 @@ def make(folder: Path, mark: str, builds: int, deployments: int, seed: int) -> N
         {"name": "CHAOS_MARK", "value": mark},
     ]
     keep = {"succeededLimit": max(10, builds)}  # ten are kept by default
-    documents: list[dict[str, object]] = [_document("Project", "chaos", {"builds": {"retention": keep}})]
+    documents: list[dict[str, object]] = [
+        _document("Project", "chaos", {"builds": {"retention": keep}})
+    ]
     for number in range(builds):
         lines, pause = rng.choice((20, 200, 1_000, 5_000)), rng.choice((0.0, 0.01, 0.05))
         if lines == 5_000:

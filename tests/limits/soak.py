@@ -8,13 +8,17 @@ acknowledged, others write span files. Storage is a real S3 server behind a prox
 answers; now and then the server stands still. The collector is killed at random moments (SIGKILL)
 and started again. At the end everything in the bucket is read back and compared with what was
 written. Prints a table; exit code 1 when a record is lost without being told, or stored twice.
+SIGTERM ends it early, with the same checks.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,7 +54,8 @@ ROOT = Path(__file__).parents[2]
 class OtlpClient:
     """Sends requests one after the other; each until it is acknowledged, as an SDK would."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.url = ""
         self.acknowledged = 0
         self.attempts = 0
@@ -181,6 +186,8 @@ class Soak:
     seed: int
     rows: list[tuple[str, str]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    enough: Event = field(default_factory=Event)
+    """Set: no more kills, come to the end."""
 
     def run(self) -> bool:
         """Whether nothing was lost untold and nothing is twice."""
@@ -203,15 +210,17 @@ class Soak:
         logs = {name: pod.container(name, max_size=2_000_000, max_files=10) for name in CONTAINERS}
         self.lines = {name: Chatter(log, rate=LINES_PER_SECOND) for name, log in logs.items()}
         self.files = SpanFileRuns(pod)
-        lost = stalls = 0
+        lost = stalls = killed = 0
         peak = spool = 0
         with contextlib.ExitStack() as running:
-            self.otlp = OtlpClient()
+            self.otlp = OtlpClient(_own_port())
             collector = _started(pod, place, self.otlp)
             running.enter_context(self.otlp)
             for printing in self.lines.values():
                 running.enter_context(printing)
             for n in range(self.kills):
+                if self.enough.is_set():
+                    break
                 with Watch(collector, pod.spool) as watch:
                     if n % 20 == 2:
                         self.files.run()
@@ -228,8 +237,9 @@ class Soak:
                         time.sleep(rng.expovariate(2.5))
                         collector.kill()
                 peak, spool = max(peak, watch.memory), max(spool, watch.spool)
+                killed = n + 1
                 collector = _started(pod, place, self.otlp)
-                _progress(n + 1, self.kills)
+                _progress(killed, self.kills)
             with collector:
                 self.otlp.stop()
                 for application in self.lines.values():
@@ -239,7 +249,7 @@ class Soak:
                 wait_for("span files read", lambda: not list(pod.spans.rglob("*.jsonl")))
                 collector.end()
         self.rows += [
-            ("kills", f"{self.kills}"),
+            ("kills", f"{killed}"),
             ("lost answers of storage", f"{lost}"),
             ("storage stood still", f"{stalls}"),
             ("most memory, MB", f"{peak / 1e6:.1f}"),
@@ -301,15 +311,27 @@ class Soak:
 
 
 def _started(pod: Pod, place: Place, otlp: OtlpClient) -> Collector:
-    port = otlp.url.rpartition(":")[2] or 0
-    collector = pod.collector(place, flush_interval="500ms", otlp_port=port)
+    collector = pod.collector(place, flush_interval="500ms", otlp_port=otlp.port)
     otlp.url = collector.otlp
     return collector
+
+
+def _own_port() -> int:
+    """A free port of those that systems do not give away by themselves.
+
+    The collector's is free for a moment at each kill, and another program may be looking for one.
+    """
+    for port in range(20_000 + os.getpid() % 8_000, 30_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port between 20,000 and 30,000 is free")
 
 
 def _progress(done: int, of: int) -> None:
     if sys.stderr.isatty() and done % 10 == 0:
         print(f"\r{done} of {of} kills", end="" if done < of else "\n", file=sys.stderr, flush=True)
+    elif not sys.stderr.isatty() and done % 100 == 0:
+        print(f"{done} of {of} kills", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -319,6 +341,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="spanyard-soak-") as folder:
         soak = Soak(Path(folder), given.kills, given.seed)
+        signal.signal(signal.SIGTERM, lambda *_: soak.enough.set())
         right = soak.run()
     for name, value in soak.rows:
         print(f"{name:<28}{value:>14}")
