@@ -1,7 +1,6 @@
 """`spanyard`: the command."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -182,6 +181,8 @@ def _run(given: argparse.Namespace) -> int:
             return verify(
                 client, given.project, whole=given.all, output=given.output, terminal=terminal
             )
+    import asyncio
+
     from spanyard_core.logs import setup_logs
     from spanyard_local.layout import Layout
     from spanyard_local.serve import serve

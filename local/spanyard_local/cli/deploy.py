@@ -20,6 +20,7 @@ from spanyard_local.server_client import ServerClient, ServerError
 UPLOAD_TIMEOUT_S = 600.0
 INTERVAL_S = 0.5
 DEFAULT_TIMEOUT = "10m"
+_ENDS_AGAIN_AND_AGAIN = "CrashLoop"
 _NOT_YET = 3
 """Exit code: nothing failed, but it was not ready in time."""
 
@@ -323,6 +324,9 @@ def settled(deployment: Mapping[str, Any], build: str = "") -> bool | None:
         "generation", 0
     ):
         return None
+    failure = status.get("failure")
+    if failure and failure.get("reason") == _ENDS_AGAIN_AND_AGAIN:
+        return False  # it is tried on for minutes; nobody at a terminal waits for that
     if build:
         states = [r["state"] for r in status.get("revisions") or [] if r.get("build") == build]
         if not states or states[-1] == "Starting":
@@ -330,10 +334,12 @@ def settled(deployment: Mapping[str, Any], build: str = "") -> bool | None:
         if states[-1] == "Failed":
             return False
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
-    if conditions.get("Stalled") == "True" or status.get("failure"):
+    if conditions.get("Stalled") == "True":
         return False
     if conditions.get("Reconciling") == "True":
         return None
+    if failure:
+        return False
     return True if conditions.get("Ready") == "True" else None
 
 
