@@ -39,12 +39,16 @@ _FREE_PREFIXES = (
     "format_custom_",
     "format_tsv_",
     "formatdatetime_",
-    "output_format_",
-)
-"""Of formats; those that name a file or an address begin otherwise (`format_schema`,
-`format_template_…`, `format_avro_…`)."""
-_REFUSED = frozenset({"output_format_schema"})
-"""Names a file that the engine would write."""
+    *(
+        f"output_format_{family}_"
+        for family in (
+            "arrow", "avro", "binary", "bson", "csv", "json", "markdown", "msgpack", "native",
+            "orc", "parquet", "pretty", "sql_insert", "tsv", "values", "write",
+        )
+    ),
+)  # fmt: skip
+"""Of formats that are available here. Some that are none of them name a file or an address:
+`output_format_schema`, `format_schema`, `format_template_…`, `format_avro_…`."""
 
 
 def engine_settings(limits: SqlLimits, wanted: Mapping[str, str]) -> dict[str, str | float]:
@@ -65,9 +69,7 @@ def engine_settings(limits: SqlLimits, wanted: Mapping[str, str]) -> dict[str, s
             settings[name] = _lower(name, value, getattr(limits, CAPPED[name]))
         elif name in words("unheeded_settings") or name.startswith("input_format_"):
             continue
-        elif name in words("settings") or (
-            name.startswith(_FREE_PREFIXES) and name not in _REFUSED
-        ):
+        elif name in words("settings") or name.startswith(_FREE_PREFIXES):
             settings[name] = value
         else:
             raise SqlRefusedError(
