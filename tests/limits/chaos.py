@@ -107,7 +107,7 @@ def make(folder: Path, mark: str, builds: int, deployments: int, seed: int) -> N
     ]
     keep = {"succeededLimit": max(10, builds)}  # ten are kept by default
     documents: list[dict[str, object]] = [
-        _document("Project", "chaos", {"builds": {"retention": keep}})
+        document("Project", "chaos", {"builds": {"retention": keep}})
     ]
     for number in range(builds):
         lines, pause = rng.choice((20, 200, 1_000, 5_000)), rng.choice((0.0, 0.01, 0.05))
@@ -120,7 +120,7 @@ def make(folder: Path, mark: str, builds: int, deployments: int, seed: int) -> N
             "build": f"python3 child.py {rng.choice(KINDS)} 40 0.02",
             "env": env,
         }
-        documents.append(_document("Build", f"build-{number}", spec))
+        documents.append(document("Build", f"build-{number}", spec))
     for number in range(deployments):
         spec = {
             "project": "chaos",
@@ -129,11 +129,16 @@ def make(folder: Path, mark: str, builds: int, deployments: int, seed: int) -> N
             "terminationGracePeriod": "2s",
             "env": env,
         }
-        documents.append(_document("Deployment", f"server-{number}", spec))
+        documents.append(document("Deployment", f"server-{number}", spec))
+    write(folder, documents)
+
+
+def write(folder: Path, documents: Sequence[dict[str, object]]) -> None:
+    """The YAML: JSON is YAML too."""
     (folder / "spanyard.yaml").write_text("---\n".join(json.dumps(d) + "\n" for d in documents))
 
 
-def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
+def document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
     return {
         "apiVersion": "spanyard.dev/v1alpha1",
         "kind": kind,
@@ -167,7 +172,7 @@ def chaos(folder: Path, *, builds: int, deployments: int, kills: int, seed: int)
     for pid in marked(mark):
         report.troubles.append(f"process {pid} is left behind")
     _converged(data, report)
-    _compare(folder, data, report)
+    compare(folder, data, report)
     report.seconds = time.monotonic() - began
     return report
 
@@ -191,7 +196,7 @@ def _converged(data: Path, report: Report) -> None:
         report.troubles.append(f"{folder.name} is left in runs/")
 
 
-def _compare(folder: Path, data: Path, report: Report) -> None:
+def compare(folder: Path, data: Path, report: Report) -> None:
     """Children's notes against the bucket, the bucket against ClickHouse, logs of builds too."""
     truth = {p.name: int(p.read_text() or 0) for p in (folder / "truth").iterdir()}
     stored = _numbers(_messages(data))
