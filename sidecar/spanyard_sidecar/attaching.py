@@ -90,10 +90,11 @@ class Attaching:
         """What an earlier process left undone: it may have died before a stored file was deleted."""
         source = writer.source
         writer.last_entry = self._spool.last_entry(source.writer)
-        if self._spool.is_uploaded(source.writer):
+        state = self._spool.states.get(source.writer)  # None: forgotten since it was found
+        if state is not None and self._spool.is_uploaded(source.writer):
             writer.uploaded = writer.last_entry
             try:
-                source.uploaded(self._spool.states[source.writer])
+                source.uploaded(state)
             except OSError as error:
                 log.warning("%s: %s", source.writer, error)
 
