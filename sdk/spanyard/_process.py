@@ -1,6 +1,7 @@
 """The sink of this process: made at first use, completed at the end, left behind by a fork."""
 
 import atexit
+import logging
 import os
 import threading
 
@@ -87,23 +88,27 @@ def stats() -> Stats:
 def _before_fork() -> None:
     # A file that another thread opens right now would come into the child as a descriptor that
     # nobody knows, and keep its lock for as long as the child lives.
+    # `logging` takes its own lock for the fork, after us. Somebody may hold that one and come to us
+    # (a handler that is flushed while logging is configured), so it is taken first here too.
     current = _sink
-    held = isinstance(current, Sink) and current.lock.acquire(timeout=_FORK_SECONDS)
-    _forking.holds = current if held else None
+    _forking.locks = []
+    if isinstance(current, Sink):
+        for lock in (getattr(logging, "_lock", None), current.lock):
+            if lock is not None and lock.acquire(timeout=_FORK_SECONDS):
+                _forking.locks.append(lock)
 
 
 def _in_parent() -> None:
-    holds = getattr(_forking, "holds", None)
-    if isinstance(holds, Sink):
-        _forking.holds = None
-        holds.lock.release()
+    locks, _forking.locks = getattr(_forking, "locks", []), []
+    for lock in reversed(locks):
+        lock.release()
 
 
 def _in_child() -> None:
     global generation, _making  # noqa: PLW0603 - one per process by nature
     generation += 1
     _making = threading.RLock()  # a thread that is not here may have held it
-    _forking.holds = None
+    _forking.locks = []  # both are made anew
     _voice.forget()
     if isinstance(_sink, Sink):
         _sink.begin_anew()

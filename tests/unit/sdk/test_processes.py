@@ -95,6 +95,34 @@ def test_a_disk_that_hangs_does_not_hold_a_fork(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_fork_while_logging_is_configured_does_not_hang(tmp_path: Path) -> None:
+    """Somebody holds the lock of `logging` and comes to us; the fork takes both."""
+    code = """
+import logging, os, threading, time
+import spanyard
+spanyard.log.info("before")
+inside = threading.Event()
+def configure():
+    with logging._lock:
+        inside.set()
+        time.sleep(0.3)
+        spanyard.log.info("from a handler that is flushed")
+thread = threading.Thread(target=configure, daemon=True)
+thread.start()
+inside.wait(20)
+child = os.fork()
+if not child:
+    logging.getLogger("child").debug("its locks are free")
+    spanyard.log.info("child")
+    os._exit(0)
+os.waitpid(child, 0)
+thread.join(20)
+"""
+    run(code, tmp_path)
+    expected = {"before", "from a handler that is flushed", "child"}
+    assert set(messages(tmp_path, "logs/*.jsonl")) == expected
+
+
 def test_what_is_recorded_while_a_process_ends_is_stored(tmp_path: Path) -> None:
     """By handlers that were registered before us, by threads, by the shutdown of logging."""
     code = """
