@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spanyard_core import __version__
-from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_core.errors import InvalidResourceError, SettingError, SpanyardError
 from spanyard_local.cli import context
 from spanyard_local.cli.commands import COMMANDS
 from spanyard_local.cli.parser import Parser, add
@@ -140,6 +140,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SettingError as error:
         print(f"spanyard: {error}", file=sys.stderr)
         raise SystemExit(USAGE) from None
+    except InvalidResourceError as error:
+        told = "\n".join(f"  {where}: {what}" for where, what in error.problems)
+        print(f"spanyard: not valid:\n{told}", file=sys.stderr)
+        raise SystemExit(LOST) from None
     except SpanyardError as error:
         print(f"spanyard: {error}", file=sys.stderr)
         raise SystemExit(USAGE if given.command == "verify" else LOST) from None

@@ -133,6 +133,7 @@ class Up:
             loop.add_signal_handler(number, self._told_to_end)
         store = ResourceStore(self.layout.resources, clock=self._clock)
         await store.open()
+        await wanted.apply(store, again=True, dry_run=True)  # what is wrong is told at once
         self.output.know(store)
         async with self._server(store) as server:
             done, ending = asyncio.Event(), asyncio.Event()

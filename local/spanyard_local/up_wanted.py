@@ -142,8 +142,10 @@ class Wanted:
 
     # --- applying ----------------------------------------------------------------------------
 
-    async def apply(self, store: ResourceStore, *, again: bool) -> "Expected":
-        """Apply it all; Raises InvalidResourceError, with all that is wrong, by file."""
+    async def apply(
+        self, store: ResourceStore, *, again: bool, dry_run: bool = False
+    ) -> "Expected":
+        """Apply it all. Raises InvalidResourceError, with all that is wrong, by file."""
         manifests: list[Mapping[str, Any]] = []
         latest: list[tuple[str, str]] = []
         templates = self._read.templates
@@ -161,10 +163,11 @@ class Wanted:
         # Projects first: what refers to them finds them.
         manifests = sorted([*others, *manifests], key=lambda m: str(m.get("kind")) != "Project")
         try:
-            applied = await store.apply(manifests)
+            applied = await store.apply(manifests, dry_run=dry_run)
         except InvalidResourceError as error:
             raise InvalidResourceError(self._located(error.problems)) from None
-        self._tell_applied(applied)
+        if not dry_run:
+            self._tell_applied(applied)
         deployments = [(a.kind, a.id) for a in applied if a.kind == "Deployment"]
         return Expected([name for _, name in latest], [name for _, name in deployments])
 
