@@ -110,7 +110,7 @@ class Ingester:
             at_once=settings.fetches,
         )
         self.attempts = Attempts(
-            warehouse, self.ledger, clock, rng, pulse_every=max(settings.takeover_after / 3, 1.0)
+            warehouse, self.ledger, clock, rng, pulse_every=max(settings.takeover_after / 3, 0.1)
         )
         self._workspace = Workspace(files, settings.folder, settings.name, self.ledger.instance)
         self.preparer = Preparer(
