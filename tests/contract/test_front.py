@@ -264,28 +264,35 @@ class TestCompression:
         assert plain.data == self.PLAIN
 
 
-class TestCancelling:
-    async def test_a_query_ends_with_its_client(self, front: Front) -> None:
-        asking = asyncio.create_task(front.ask(SLOW))
-        await until_running(front.database, 1)
-        asking.cancel()
-        await until_running(front.database, 0)
+@pytest.fixture
+async def patient() -> AsyncIterator[Front]:
+    """A front that ends nothing by its time."""
+    async with running_front(FrontSettings(limits=SqlLimits(seconds=600)), filled=False) as running:
+        yield running
 
-    async def test_a_query_is_killed_by_its_name(self, front: Front) -> None:
-        asking = asyncio.create_task(front.ask(SLOW, query_id="my-query"))
-        await until_running(front.database, 1)
-        twice = await front.ask("SELECT 1", query_id="my-query")
+
+class TestCancelling:
+    async def test_a_query_ends_with_its_client(self, patient: Front) -> None:
+        asking = asyncio.create_task(patient.ask(SLOW))
+        await until_running(patient.database, 1)
+        asking.cancel()
+        await until_running(patient.database, 0)
+
+    async def test_a_query_is_killed_by_its_name(self, patient: Front) -> None:
+        asking = asyncio.create_task(patient.ask(SLOW, query_id="my-query"))
+        await until_running(patient.database, 1)
+        twice = await patient.ask("SELECT 1", query_id="my-query")
         assert (twice.status, twice.code) == (500, 216)
-        killed = await front.ask("KILL QUERY WHERE query_id = 'my-query'")
+        killed = await patient.ask("KILL QUERY WHERE query_id = 'my-query'")
         assert "my-query" in killed.text
         answer = await asking
         assert (answer.status, answer.code) == (500, 394)
-        await until_running(front.database, 0)
+        await until_running(patient.database, 0)
 
-    async def test_nothing_else_can_be_killed(self, front: Front) -> None:
-        assert (await front.ask("KILL QUERY WHERE 1")).code == 164
-        assert (await front.ask("KILL QUERY WHERE query_id = 'x' OR 1 = 1")).code == 164
-        assert (await front.ask("KILL QUERY WHERE query_id = 'nobody'")).data == b""
+    async def test_nothing_else_can_be_killed(self, patient: Front) -> None:
+        assert (await patient.ask("KILL QUERY WHERE 1")).code == 164
+        assert (await patient.ask("KILL QUERY WHERE query_id = 'x' OR 1 = 1")).code == 164
+        assert (await patient.ask("KILL QUERY WHERE query_id = 'nobody'")).data == b""
 
 
 @pytest.fixture

@@ -5,17 +5,21 @@ comes, a folder where nothing may appear, tables that must stay as they are.
 """
 
 import asyncio
+import importlib
 import itertools
 import re
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spanyard_core.clickhouse import Database, database
+from spanyard_core.clickhouse.reading import RawAnswer, ask_in_process, session_statement
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError, SpanyardError
 from spanyard_gateway.sql import SqlLimits, SqlRefusedError, read_only
 from spanyard_gateway.sql.names import small_words
@@ -386,9 +390,13 @@ async def test_a_statement_takes_no_more_than_its_share(bait: Bait) -> None:
         assert await bait.ask("SELECT 1") == b"1\n"
 
 
+PATIENT = SqlLimits(seconds=600)
+"""Ends nothing by its time."""
+
+
 async def test_a_statement_ends_when_nobody_waits_for_it(bait: Bait) -> None:
     slow = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
-    tasks = [asyncio.create_task(bait.ask(slow)) for _ in range(2)]
+    tasks = [asyncio.create_task(bait.ask(slow, limits=PATIENT)) for _ in range(2)]
     await until_running(bait.database, 2)
     waiting = asyncio.create_task(bait.ask("SELECT 1"))
     # The pool of the ingester has its own threads.
@@ -403,9 +411,9 @@ async def test_a_statement_ends_when_nobody_waits_for_it(bait: Bait) -> None:
 async def test_too_many_are_turned_away(bait: Bait, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spanyard_gateway.sql.gate.WAITING", 3)
     slow = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
-    tasks = [asyncio.create_task(bait.ask(slow)) for _ in range(2)]
+    tasks = [asyncio.create_task(bait.ask(slow, limits=PATIENT)) for _ in range(2)]
     await until_running(bait.database, 2)
-    tasks += [asyncio.create_task(bait.ask(slow)) for _ in range(3)]
+    tasks += [asyncio.create_task(bait.ask(slow, limits=PATIENT)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(DatabaseUnavailableError, match="waiting already"):
         await bait.ask("SELECT 1")
@@ -437,15 +445,35 @@ async def test_over_a_server_the_same_is_let_through_and_refused(tmp_path: Path)
         assert error.value.code == 62
 
 
-async def test_what_was_abandoned_before_it_began_does_not_run(bait: Bait) -> None:
+async def test_what_was_abandoned_before_it_began_does_not_run(
+    bait: Bait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that moment there is nothing to kill yet."""
+    preparing, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(settings: Mapping[str, str | float]) -> str:
+        preparing.set()
+        assert go_on.wait(30)
+        return session_statement(settings)
+
+    def asked(*args: Any, **options: Any) -> RawAnswer:
+        try:
+            return ask_in_process(*args, **options)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("spanyard_core.clickhouse.reading.session_statement", slowly)
+    connection = importlib.import_module("spanyard_core.clickhouse.database")
+    monkeypatch.setattr(connection, "ask_in_process", asked)
     slow = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
-    tasks = [asyncio.create_task(bait.ask(slow)) for _ in range(20)]
-    for number, task in enumerate(tasks):
-        await asyncio.sleep(number / 2_000)
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await until_running(bait.database, 0)
-    assert await bait.ask("SELECT 1") == b"1\n"
+    task = asyncio.create_task(bait.database.read_raw(slow, form="TabSeparated"))
+    assert await asyncio.to_thread(preparing.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.gather(*bait.database._endings)
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 10)
 
 
 async def test_the_engines_own_examples_answer_the_same_when_spelled_anew(bait: Bait) -> None:
