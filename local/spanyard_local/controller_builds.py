@@ -6,7 +6,6 @@ does it.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +45,8 @@ Changed = Callable[[BuildStatus], Awaitable[None]]
 MOST_ATTEMPTS = 20
 """Of one build, all but the first after a killed `up`: a source that brings it down each time must
 not do so for ever."""
+AGAIN_S = 2.0
+"""Before what failed here is tried again: a full disk stays full for a while."""
 CLEANUP_S = 20.0
 """How long the objects of a build are tried to be removed; then it goes without."""
 
@@ -111,7 +112,8 @@ class Builds:
         if self._stopping:
             return
         self._jobs = {uid: job for uid, job in self._jobs.items() if not job.task.done()}
-        for build in self._store.builds():
+        # Those that are first seen in one look are queued in the order in which they were made.
+        for build in sorted(self._store.builds(), key=_made):
             await self._settle(build)
         for project in self._store.projects():
             await self._retire(project)
@@ -192,8 +194,9 @@ class Builds:
         builds = {
             b.metadata.name: self._as_it_is(b)
             for b in self._store.builds(resource_id(project))
-            if not b.metadata.deletion_timestamp
-            and (b.status.queued_at or b.status.phase == "Building")
+            if (b.status.queued_at or b.status.phase == "Building")
+            # One that is deleted takes its turn until its processes have ended.
+            and (not b.metadata.deletion_timestamp or self._runs(b))
         }
         plan = admit(builds.values(), project.spec.builds.concurrency_policy, room=max(0, room))
         for name, newer in plan.supersede.items():
@@ -207,11 +210,14 @@ class Builds:
 
     def _as_it_is(self, build: Build) -> Build:
         """One that was started may not have said so yet: it must not be started twice."""
-        job = self._jobs.get(build.metadata.uid)
-        if job is None or not job.runs or job.task.done():
+        if not self._runs(build):
             return build
         status = msgspec.structs.replace(build.status, phase="Building")
         return msgspec.structs.replace(build, status=status)
+
+    def _runs(self, build: Build) -> bool:
+        job = self._jobs.get(build.metadata.uid)
+        return job is not None and job.runs and not job.task.done()
 
     # --- running -----------------------------------------------------------------------------
 
@@ -220,7 +226,14 @@ class Builds:
 
     def _begin(self, build: Build, work: Awaitable[None], *, runs: bool) -> None:
         async def job() -> None:
-            await work
+            try:
+                await work
+            except (SpanyardError, OSError) as error:
+                log.error("%s: %s", resource_id(build), error)
+                await self._clock.sleep(AGAIN_S)  # the next look begins it again
+            except Exception:
+                log.exception("%s: a mistake of ours", resource_id(build))
+                await self._clock.sleep(AGAIN_S)
 
         task = asyncio.create_task(job(), name=f"build {resource_id(build)}")
         task.add_done_callback(lambda _: self._store.touch(build))  # there is room again
@@ -263,7 +276,7 @@ class Builds:
                 return
             except SpanyardError as error:
                 log.error("%s", error)
-                await self._clock.sleep(2.0)
+                await self._clock.sleep(AGAIN_S)
 
     async def stop(self) -> None:
         """Interrupt what runs: the next `up` starts it again. Returns when all has ended."""
@@ -276,13 +289,7 @@ class Builds:
 
     async def _finish_log(self, build: Build) -> None:
         """Put the log together that an interruption left in parts."""
-        while True:
-            try:
-                done = await finish_build_log(self._storage, resource_id(build))
-                break
-            except StorageError as error:
-                log.warning("the log of %s is not whole yet: %s", resource_id(build), error)
-                await self._clock.sleep(5.0)
+        done = await finish_build_log(self._storage, resource_id(build))
         if done.damaged:
             log.error("parts of the log of %s cannot be read: %s", resource_id(build), done.damaged)
             self._damaged.add(build.metadata.uid)
@@ -326,5 +333,11 @@ class Builds:
             trouble = ""
         if trouble:
             log.warning("what %s stored could not all be removed: %s", resource_id(build), trouble)
-        with contextlib.suppress(SpanyardError):  # it is tried again at the next look
-            await self._store.forget(build)
+        await self._store.forget(build)
+
+
+def _made(build: Build) -> tuple[str, int]:
+    """Order of creation. Its time has seconds only; the version is of one count for all objects."""
+    metadata = build.metadata
+    version = metadata.resource_version
+    return metadata.creation_timestamp, int(version) if version.isdigit() else 0

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 
 from spanyard_core.clock import SystemClock
@@ -54,6 +56,8 @@ class Attempts:
         self.most = 0
         self.silent = False
         """Whether it takes its time to say that it builds."""
+        self.slow_end: asyncio.Event | None = None
+        """Until it is set, cancelled attempts do not end."""
 
     async def run(
         self,
@@ -77,6 +81,8 @@ class Attempts:
                 await changed(status)
             await asyncio.wait({end, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             result = end.result() if end.done() else "Cancelled"
+            if result == "Cancelled" and self.slow_end is not None:
+                await self.slow_end.wait()
         finally:
             del self.running[name]
             cancelled.cancel()
@@ -339,6 +345,54 @@ async def test_a_log_in_parts_is_put_together_once_all_of_it_is_stored(world: Wo
         world.store.touch(a)
         await world.until(lambda: world.build("a").status.log_complete)
         assert await world.storage.exists("builds/local.a/build.log")
+
+
+async def test_builds_made_within_one_look_are_queued_as_they_were_made(world: World) -> None:
+    policy = {"concurrencyPolicy": "SerialLatestOnly"}
+    await world.store.apply([manifest("Project", "shop", builds=policy), build("web-9")])
+    await world.store.apply([build("web-10")])
+    async with running(world):
+        await world.until(lambda: "web-10" in world.attempts.running)
+        assert world.build("web-9").status.reason == "Superseded"
+
+
+async def test_a_deleted_build_has_its_turn_until_its_processes_have_ended(world: World) -> None:
+    policy = {"concurrencyPolicy": "Serial"}
+    world.attempts.slow_end = asyncio.Event()
+    await world.store.apply([manifest("Project", "shop", builds=policy), build("a"), build("b")])
+    async with running(world):
+        await world.until(lambda: "a" in world.attempts.running)
+        await world.store.delete("Build", "local.a")
+        await world.quiet()
+        assert [*world.attempts.running] == ["a"]
+        world.attempts.slow_end.set()
+        await world.until(lambda: "b" in world.attempts.running)
+    assert world.attempts.most == 1
+
+
+async def test_what_fails_at_the_end_of_a_build_is_tried_again_later_and_stands_in_no_ones_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    async def full(*_: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("spanyard_local.controller_builds.finish_build_log", full)
+    monkeypatch.setattr("spanyard_local.controller_builds.AGAIN_S", 0.3, raising=False)
+    await world.store.apply([manifest("Project", "shop"), build("a")])
+    a = world.build("a")
+    ended = life.failed(
+        a, life.begun(a, now=NOW), explain("Cancelled"), now=NOW, log_complete=False
+    )
+    await world.store.set_status(a, ended)
+    async with running(world):
+        await world.until(lambda: tried)
+        await world.store.delete("Build", "local.a")
+        await world.gone("Build", "a")
+    assert tried <= 2
 
 
 async def test_a_project_goes_when_its_children_are_gone(world: World) -> None:
