@@ -7,6 +7,7 @@ log is there during the build, and is read from storage alone. Whoever sees the 
 """
 
 import asyncio
+import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -141,15 +142,17 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
 # --- the end ---------------------------------------------------------------------------------
 
 
-async def begin_build_log(storage: Storage, build: str) -> None:
+async def begin_build_log(storage: Storage, build: str, *, first: bool = False) -> None:
     """A build that ended starts again: its log is that of the new run. Repeatable.
 
     Parts of a run that was interrupted before `finish_build_log` stay: they belong to the log.
+    `first`: it never ran, so whatever is there is of another build that had its name.
     """
     key = log_key(build)
-    if await storage.exists(key):
+    if first or await storage.exists(key):
         await _delete(storage, await _parts(storage, build))
-        await storage.delete(key)
+        with contextlib.suppress(ObjectNotFoundError):
+            await storage.delete(key)
 
 
 async def finish_build_log(storage: Storage, build: str) -> FinishedLog:

@@ -127,19 +127,23 @@ class Pods:
     async def pod(self, identity: PodIdentity, *, quiet: float = 0.5) -> AsyncIterator[LocalPod]:
         """See `PodHost.pod`."""
         folder = self._root / identity.uid
+        run = self._run(identity, folder, quiet)
+        # Before there is a folder: `recover` takes those that nobody runs for left behind.
+        self._running[identity.uid] = run
         try:
             for part in ("logs", "spans", "spool", "status", "app"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
             await write_durably(
                 SystemFiles(), str(folder / "pod.json"), [msgspec.json.encode(identity)]
             )
-        except OSError as error:
+        except BaseException as error:
+            del self._running[identity.uid]
+            if not isinstance(error, OSError):
+                raise
             raise SpanyardError(
                 f"data: cannot make the folder of a pod, {str(folder)!r}: "
                 f"{error.strerror or error}; make room, or give another folder with --data"
             ) from error
-        run = self._run(identity, folder, quiet)
-        self._running[identity.uid] = run
         task = asyncio.create_task(run.keep_running(), name=f"collector of {identity.pod}")
         try:
             endpoint = await run.ready()

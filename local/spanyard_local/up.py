@@ -8,6 +8,7 @@ that its module says; the next `up` goes on.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -21,7 +22,7 @@ import msgspec
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import AddressTakenError, SettingError
 from spanyard_core.logs import setup_logs
-from spanyard_core.resources.kinds import Build, Deployment
+from spanyard_core.resources.kinds import Build, Deployment, resource_id
 from spanyard_core.retry import Backoff
 from spanyard_core.serve import Address, serving
 from spanyard_core.storage import Storage
@@ -36,7 +37,7 @@ from spanyard_local.controller_servers import Changed, Event, Make, Servers
 from spanyard_local.layout import Hold, Layout
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.pods import Pods
-from spanyard_local.secret_files import SecretFiles
+from spanyard_local.secret_files import SecretFiles, read_env
 from spanyard_local.serve import LocalServer, local_server
 from spanyard_local.servers.runner import ServerRunner
 from spanyard_local.store import ResourceStore
@@ -102,6 +103,8 @@ class Up:
                 f"host: {self.options.host!r} is not an address of this machine alone, and there is "
                 "no authentication yet; use 127.0.0.1, ::1 or localhost"
             )
+        for file in self.options.env_files:
+            read_env(file)  # what is wrong with it is said before anything is started
         try:
             wanted = Wanted(
                 self.layout,
@@ -197,15 +200,10 @@ class Up:
                         raise
             yield address
 
-    def _pods(self, hold: Hold, server: LocalServer) -> Pods:
-        def storage(identity: PodIdentity) -> Storage:
-            if not identity.build:
-                return server.storage
-            return BuildParts(server.storage, f"{identity.namespace}.{identity.build}")
-
+    def _pods(self, hold: Hold, store: ResourceStore, server: LocalServer) -> Pods:
         return Pods(
             self.layout.runs,
-            storage=storage,
+            storage=functools.partial(storage_of, store, server.storage),
             hinter=server.hints,
             index=server.index,
             held=[hold.descriptor],
@@ -263,7 +261,7 @@ class Up:
         self, hold: Hold, store: ResourceStore, server: LocalServer, wanted: Wanted
     ) -> None:
         secrets = SecretFiles(wanted.folders, self.options.env_files)
-        pods = self._pods(hold, server)
+        pods = self._pods(hold, store, server)
         controller = self._controller(store, server, pods, secrets)
         async with contextlib.AsyncExitStack() as stack:
             front = await stack.enter_async_context(self._front(server))
@@ -358,6 +356,15 @@ class Up:
             if not waits or self._clock.monotonic() > deadline:
                 return proof
             await self._clock.sleep(0.2)
+
+
+def storage_of(store: ResourceStore, storage: Storage, pod: PodIdentity) -> Storage:
+    """Where a pod's collector stores. Output of a build is also put beside the build's other
+    objects, unless the build is gone: then they are gone too, or those of another by its name."""
+    build = store.find("Build", f"{pod.namespace}.{pod.build}") if pod.build else None
+    if build is None or build.metadata.uid != pod.resource_uid:
+        return storage
+    return BuildParts(storage, resource_id(build))
 
 
 def _by_signal(proof: Proof) -> dict[str, int]:

@@ -106,7 +106,7 @@ class BuildRunner:
         drained = False
         try:
             await changed(status)
-            await self._patiently(lambda: begin_build_log(self._storage, of_it))
+            await self._patiently(lambda: begin_build_log(self._storage, of_it, first=attempt == 1))
             async with self._pods.pod(self._identity(build, attempt)) as pod:
                 try:
                     failure = await work.run(pod)

@@ -185,6 +185,14 @@ class TestTheEnd:
         assert await keys(storage) == []
         await storage.close()
 
+    async def test_a_build_that_never_ran_has_nothing_of_another_by_its_name(
+        self, storage: Storage
+    ) -> None:
+        await put(storage, run_of("build", 20, 1, "of a build that was deleted since"))
+        await begin_build_log(storage, "local.b", first=True)
+        assert await keys(storage) == []
+        await storage.close()
+
 
 class TestParts:
     async def test_a_chunk_of_output_is_stored_as_part_first_and_again_without_harm(

@@ -6,6 +6,7 @@ import json
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from spanyard_core.chunks import decoded_blocks
 from spanyard_core.clock import SystemClock, rfc3339
 from spanyard_core.errors import SpanyardError, StorageError
+from spanyard_core.files import write_durably
 from spanyard_core.storage import Storage, open_storage
 from spanyard_local.crilog import CriLog
 from spanyard_local.podapi import PodIdentity
@@ -156,6 +158,27 @@ async def test_a_pod_whose_storage_is_away_stays_and_is_stored_later(
     assert await host.recover() == 1
     assert await pods(tmp_path, storage).recover() == 0
     assert await stored(storage) == ["kept"]
+    await storage.close()
+
+
+async def test_a_pod_that_is_just_being_made_is_not_taken_for_one_left_behind(
+    tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(bucket.as_uri())
+    host, me = pods(tmp_path, storage), identity()
+
+    async def meanwhile(*what: Any) -> None:
+        await host.recover()
+        await write_durably(*what)
+        await host.recover()
+
+    monkeypatch.setattr("spanyard_local.pods.write_durably", meanwhile)
+    async with host.pod(me, quiet=0.05) as pod:
+        log = cri(me, pod.log_root)
+        log.write("stdout", b"one\n")
+        log.close()
+    assert pod.drained
+    assert await stored(storage) == ["one"]
     await storage.close()
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ from spanyard_core.resources.kinds import (
     Revision,
 )
 from spanyard_core.resources.reasons import explain
+from spanyard_core.storage import open_storage
 from spanyard_local.layout import Layout
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.store import ResourceStore
 from spanyard_local.tally import WAYS, compare, emitted_counts, stored_counts
 from spanyard_local.terminal import Terminal
+from spanyard_local.up import storage_of
 from spanyard_local.up_goal import Goal
 from spanyard_local.up_lines import BURST, Lines, Shown
 from spanyard_local.up_output import Output, seconds_between, size
 from spanyard_local.up_stream import MOST_WAITING
 from spanyard_local.up_templates import MADE_OF, TEMPLATE, Template
 from spanyard_local.up_wanted import Expected, Wanted
+from spanyard_sidecar.build_parts import BuildParts
 from spanyard_sidecar.ring import Ring
 
 NOW = "2026-11-21T12:00:00Z"
@@ -453,3 +457,24 @@ def test_counts_of_a_demo_are_those_of_its_pods_alone() -> None:
     assert {(r.way, r.signal) for r in lenient if not r.right} == {
         (WAYS[0], "logs"), (WAYS[1], "spans")
     }  # fmt: skip
+
+
+async def test_late_output_of_a_build_that_is_gone_is_no_part_of_anothers_log(
+    tmp_path: Path,
+) -> None:
+    store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+    await store.open()
+    storage = open_storage((tmp_path / "bucket").as_uri())
+    source = {"directory": {"path": "/src"}}
+    await store.apply([manifest("Build", "web", project="shop", source=source)])
+    (build,) = store.builds()
+    pod = PodIdentity(
+        namespace="local", pod="web-1", uid="u", project="local.shop", build="web",
+        resource_uid=build.metadata.uid,
+    )  # fmt: skip
+    assert isinstance(storage_of(store, storage, pod), BuildParts)
+    assert storage_of(store, storage, replace(pod, resource_uid="another")) is storage
+    assert storage_of(store, storage, replace(pod, build="", deployment="web")) is storage
+    await store.forget(build)
+    assert storage_of(store, storage, pod) is storage
+    await storage.close()
