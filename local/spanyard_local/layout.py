@@ -102,6 +102,8 @@ class Layout:
     def make(self) -> None:
         """Make the folders. Raises SpanyardError when that is not possible."""
         try:
+            # Output, variables and answers of models are nobody else's business.
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (
                 self.bucket,
                 self.clickhouse,
@@ -148,8 +150,10 @@ class Layout:
             # Who holds it; still there after a kill, gone after an orderly end.
             killed = bool(os.pread(descriptor, 1, 0))
             os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
-            yield Hold(descriptor, killed)
-            os.ftruncate(descriptor, 0)
+            try:
+                yield Hold(descriptor, killed)
+            finally:  # also after a mistake in the YAML: only a kill leaves it
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
 

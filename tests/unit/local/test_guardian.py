@@ -116,3 +116,12 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
         Layout(tmp_path / "file").only_one(print),
     ):
         pass
+
+
+def test_a_mistake_is_no_kill_and_the_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    with pytest.raises(KeyError), layout.only_one(print):
+        raise KeyError
+    with layout.only_one(print) as hold:
+        assert not hold.killed
+    assert layout.root.stat().st_mode & 0o077 == 0
