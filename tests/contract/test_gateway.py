@@ -412,6 +412,10 @@ async def test_a_follower_gets_each_line_once_also_those_that_come_late(
     await load(db, tmp_path, attempt + (2 << 20), "logs", lines("a", 6, 12, 1000))
     page, found = await rest(page)
     assert found == [f"a {i}" for i in range(6, 13)]
+    # Planned before the follower came, visible only now.
+    await load(db, tmp_path, attempt - (1 << 20), "logs", lines("c", 1, 1, 0))
+    page, found = await rest(page)
+    assert found == ["c 1"]
     # Planned earlier, visible later, and older than all that was shown.
     await load(db, tmp_path, attempt + (1 << 20), "logs", lines("b", 1, 4, 0))
     await load(db, tmp_path, attempt + (3 << 20), "logs", lines("a", 13, 13, 1000))

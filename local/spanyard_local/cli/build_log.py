@@ -28,37 +28,32 @@ class BuildText:
     """
 
     def __init__(self) -> None:
-        self._printed = hashlib.sha256()
+        self._text = hashlib.sha256()
+        """Of the text as the gateway had it last."""
         self._size = 0
         self._lines: Counter[bytes] = Counter()
-        self._moved = False
 
     def known(self) -> dict[str, Any]:
-        """Parameters that spare the gateway to send what is printed."""
-        if not self._size or self._moved:
-            return {}
-        return {"offset": self._size, "prefix": self._printed.hexdigest()}
+        """Parameters that spare the gateway to send what is here already."""
+        return {"offset": self._size, "prefix": self._text.hexdigest()} if self._size else {}
 
     def new(self, text: str, offset: int) -> list[str]:
         """The lines of an answer that were not given out before."""
         lines = text.removesuffix("\n").split("\n") if text else []
-        if offset != self._size or self._moved:
-            self._moved = self._moved or offset != self._size
+        if offset != self._size:  # all of it once more, because something came in between
+            self._text, self._size = hashlib.sha256(), 0
             left = Counter(self._lines)
             fresh = []
             for line in lines:
-                key = _key(line)
-                if left[key]:
-                    left[key] -= 1
+                if left[_key(line)]:
+                    left[_key(line)] -= 1
                 else:
                     fresh.append(line)
             lines = fresh
-        for line in lines:
-            self._lines[_key(line)] += 1
-        if not self._moved:
-            raw = text.encode("utf-8", "replace")
-            self._printed.update(raw)
-            self._size += len(raw)
+        self._lines.update(_key(line) for line in lines)
+        raw = text.encode("utf-8", "replace")
+        self._text.update(raw)
+        self._size += len(raw)
         return lines
 
 
