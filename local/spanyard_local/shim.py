@@ -110,6 +110,8 @@ class Shim:
         """When whoever is still there gets SIGKILL."""
         self._linger_until: float | None = None
         self._killed_at: float | None = None
+        self._left_behind = False
+        """Some do not end, whatever is done."""
         self._give_up_at: float | None = None
         """When output that cannot be written is given up."""
         self._disk_error = ""
@@ -169,6 +171,8 @@ class Shim:
             os.execvpe(command[0], command, self.spec["environment"])  # noqa: S606 - what a shim is for
         except OSError as error:
             os.write(fails, f"{error.errno} {what}".encode())
+        except ValueError:  # a NUL byte somewhere, or `=` in the name of a variable
+            os.write(fails, f"{errno.EINVAL} words".encode())
         finally:
             os._exit(127)
 
@@ -298,7 +302,9 @@ class Shim:
                 self._killed_at = now
             alive = self.tree.signal(signal.SIGKILL)
             if alive and now - self._killed_at > KILL_S:
-                self.notes.append(f"{alive} processes do not end, not even by SIGKILL")
+                if not self._left_behind:
+                    self.notes.append(f"{alive} processes do not end, not even by SIGKILL")
+                self._left_behind = True
                 self.code = self.code if self.code is not None else -signal.SIGKILL
                 alive = 0
             if self.code is not None and not alive:
@@ -323,6 +329,8 @@ class Shim:
                 held = "" if silent else f" and held its output open for {self.spec['linger']:g} s"
                 self.notes.append(f"{left} of its processes outlived it{held}; they were ended")
                 self._kill_at = now + LEFTOVER_GRACE_S
+        if self._left_behind:
+            return silent and not self.log.waiting
         if not silent or (self._kill_at is not None and self.tree.lives()):
             return False
         return not self.log.waiting

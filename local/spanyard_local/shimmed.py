@@ -232,6 +232,16 @@ async def _start_error(spec: ShimSpec, shim: asyncio.subprocess.Process, answer:
     program = spec.command[0]
     if number in {errno.ENOSPC, errno.EDQUOT}:
         return NoSpaceError(f"{spec.container}: {text}; free some space and try again")
+    if number == errno.E2BIG:
+        return StartError(
+            f"{spec.container}: command and environment are larger than this system takes; shorten "
+            "them, or put what is large into a file"
+        )
+    if what == "words":
+        return StartError(
+            f"{spec.container}: a process cannot be given this command and environment: a text in "
+            "them holds a NUL byte or is no text, or the name of a variable has `=` in it"
+        )
     if what == "directory":
         return DirectoryMissingError(f"{spec.container}: cannot run in {spec.directory}: {text}")
     if what == "command" and number in {errno.ENOENT, errno.ENOTDIR}:

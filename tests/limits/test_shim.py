@@ -76,6 +76,19 @@ class TestAnOrdinaryRun:
             await Shimmed.start(told)
         assert read_status(told.status_file) is None
 
+    @pytest.mark.parametrize(
+        ("environment", "says"),
+        [({"A": "a\0b"}, "NUL byte"), ({"A=B": "a"}, "has `=`"), ({"A": "\ud800"}, "no text"),
+         ({f"A{n}": "a" * 100_000 for n in range(100)}, "larger than this system takes")],
+    )  # fmt: skip
+    async def test_an_impossible_environment_is_no_missing_command(
+        self, tmp_path: Path, environment: dict[str, str], says: str
+    ) -> None:
+        told = spec(tmp_path, ("/bin/sh", "-c", "true"), environment=environment)
+        with pytest.raises(StartError, match=says) as error:
+            await Shimmed.start(told)
+        assert not isinstance(error.value, CommandNotFoundError)
+
     async def test_the_process_holds_none_of_our_descriptors_and_hears_its_signals(
         self, tmp_path: Path
     ) -> None:
