@@ -99,7 +99,8 @@ def read_file(file: Path) -> Found:
             )
         version = str(made.get("apiVersion", ""))
         if version.partition("/")[0] != GROUP and made.get("kind") and version:
-            name = (made.get("metadata") or {}).get("name", "?")
+            metadata = made.get("metadata")
+            name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
             skipped.append(f"{made['kind']} {name} in {file}: of {version}, not of {API_VERSION}")
             continue
         documents.append(Document(_absolute(made, file.parent), file, number))
@@ -149,6 +150,9 @@ def _absolute(manifest: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     made = dict(source)
     for name in ("directory", "artifact"):
         place = source.get(name)
-        if isinstance(place, Mapping) and isinstance(place.get("path"), str) and place["path"]:
-            made[name] = {**place, "path": str((folder / place["path"]).resolve())}
+        if not isinstance(place, Mapping):
+            continue
+        path = place.get("path")
+        if isinstance(path, str) and path and "\0" not in path:  # the schema refuses a NUL
+            made[name] = {**place, "path": str((folder / path).resolve())}
     return {**manifest, "spec": {**manifest["spec"], "source": made}}

@@ -236,7 +236,7 @@ class ResourceStore:
             }
             manifest["metadata"] = {"namespace": self._namespace, **kept, **unknown}
             kind, name = manifest.get("kind"), metadata.get("name")
-            if kind in KINDS and isinstance(name, str):
+            if isinstance(kind, str) and kind in KINDS and isinstance(name, str):
                 old = self._entries.get((kind, f"{manifest['metadata']['namespace']}.{name}"))
         if old is not None and isinstance(manifest.get("spec"), Mapping):
             live = {

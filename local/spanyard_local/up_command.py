@@ -134,17 +134,17 @@ UP = Command(
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
-    return number
+    return _within(text, 0, 65_535)
 
 
 def _jobs(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
-        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 64")
-    return number
+    return _within(text, 1, 64)
+
+
+def _within(text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+    return int(text)
 
 
 def _duration(text: str) -> float:

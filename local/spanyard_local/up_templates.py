@@ -8,6 +8,7 @@ builds nothing.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Template:
         """A digest of spec and source. Raises OSError when the folder cannot be looked at."""
         folder = self.folder
         text = json.dumps(self.manifest.get("spec"), sort_keys=True, default=str)
-        what = text + (tree(folder) if folder is not None and folder.exists() else "")
+        what = text + (tree(folder) if folder is not None and os.path.exists(folder) else "")
         return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def builds(self, builds: Iterable[Build]) -> Sequence[Build]:

@@ -17,10 +17,11 @@ from typing import Any
 from spanyard_core.clock import Clock
 from spanyard_core.errors import InvalidResourceError, SpanyardError
 from spanyard_core.resources.api import Applied
+from spanyard_core.resources.kinds import API_VERSION, GROUP
 from spanyard_local import watching
 from spanyard_local.guess import Guess, guess
 from spanyard_local.layout import Layout
-from spanyard_local.manifests import Document, parse, read_file, read_folder
+from spanyard_local.manifests import Document, Found, parse, read_file, read_folder
 from spanyard_local.store import ResourceStore
 from spanyard_local.up_output import Output
 from spanyard_local.up_templates import Template
@@ -103,7 +104,7 @@ class Wanted:
             if not path.exists():
                 raise SpanyardError(f"{path}: there is no such file or folder")
             if path.is_file():
-                found = read_file(path)
+                found = _read_named(path)
             elif not (found := read_folder(path)).documents:
                 made = guess(path)
                 guesses.append((path, made))
@@ -112,7 +113,7 @@ class Wanted:
             documents += found.documents
             skipped += found.skipped
         for file in self._files:
-            found = read_file(file)
+            found = _read_named(file)
             documents += found.documents
             skipped += found.skipped
         return _Read(documents, skipped, guesses)
@@ -207,7 +208,7 @@ class Wanted:
                 try:
                     self._read = await asyncio.to_thread(self._reading)
                     expect(await self.apply(store, again=False))
-                except SpanyardError as error:
+                except (SpanyardError, OSError) as error:
                     self._output.say(f"{error}", "red", name="problem")
                     self._output.say("what runs goes on; it is read again when it changes")
 
@@ -217,7 +218,7 @@ class Wanted:
         return "/".join(
             [
                 *(self._digest_of_yaml(path) for path in (*self._paths, *self._files)),
-                *(self._digest(folder) for folder in folders if folder and folder.exists()),
+                *(self._digest(folder) for folder in folders if folder and os.path.exists(folder)),
             ]
         )
 
@@ -233,6 +234,17 @@ class Wanted:
         return watching.digest(watching.files(path / n for n in names if n.endswith(suffixes))())
 
 
+def _read_named(file: Path) -> Found:
+    """A file that somebody named: it is to hold something. Raises SpanyardError."""
+    found = read_file(file)
+    if not found.documents:
+        raise SpanyardError(
+            f"{file}: there is nothing of {GROUP} in it; name a folder, or YAML with apiVersion: "
+            f"{API_VERSION}"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What is to become of what was applied: ids."""
@@ -243,8 +255,14 @@ class Expected:
 
 
 def _is_build(manifest: Mapping[str, Any]) -> bool:
-    """A Build that can be a template: it has a name. Others go to the schema, which says why not."""
-    return manifest.get("kind") == "Build" and isinstance(_name(manifest), str)
+    """A Build that can be a template: its parts are of the right types.
+
+    Others go to the schema, which says why not.
+    """
+    if manifest.get("kind") != "Build" or not isinstance(_name(manifest), str):
+        return False
+    notes = (manifest["metadata"].get(name) or {} for name in ("labels", "annotations"))
+    return all(isinstance(part, Mapping) for part in (manifest.get("spec"), *notes))
 
 
 def _name(manifest: Mapping[str, Any]) -> Any:

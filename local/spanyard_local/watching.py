@@ -47,8 +47,9 @@ def tree(root: Path, never: Collection[Path] = ()) -> Entries:
                 rules = rules.entered(here, relative)
                 with os.scandir(here) as scanned:
                     entries = list(scanned)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # gone since it was listed
+            except OSError:
+                # Gone since it was listed, or not ours to read: the build that copies it says so.
+                continue
             for entry in entries:
                 name = relative + entry.name
                 folder = entry.is_dir(follow_symlinks=False)
@@ -57,7 +58,7 @@ def tree(root: Path, never: Collection[Path] = ()) -> Entries:
                 if folder:
                     pending.append((f"{name}/", rules))
                 else:
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):
                         yield name, entry.stat(follow_symlinks=False)
 
     return look

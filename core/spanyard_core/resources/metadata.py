@@ -46,6 +46,8 @@ def problems(metadata: Any) -> Iterator[Problem]:
         yield Problem(("metadata", "name"), "is missing: every object has a name")
     elif not isinstance(name, str):
         yield Problem(("metadata", "name"), f"is {shown(name)}, must be a text: put it in quotes")
+    elif "\0" in name:  # the kind's rule sees what stands before it
+        yield Problem(("metadata", "name"), "has a NUL character")
     namespace = metadata.get("namespace", "")
     if namespace and not (
         isinstance(namespace, str) and NAME.fullmatch(namespace) and len(namespace) <= MAX_NAME

@@ -184,6 +184,8 @@ def _limits(value: Any, schema: Schema, path: Path) -> Iterator[Problem]:
             yield Problem(path, f"has {len(value)} characters, may have {schema['maxLength']}")
         if schema.get("format") == "date-time" and not _DATE_TIME.fullmatch(value):
             yield Problem(path, f"is {shown(value)}, must be a time such as 2026-11-21T14:45:00Z")
+        if "\0" in value:  # rules see what stands before it; no process, no file takes it
+            yield Problem(path, "has a NUL character, which no process and no file takes")
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         bound = _INTEGERS.get(schema.get("format", "int64"), 2**63)
         low, high = schema.get("minimum", -bound), schema.get("maximum", bound - 1)

@@ -171,7 +171,11 @@ def in_units(size: int) -> str:
 
 
 def _unreadable(error: OSError) -> SourceError:
-    return SourceError("SourceNotFound", where=f"{error.filename} ({error.strerror})")
+    return SourceError(
+        "SourceNotFound",
+        where=f"{error.filename} ({error.strerror}; what no build needs belongs into "
+        ".spanyardignore)",
+    )
 
 
 def _some(names: list[str]) -> str:

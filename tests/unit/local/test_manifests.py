@@ -70,3 +70,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
         read_file(tmp_path / "a.yaml")
     with pytest.raises(SpanyardError, match="cannot be read: No such file"):
         read_file(tmp_path / "none.yaml")
+
+
+def test_somebody_elses_object_may_have_any_shape(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: List\nmetadata: [1]\n")
+    assert "List ? in" in read_file(tmp_path / "a.yaml").skipped[0]

@@ -399,6 +399,46 @@ class TestWanted:
         assert str(file) in str(error.value)
         assert store.projects() == []
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"kind": ["Build"]},
+            {"spec": None},
+            {"spec": ["project"]},
+            {"metadata": {"name": "web", "labels": ["a"]}},
+            {"metadata": {"name": "web", "annotations": "a"}},
+            {"metadata": {"name": "a\0b"}},
+            {"spec": {"project": "shop", "source": {"directory": {"path": "a\0b"}}}},
+            {"spec": {"project": "shop\0", "source": {"directory": {"path": "a"}}}},
+        ],
+    )
+    async def test_yaml_of_any_shape_is_told_and_ends_nothing(
+        self, tmp_path: Path, wrong: dict[str, Any]
+    ) -> None:
+        file = tmp_path / "x.yaml"
+        source = {"directory": {"path": "a"}}
+        file.write_text(json.dumps(manifest("Build", "web", project="shop", source=source) | wrong))
+        store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+        await store.open()
+        with pytest.raises(InvalidResourceError):
+            await self.wanted(tmp_path, file).apply(store, again=True)
+        assert store.builds() == []
+
+    async def test_a_path_that_no_system_takes_is_a_build_that_fails(self, tmp_path: Path) -> None:
+        file = tmp_path / "x.yaml"
+        source = {"directory": {"path": "x" * 300}}
+        file.write_text(json.dumps(manifest("Build", "web", project="shop", source=source)))
+        store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+        await store.open()
+        await self.wanted(tmp_path, file).apply(store, again=True)
+        assert len(store.builds()) == 1
+
+    def test_a_file_that_is_named_is_to_hold_something(self, tmp_path: Path) -> None:
+        file = tmp_path / "x.yaml"
+        file.write_text("")
+        with pytest.raises(SpanyardError, match=r"nothing of spanyard\.dev in it"):
+            self.wanted(tmp_path, file)
+
     async def test_without_paths_it_goes_on_with_those_of_the_last_run(
         self, tmp_path: Path
     ) -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from spanyard_local.watching import digest, edits, files, tree
 
 
@@ -87,3 +89,19 @@ def test_only_what_a_build_would_copy_counts(tmp_path: Path) -> None:
     names = sorted(name for name, _ in tree(tmp_path, [tmp_path / "data"])())
     assert names == ["a.py", "lib/.gitignore", "lib/b.py", "link"]
     assert list(tree(tmp_path / "none")()) == []
+
+
+def test_a_folder_that_may_not_be_read_hides_no_edit_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a").write_text("")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if path.name == "data":  # a database's, of another user; the tests may run as root
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("spanyard_local.watching.os.scandir", refusing)
+    assert [name for name, _ in tree(tmp_path)()] == ["a"]
