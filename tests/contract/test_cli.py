@@ -302,7 +302,7 @@ async def test_builds_and_deployments(spanyard: Shell, kept: MemoryResources, ap
     assert shown[2] == "local.support local.support Queued"
     assert len(await spanyard.json("builds", "--phase", "failed")) == 1
     shown = await spanyard.lines("deployments")
-    assert shown[1].startswith("local.support local.support 1/1 0 http://127.0.0.1:1")
+    assert shown[1].startswith("local.support local.support 1/1 http://127.0.0.1:1")
     text = await spanyard("show", "build", "support-1")
     assert "StepFailed in step install: install ended ⏎ with 1" in text
     assert "  | boom ␛[2J\n  read it\n" in text

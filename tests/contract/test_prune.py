@@ -3,7 +3,9 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from spanyard_core.clickhouse import Database
@@ -11,13 +13,16 @@ from spanyard_core.clock import SystemClock, rfc3339
 from spanyard_core.errors import BadRecordError, DatabaseError
 from spanyard_core.files import SystemFiles
 from spanyard_core.records import AnyLine, GapLine, LogLine, ScoreLine
+from spanyard_core.serve import serving
 from spanyard_core.storage import Storage, open_storage
+from spanyard_gateway.ingester_client import HttpIngesterClient, IngesterRefusedError
 from spanyard_gateway.items import Proof
 from spanyard_gateway.queries.proof import prove
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_ingester.ingester import Ingester
 from spanyard_ingester.prune import ClickHouseWriterRows, Pruner, PruneScope
+from spanyard_ingester.server import make_app
 from spanyard_ingester.settings import IngesterSettings
 from spanyard_ingester.stored_rows import ClickHouseRows
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
@@ -188,3 +193,20 @@ async def test_an_interrupted_one_is_finished_by_the_next(chain: Chain, table: s
     after = await chain.proof()
     assert "old" not in {w.writer for w in after.writers}
     assert (after.totals["missing"], after.totals["gaps"]) == (0, 0)
+
+
+async def test_the_gateway_asks_a_distant_ingester(chain: Chain) -> None:
+    await filled(chain)
+    quarantine: Any = None  # of no use here
+    app = make_app(chain.ingester, quarantine, pruner=chain.pruner())
+    body = {"project": PROJECT, "before": str(SCOPE.before_ns), "signals": [], "dryRun": True}
+    async with serving(app, "127.0.0.1", 0) as address, aiohttp.ClientSession() as session:
+        client = HttpIngesterClient(session, address.url)
+        found = await client.prune(body)
+        assert (found["writers"], found["rows"], found["running"]) == (1, {"logs": 5, "gaps": 3}, 3)
+        for wrong in ({"project": "x"}, {"before": "-1"}, {"before": "9" * 30}, {"signals": ["gaps"]}):  # fmt: skip
+            with pytest.raises(IngesterRefusedError) as refused:
+                await client.prune(body | wrong)
+            assert refused.value.status == 400
+        await client.prune(body | {"dryRun": False, "signals": ["logs"]})
+    assert await chain.writers() == STAY

@@ -87,8 +87,8 @@ def _builds(context: Context) -> int:
         found = [b for b in found if _phase(b).lower() == given.phase.lower()]
     found.sort(key=lambda b: (_made(b), b["id"]), reverse=True)
     columns = (
-        Column("BUILD"),
-        Column("PROJECT"),
+        Column("BUILD", flexible=True),
+        Column("PROJECT", flexible=True),
         Column("PHASE"),
         Column("STEP"),
         Column("TOOK", right=True),
@@ -137,11 +137,11 @@ def _deployments(context: Context) -> int:
     given, now = context.given, context.now_ns
     project = ids.project_id(context, given.project) if given.project else None
     columns = (
-        Column("DEPLOYMENT"),
-        Column("PROJECT"),
+        Column("DEPLOYMENT", flexible=True),
+        Column("PROJECT", flexible=True),
         Column("READY"),
-        Column("REVISION", right=True),
-        Column("BUILD"),
+        Column("REV", right=True),
+        Column("BUILD", flexible=True),
         Column("RESTARTS", right=True),
         Column("LOGS", right=True),
         Column("ADDRESS"),
@@ -162,7 +162,7 @@ def _deployments(context: Context) -> int:
             Cell(f"{ready}/{wanted}", styles) if declared else "",
             str(status.get("revision") or ""),
             status.get("build", ""),
-            str(status.get("restarts", 0)) if declared else "",
+            str(status.get("restarts") or ""),
             number(found["logs"]) if found["logs"] is not None else "",
             status.get("endpoint", ""),
             age(_made(found) or found["firstSeen"], now),

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from spanyard_local.terminal import Terminal, printable, width
 
 _LEAST = 8
-"""No column is cut below this."""
+"""No flexible column is cut below this, as long as that is enough."""
+_VERY_LEAST = 3
 _GAP = 2
 
 
@@ -47,7 +48,9 @@ def print_table(
     ]
     if terminal.live:
         _fit(columns, widths, shutil.get_terminal_size().columns)
-    head = [_padded(c.title, w, right=c.right) for c, w in zip(columns, widths, strict=True)]
+    head = [
+        _padded(cut(c.title, w), w, right=c.right) for c, w in zip(columns, widths, strict=True)
+    ]
     terminal.print(terminal.style((" " * _GAP).join(head).rstrip(), "bold"))
     for row in cells:
         parts = []
@@ -63,14 +66,17 @@ def _cell(cell: Cell | str) -> Cell:
 
 
 def _fit(columns: Sequence[Column], widths: list[int], room: int) -> None:
+    """Make the widest narrower until all fit: the flexible ones first, then, rather than wrap
+    every line, any."""
     excess = sum(widths) + _GAP * (len(widths) - 1) - room
-    while excess > 0:
-        able = [i for i, c in enumerate(columns) if c.flexible and widths[i] > _LEAST]
-        if not able:
-            return
-        widest = max(able, key=lambda i: widths[i])
-        widths[widest] -= 1
-        excess -= 1
+    flexible = [i for i, column in enumerate(columns) if column.flexible]
+    for those, least in ((flexible, _LEAST), (range(len(columns)), _VERY_LEAST)):
+        while excess > 0:
+            able = [i for i in those if widths[i] > least]
+            if not able:
+                break
+            widths[max(able, key=lambda i: widths[i])] -= 1
+            excess -= 1
 
 
 def cut(text: str, room: int) -> str:

@@ -131,6 +131,14 @@ def test_a_narrow_terminal_cuts_the_flexible_column_alone(monkeypatch: pytest.Mo
     assert all(width(line) <= 26 for line in shown)
 
 
+@pytest.mark.parametrize("room", [13, 16, 20, 40])
+def test_no_line_wraps_however_narrow_the_terminal(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = table([("some name", "1234567890", "a note of some length")], monkeypatch, room)
+    assert all(width(line) <= room for line in shown), shown
+
+
 @given(st.text(max_size=30), st.integers(1, 20))
 def test_what_is_cut_fits(text: str, room: int) -> None:
     assert width(cut(text, room)) <= max(room, 1)
