@@ -52,10 +52,19 @@ Make = Callable[[Deployment, Changed, Event], Server]
 class Servers:
     """All Deployments."""
 
-    def __init__(self, store: ResourceStore, make: Make, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: ResourceStore,
+        make: Make,
+        clock: Clock,
+        *,
+        clean: Callable[[Deployment], None] = lambda deployment: None,
+    ) -> None:
+        """`clean` removes what runners kept of a Deployment that goes; it may be called again."""
         self._store = store
         self._make = make
         self._clock = clock
+        self._clean = clean
         self._kept: dict[str, _One] = {}
         """By uid."""
         self._stopping = False
@@ -91,6 +100,7 @@ class Servers:
             one_ = self._kept.get(uid)
             if deployment.metadata.deletion_timestamp:
                 if one_ is None:
+                    self._clean(deployment)
                     await self._store.forget(deployment)
                 else:
                     await one_.end()
@@ -99,7 +109,9 @@ class Servers:
             elif self._store.find("Project", project_id(deployment)) is None:
                 await self._waits(deployment)
             else:
-                self._kept[uid] = _One(deployment, self._store, self._make, self._clock)
+                self._kept[uid] = _One(
+                    deployment, self._store, self._make, self._clock, self._clean
+                )
 
     async def _waits(self, deployment: Deployment) -> None:
         why = Because(
@@ -134,8 +146,14 @@ class _One:
     """One Deployment and its runner, which is made again should it fail."""
 
     def __init__(
-        self, deployment: Deployment, store: ResourceStore, make: Make, clock: Clock
+        self,
+        deployment: Deployment,
+        store: ResourceStore,
+        make: Make,
+        clock: Clock,
+        clean: Callable[[Deployment], None],
     ) -> None:
+        self._clean = clean
         self._deployment = deployment
         self._store = store
         self._make = make
@@ -190,6 +208,7 @@ class _One:
             await asyncio.gather(telling, return_exceptions=True)
         current = self._store.find("Deployment", resource_id(self._deployment))
         if current is not None and current.metadata.deletion_timestamp:
+            self._clean(self._deployment)
             await self._store.forget(self._deployment)
 
     async def _pause(self, seconds: float) -> None:

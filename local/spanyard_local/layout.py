@@ -67,6 +67,10 @@ class Layout:
         """What each Deployment served last, for the next run."""
         return self.root / "served"
 
+    def served_by(self, uid: str) -> Path:
+        """The file of one Deployment in it."""
+        return self.served / f"{uid}.json"
+
     @property
     def clickhouse_token(self) -> Path:
         """The password of ClickHouse's front, for the owner alone."""

@@ -235,7 +235,7 @@ class Up:
             at_once=self.options.build_jobs,
             unstored=unstored,
         )
-        servers = Servers(store, self._maker(server, pods, secrets), self._clock)
+        servers = Servers(store, self._maker(server, pods, secrets), self._clock, clean=self._clean)
         return Controller(store, builds, servers, self._clock)
 
     def _maker(self, server: LocalServer, pods: Pods, secrets: SecretFiles) -> Make:
@@ -249,11 +249,16 @@ class Up:
                 event=event,
                 secrets=secrets,
                 config_maps=secrets,
-                state_file=self.layout.served / f"{deployment.metadata.uid}.json",
+                state_file=self.layout.served_by(deployment.metadata.uid),
                 tries=ONCE_TRIES if self.options.once else 0,
             )
 
         return make
+
+    def _clean(self, deployment: Deployment) -> None:
+        file = self.layout.served_by(deployment.metadata.uid)
+        with contextlib.suppress(OSError):  # values of variables may stand in it
+            file.unlink()
 
     # --- the run ---------------------------------------------------------------------------
 

@@ -119,8 +119,15 @@ class BuildRunner:
         complete = whole and await self._finish_log(of_it)
         now = self._now()
         if failure is not None:
-            return life.failed(build, work.status, failure, now=now, log_complete=complete)
-        return life.succeeded(build, work.status, work.artifact, now=now, log_complete=complete)
+            ended = life.failed(build, work.status, failure, now=now, log_complete=complete)
+        else:
+            ended = life.succeeded(
+                build, work.status, work.artifact, now=now, log_complete=complete
+            )
+        if work.lost_lines:
+            told = f"{ended.message}; of its output {work.lost_lines} lines or more are lost"
+            return msgspec.structs.replace(ended, message=told)
+        return ended
 
     def _identity(self, build: Build, attempt: int) -> PodIdentity:
         return PodIdentity(

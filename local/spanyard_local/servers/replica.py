@@ -271,6 +271,7 @@ class Replica:
         if target is not None:
             await self._world.release(target, min(DRAIN_S, self.grace))
         exit_ = await process.stop(self.grace)
+        self._noted(pod, exit_)
         if exit_.signal == 9:
             self._tell(
                 "Killed",
@@ -281,6 +282,7 @@ class Replica:
 
     def _on_end(self, pod: Pod, port: int, exit_: ExitStatus) -> None:
         plan = self.plan
+        self._noted(pod, exit_)
         what = ending(
             exit_,
             pod=pod.identity.pod,
@@ -298,6 +300,13 @@ class Replica:
                 f"{pod.identity.pod} ended with exit code {exit_code(exit_)} "
                 f"({what.failure.reason}) and starts again",
             )
+
+    def _noted(self, pod: Pod, exit_: ExitStatus) -> None:
+        """What the shim has to say; most of all, which output is lost."""
+        for note in exit_.notes:
+            log.warning("%s: %s", pod.identity.pod, note)
+        if exit_.lost_lines or exit_.reason == "ShimLost":
+            self._tell("LogIncomplete", f"{pod.identity.pod}: {'; '.join(exit_.notes)}")
 
     # --- health -----------------------------------------------------------------------------
 

@@ -144,7 +144,11 @@ class World:
         builds = Builds(
             store, self.attempts, storage, clock, at_once=2, unstored=lambda _: self.unstored
         )
-        self.controller = Controller(store, builds, Servers(store, self._make, clock), clock)
+        self.cleaned: list[str] = []
+        servers = Servers(
+            store, self._make, clock, clean=lambda d: self.cleaned.append(d.metadata.uid)
+        )
+        self.controller = Controller(store, builds, servers, clock)
 
     def _make(self, deployment: Deployment, changed: Any, event: Any) -> Server:
         self.servers.append(Server(deployment, changed, event))
@@ -421,9 +425,11 @@ async def test_a_deployment_has_one_runner_that_hears_of_every_wish(world: World
         await server.changed(DeploymentStatus(endpoint="http://127.0.0.1:1"))
         server.event("Normal", "Serving", "it serves")
         await world.until(lambda: world.store.deployments()[0].status.endpoint)
+        assert not world.cleaned
         await world.store.delete("Deployment", "local.web")
         await world.gone("Deployment", "web")
         assert server.ended.is_set()
+        assert world.cleaned == [server.deployment.metadata.uid]
         await world.store.apply([deployment("web")])
         await world.until(lambda: len(world.servers) == 2)
         assert world.servers[1].deployment.metadata.uid != server.deployment.metadata.uid

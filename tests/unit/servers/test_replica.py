@@ -334,3 +334,16 @@ def test_output_that_is_not_stored_at_the_end_is_told(play: Play) -> None:
         await it.until(lambda: it.replica.ready)
 
     assert play(scene).events == ["Healthy", "LogIncomplete"]
+
+
+def test_output_that_is_lost_is_told(play: Play) -> None:
+    async def scene(it: Stage) -> None:
+        await it.until(lambda: it.replica.ready)
+        it.process.end(exit_code=1, lost_lines=3, notes=["3 lines of output are lost"])
+        await it.until(lambda: len(it.processes) == 2 and it.replica.ready)
+        it.process.end(signal=9, reason="ShimLost", notes=["its last output may be lost"])
+        await it.until(lambda: len(it.processes) == 3 and it.replica.ready)
+        it.process.end(exit_code=1, notes=["1 of its processes outlived it"])
+        await it.until(lambda: len(it.processes) == 4 and it.replica.ready)
+
+    assert play(scene).events.count("LogIncomplete") == 2
