@@ -49,7 +49,7 @@ class CriSourceState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TailSettings(msgspec.Struct, frozen=True):
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds."""
 
     look_interval: float = 1.0
     """Between two looks at the folder."""
@@ -59,8 +59,7 @@ class TailSettings(msgspec.Struct, frozen=True):
     """A line whose end does not come is given up after so long."""
     hold: HoldSettings = HoldSettings()
     kept_files: int = 2
-    """Who rotates deletes none while there are fewer files of a run than so many. Of the kubelet's
-    setting we know its least value alone."""
+    """Who rotates deletes none while a run has fewer; of the kubelet we know only its least."""
 
 
 class CriSource:

@@ -98,11 +98,12 @@ class Receipts:
             self.forgotten_early += self._drop_lot()
 
     def restore(self, receipt: Receipt) -> None:
-        """Take over a receipt from the log, unless it is too old."""
+        """Take over a receipt from the log, for 15 minutes more at most."""
         age = (self._clock.time_ns() - receipt.wall_ns) / 1e9
-        # A wall clock that was set back in between must not keep it for ever.
-        if age < self._keep:
-            self.add(receipt.digest, receipt.refused, receipt.message, age=max(age, 0.0))
+        # By the wall clock it may be too old, or of the future, because that was set in between:
+        # then nobody knows, and a resend may still come.
+        known = 0 <= age < self._keep
+        self.add(receipt.digest, receipt.refused, receipt.message, age=age if known else 0.0)
 
     def encoded(self) -> bytes:
         """All of them, for an opening frame."""

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from spanyard_sidecar.otlp.receipts import Receipts, decode_receipts, digest_of
+from spanyard_sidecar.otlp.receipts import Receipt, Receipts, decode_receipts, digest_of
 from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.diskfiles import SimAppendFile
 from tests.unit.sidecar.otlp.machine import HandClock, Machine, expected
@@ -96,7 +96,9 @@ async def test_receipts_are_kept_for_fifteen_minutes(restart: bool) -> None:
         async with machine.running():
             assert (await machine.send(1)).duplicate
         machine.clock.advance(2 * 60)
-        async with machine.running():
+        async with machine.running():  # by the wall clock, and that may have been set
+            assert (await machine.send(1)).duplicate
+            machine.clock.advance(16 * 60)
             assert not (await machine.send(1)).duplicate
 
 
@@ -176,6 +178,17 @@ def test_receipts_come_back_with_their_age() -> None:
     assert others.find(old) is None
     assert others.find(new) is not None
     assert len(others) == 1
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_receipts_outlive_a_wall_clock_that_is_set_while_nobody_runs(hours: int) -> None:
+    clock = HandClock()
+    receipts = Receipts(clock)
+    digest = digest_of("traces", b"sent again")
+    receipts.restore(Receipt(digest, clock.time_ns() + hours * 3_600_000_000_000))
+    assert receipts.find(digest) is not None
+    clock.advance(16 * 60)
+    assert receipts.find(digest) is None
 
 
 def test_receipts_that_are_no_receipts_are_an_error() -> None:
