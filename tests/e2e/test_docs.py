@@ -127,6 +127,7 @@ class Place:
         environ["PATH"] = os.pathsep.join(
             [str(self.folder / "bin"), str(Path(sys.executable).parent), environ["PATH"]]
         )
+        environ["SPANYARD_SERVER"] = self.demo  # as if it had the usual port
         if page == "docs/configuration.md":  # on how a setting is given: the others are given here
             environ |= {
                 "SPANYARD_PROJECT": "local.demo",
