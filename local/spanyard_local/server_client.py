@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import ipaddress
 import json
 import os
@@ -10,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from email.message import Message
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from spanyard_core.errors import SpanyardError
@@ -20,6 +21,8 @@ SERVER_VARIABLE = "SPANYARD_SERVER"
 PAGE = 1_000
 """Rows in a page: the most that a gateway gives."""
 _BLOCK = 1 << 18
+_NO_SUCH_ROUTE = frozenset({400, 404, 405, 501})
+"""Without a word of explanation: an answer of some other server. Proxies of gateways have others."""
 
 
 class ServerError(SpanyardError):
@@ -57,7 +60,7 @@ class ServerClient:
         """The JSON that a PATCH answers with. Raises ServerError."""
         return self._json("PATCH", path, json.dumps(body).encode())
 
-    def put_file(self, path: str, file: IO[bytes], size: int) -> Any:
+    def put_file(self, path: str, file: io.BufferedIOBase, size: int) -> Any:
         """Upload a file as it is read. Raises ServerError."""
         kind = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self._open("PUT", path, file, kind) as response:
@@ -119,7 +122,11 @@ class ServerClient:
 
     @contextlib.contextmanager
     def _open(
-        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | io.BufferedIOBase | None,
+        headers: Mapping[str, str],
     ) -> Iterator[http.client.HTTPResponse]:
         if not self.address.startswith(("http://", "https://")):
             raise ServerError(
@@ -141,7 +148,7 @@ class ServerClient:
             response = opener.open(request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
             with error:
-                raise _told(error) from error
+                raise self._told(error) from error
         except (http.client.InvalidURL, http.client.RemoteDisconnected, OSError) as error:
             raise self._away(error) from error
         except (ValueError, http.client.HTTPException) as error:
@@ -161,6 +168,17 @@ class ServerClient:
             "`spanyard up PATH` or `spanyard demo`, or name another with --server or "
             f"{SERVER_VARIABLE}."
         )
+
+    def _told(self, error: urllib.error.HTTPError) -> ServerError:
+        fallback = f"the gateway answered {error.code} {error.reason}"
+        try:
+            problem = json.loads(error.read(1 << 20))
+            text = str(problem.get("detail") or problem["title"])
+        except (OSError, ValueError, KeyError, AttributeError, http.client.HTTPException):
+            if error.code in _NO_SUCH_ROUTE:
+                return not_a_gateway(self.address)
+            return ServerError(fallback, status=error.code)
+        return ServerError(text, status=error.code, problem=problem)
 
 
 def not_a_gateway(address: str) -> ServerError:
@@ -184,13 +202,3 @@ def _opener(host: str) -> urllib.request.OpenerDirector:
     except ValueError:
         local = False
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
-
-
-def _told(error: urllib.error.HTTPError) -> ServerError:
-    fallback = f"the gateway answered {error.code} {error.reason}"
-    try:
-        problem = json.loads(error.read(1 << 20))
-        text = str(problem.get("detail") or problem["title"])
-    except (OSError, ValueError, KeyError, AttributeError, http.client.HTTPException):
-        return ServerError(fallback, status=error.code)
-    return ServerError(text, status=error.code, problem=problem)

@@ -388,3 +388,20 @@ async def test_prune_counts_asks_and_deletes(
     assert ("Build", "local.support") not in kept.found
     assert ("Build", "local.support-1") in kept.found
     await spanyard("prune", "--older-than", "soon", code=2)
+
+
+async def test_a_gateway_that_keeps_no_resources_says_so(
+    db: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    storage = open_storage(f"file://{tmp_path}/bucket")
+    (tmp_path / "main.py").write_text("")
+    async with running_gateway(db, storage) as api:
+        monkeypatch.setenv("SPANYARD_SERVER", str(api.session._base_url).rstrip("/"))
+        spanyard = Shell(capsys)
+        await spanyard("deploy", str(tmp_path), code=1)
+        assert "`spanyard up` runs one that does" in spanyard.err
+        assert (await spanyard.lines("deployments"))[1].startswith(
+            "local.support local.support 150 "
+        )
+        assert await spanyard("show", "deployment", "support")
+    await storage.close()

@@ -81,7 +81,7 @@ def run(given: argparse.Namespace, terminal: Terminal) -> int:
         told = str(error)
     except ServerError as error:
         code = NO_ANSWER if error.status == 0 or error.status >= 500 else USAGE
-        code = NEGATIVE if error.status in {404, 409} else code
+        code = NEGATIVE if error.status in {404, 409, 501} else code
         problems = error.problem.get("errors")
         told = str(error)
         if isinstance(problems, list) and problems:

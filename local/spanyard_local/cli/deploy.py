@@ -2,11 +2,12 @@
 
 import argparse
 import hashlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_local.cli import ids
@@ -16,6 +17,7 @@ from spanyard_local.cli.formats import clean, size
 from spanyard_local.cli.parser import NEGATIVE, OK, Command
 from spanyard_local.cli.resources import print_failure
 from spanyard_local.server_client import ServerClient, ServerError
+from spanyard_local.terminal import Terminal
 
 UPLOAD_TIMEOUT_S = 600.0
 INTERVAL_S = 0.5
@@ -213,8 +215,27 @@ class Plan:
         client = ServerClient(context.client.address, timeout=UPLOAD_TIMEOUT_S)
         length = archive.stat().st_size
         with archive.open("rb") as file:
-            client.put_file(where, file, length)
-        context.note(f"uploaded {size(length)}")
+            client.put_file(where, _Told(file, length, context.errors), length)
+        if context.errors.live:
+            context.errors.end_status()
+        else:
+            context.note(f"uploaded {size(length)}")
+
+
+class _Told(io.BufferedIOBase):
+    """A file that says how much of it was read, where there is a terminal."""
+
+    def __init__(self, file: IO[bytes], length: int, errors: Terminal) -> None:
+        self._file, self._length, self._errors = file, length, errors
+        self._done = 0
+
+    def read(self, length: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        data = self._file.read(-1 if length is None else length)
+        self._done += len(data)
+        if self._errors.live:
+            self._errors.status(f"uploaded {size(self._done)} of {size(self._length)}")
+        return data
 
 
 def _namespace(manifest: Mapping[str, Any]) -> str:

@@ -40,8 +40,8 @@ def pick(text: str, known: Sequence[str], noun: str) -> str:
     names = [*known, *(name.partition(".")[2] for name in known)]
     close = difflib.get_close_matches(text, names, n=1)
     shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    raise NotThereError(f"no {noun} {text!r}; {guess}There are: {shown}")
+    guess = f"did you mean {close[0]!r}? There are" if close else "there are"
+    raise NotThereError(f"no {noun} {text!r}; {guess}: {shown}")
 
 
 def qualified(context: Context, text: str, plural: str) -> str:

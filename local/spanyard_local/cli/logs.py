@@ -136,7 +136,7 @@ def line_texts(
     styles = _COLOURS.get(line["level"], ())
     when = terminal.style(clock(line["timestamp"], utc=utc, now_ns=now_ns), "dim")
     level = line["level"].upper().ljust(5)
-    where = line["build"].partition(".")[2] or line["deployment"] or line["service"] or "-"
+    where = line["build"].rpartition(".")[2] or line["deployment"] or line["service"] or "-"
     if line["container"] and line["build"]:
         where += "/" + line["container"]
     trace = terminal.style(f"  trace={short(line['traceId'])}", "dim") if line["traceId"] else ""
