@@ -27,6 +27,7 @@ from spanyard_local.podapi import PodIdentity
 from spanyard_local.shimmed import read_status
 from spanyard_sidecar.collector import Collector, Hints
 from spanyard_sidecar.discovery import CriSources
+from spanyard_sidecar.holding import HoldSettings
 from spanyard_sidecar.inotify import Inotify
 from spanyard_sidecar.model import SourceIndex, Sources
 from spanyard_sidecar.ring import Ring
@@ -169,7 +170,7 @@ class Pods:
             project=identity.project,
             uid=identity.resource_uid,
             deployment=identity.deployment,
-            build=identity.build,
+            build=f"{identity.namespace}.{identity.build}" if identity.build else "",
             pod=identity.pod,
             pod_uid=identity.uid,
             logs=str(folder / "logs"),
@@ -385,7 +386,7 @@ def _sources(collector: Collector) -> Sequence[Sources]:
             collector.clock,
             collector.identity,
             settings.logs,
-            settings=TailSettings(kept_files=KEPT_FILES),
+            settings=TailSettings(hold=HoldSettings(kept=KEPT_FILES)),
         ),
         SpanFileSources(
             collector.files,

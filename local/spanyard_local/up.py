@@ -52,6 +52,8 @@ log = logging.getLogger("spanyard.local")
 
 LOAD_S = 60.0
 """How long the end waits for what was stored to be queryable."""
+END_S = 15.0
+"""How long for the ends of writers; some may never come, of pods that an older version left."""
 RECOVER_AGAIN_S = 5.0
 ONCE_TRIES = 3
 """Failed starts of a server, with `--once`, that answer the question; else it is tried until
@@ -94,6 +96,8 @@ class Up:
         self._rng = random.SystemRandom()
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._unstored = False
+        """Whether something is left for the next run."""
         self.code = 0
 
     def run(self) -> int:
@@ -297,6 +301,7 @@ class Up:
                 finally:
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
+            self._unstored = pods.has_unstored
             self.code = goal.code if self.options.once else 0
 
     async def _until_end(self, goal: Goal) -> None:
@@ -353,12 +358,15 @@ class Up:
         self.output.event("end", ok=self.code == 0, exitCode=self.code, proof=proof.totals)
 
     async def _loaded(self, server: LocalServer) -> Proof:
-        """The proof once nothing is pending any more, or after LOAD_S as it is."""
-        deadline = self._clock.monotonic() + LOAD_S
+        """The proof once all is loaded and every writer has ended, or after a while as it is."""
+        began = self._clock.monotonic()
         while True:
             proof = await server.proof()
             waits = proof.totals["pending"] or proof.totals["missing"]
-            if not waits or self._clock.monotonic() > deadline:
+            # The ends of writers come in objects of their own, which no writer counts as pending.
+            limit = LOAD_S if waits else END_S
+            waits = waits or (proof.totals["open"] and not self._unstored)
+            if not waits or self._clock.monotonic() > began + limit:
                 return proof
             await self._clock.sleep(0.2)
 

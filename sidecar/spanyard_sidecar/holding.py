@@ -23,6 +23,9 @@ class HoldSettings(msgspec.Struct, frozen=True):
     """Most files kept open while nothing is read."""
     pinned: int = 100_000_000
     """Most bytes of deleted files that are kept on disk by being open."""
+    kept: int = 2
+    """Who rotates deletes none while there are fewer files of a run than so many. Of the kubelet's
+    setting we know its least value alone."""
 
 
 class LogFiles:

@@ -49,7 +49,7 @@ class CriSourceState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TailSettings(msgspec.Struct, frozen=True):
-    """Times in seconds."""
+    """Times in seconds, sizes in bytes."""
 
     look_interval: float = 1.0
     """Between two looks at the folder."""
@@ -58,8 +58,6 @@ class TailSettings(msgspec.Struct, frozen=True):
     partial: float = 30.0
     """A line whose end does not come is given up after so long."""
     hold: HoldSettings = HoldSettings()
-    kept_files: int = 2
-    """Who rotates deletes none while a run has fewer; of the kubelet we know only its least."""
 
 
 class CriSource:
@@ -400,7 +398,7 @@ class CriSource:
 
     def begin_anew(self) -> None:
         """As many files as are kept may be what is left of more."""
-        if len(self._files) >= self._settings.kept_files:
+        if len(self._files) >= self._settings.hold.kept:
             self._files[0].after_hole = True
 
     def go_on_from(self, fingerprint: str, stored: Stored) -> None:
