@@ -64,7 +64,7 @@ def command_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 complete, 1 something was lost or doubled, 2 wrong usage or no "
         "answer, 3 nothing lost so far, but writers are open or objects pending.",
     )
-    verify.add_argument("project", nargs="?", help="namespace.name; all without it")
+    verify.add_argument("project", nargs="?", help="with or without its namespace; all without")
     verify.add_argument("--server", metavar="URL", help="gateway to ask [SPANYARD_SERVER]")
     verify.add_argument("--all", action="store_true", help="show writers without trouble too")
     _data(verify)
@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as error:
-        print(f"spanyard: {error}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}" if error.filename else f"{error}"
+        print(f"spanyard: {told}", file=sys.stderr)
         raise SystemExit(LOST) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

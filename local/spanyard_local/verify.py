@@ -4,6 +4,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from spanyard_local.cli.ids import pick
 from spanyard_local.server_client import ServerClient, not_a_gateway
 from spanyard_local.terminal import Terminal, count, printable
 
@@ -113,7 +114,10 @@ def _troubled(writer: dict[str, Any]) -> bool:
 def verify(
     client: ServerClient, project: str | None, *, whole: bool, output: str, terminal: Terminal
 ) -> int:
-    """Print the proof; returns the exit code."""
+    """Print the proof; returns the exit code. Raises ServerError, NotThereError."""
+    if project is not None and "." not in project:
+        known = [str(item["id"]) for item in client.pages("/projects")]
+        project = pick(project, known, "project")
     proof = fetch_proof(client, project)
     if output == "json":
         terminal.print(json.dumps(proof, indent=2))

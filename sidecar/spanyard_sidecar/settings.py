@@ -27,7 +27,7 @@ class CollectorSettings:
     )
     uid: str = setting("", help="uid of the Deployment or Build", group=IDENTITY)
     deployment: str = setting("", help="name of the Deployment", group=IDENTITY)
-    build: str = setting("", help="name of the Build", group=IDENTITY)
+    build: str = setting("", help="id of the Build: namespace.name", group=IDENTITY)
     pod: str = setting("", help="name of the pod", group=IDENTITY)
     pod_uid: str = setting(
         "local", help="uid of the pod; part of the ids of its records", group=IDENTITY

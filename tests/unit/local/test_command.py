@@ -117,6 +117,7 @@ def http_answer(body: bytes, status: str = "200 OK") -> bytes:
         (http_answer(b"<html>"), "is not a gateway of Spanyard"),
         (http_answer(b"[]"), "is not a gateway of Spanyard"),
         (http_answer(b'{"totals": {}}'), "is not a gateway of Spanyard"),
+        (http_answer(b"There is no handle", "404 Not Found"), "is not a gateway of Spanyard"),
         (http_answer(b"<html>", "502 Bad Gateway"), "answered 502 Bad Gateway"),
         (http_answer(b'{"title": "x", "detail": "why"}', "503 Away"), "why"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", "is not a gateway"),
@@ -210,11 +211,18 @@ def test_what_json_readers_get_is_json_alone() -> None:
     assert json.loads(done.stdout)["totals"]["missing"] == 2
 
 
+def test_a_project_needs_no_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(http_answer(b'{"items": [{"id": "local.shop"}]}')) as address:
+        assert run("verify", "shp", "--server", address) == 2
+    told = "no project 'shp'; did you mean 'shop'? There are: local.shop"
+    assert told in capsys.readouterr().err
+
+
 def test_an_error_that_nobody_foresaw_of_the_system_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for error, code, told in (
-        (PermissionError(13, "Permission denied", "/data/lock"), 1, "Permission denied: '/data/lock'"),
+        (PermissionError(13, "Permission denied", "/data/lock"), 1, "/data/lock: Permission denied"),
         (SpanyardError("so it is"), 1, "so it is"),
     ):  # fmt: skip
 

@@ -104,6 +104,19 @@ async def test_a_pod_stores_all_that_was_written_and_leaves_no_folder(
     await storage.close()
 
 
+async def test_lines_of_a_build_carry_its_id_as_in_the_api(tmp_path: Path, bucket: Path) -> None:
+    storage = open_storage(bucket.as_uri())
+    me = dataclasses.replace(identity("web-1"), deployment="", build="web")
+    async with pods(tmp_path, storage).pod(me, quiet=0.05) as pod:
+        log = cri(me, pod.log_root)
+        log.write("stdout", b"one\n")
+        log.close()
+    (chunk,) = [info.key async for info in storage.list("observability/logs/")]
+    line = json.loads(b"".join(decoded_blocks(await storage.read(chunk), limit=1 << 20)))
+    assert (line["build"], line.get("deployment", "")) == ("local.web", "")
+    await storage.close()
+
+
 @pytest.mark.kill
 @pytest.mark.slow
 async def test_what_a_killed_command_left_is_stored_once_at_the_next_start(
