@@ -337,7 +337,8 @@ class Pipeline:
         for writer in list(self.writers.values()):
             if not (writer.suspended or writer.behind):
                 await self._finish(writer)
-        behind = [writer.subject.writer for writer in self.writers.values() if writer.behind]
+        left = (w for w in self.writers.values() if w.behind or w.suspended)
+        behind = [writer.subject.writer for writer in left]
         await self.flush()
         fault_point("collector.drained")
         if behind:

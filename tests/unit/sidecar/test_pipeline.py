@@ -136,6 +136,9 @@ async def test_numbers_may_be_missing_after_a_told_gap_and_nowhere_else() -> Non
     assert [line["seq"] for line in machine.spooled("w@e")] == [1, 5]
     assert machine.pipeline.writers["v@e"].suspended
     assert machine.spooled("v@e") == []
+    # Whoever removes what is drained must know that this one is not.
+    with pytest.raises(DrainDeadlineError, match="not read to the end: v@e"):
+        await machine.pipeline.drain(quiet=0.0, deadline=machine.clock.monotonic() + 5)
 
 
 @virtual
