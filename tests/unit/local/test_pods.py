@@ -17,8 +17,9 @@ from spanyard_core.errors import SpanyardError, StorageError
 from spanyard_core.files import write_durably
 from spanyard_core.storage import Storage, open_storage
 from spanyard_local.crilog import CriLog
+from spanyard_local.pod_collector import KEPT_FILES
 from spanyard_local.podapi import PodIdentity
-from spanyard_local.pods import KEPT_FILES, LocalPod, Pods
+from spanyard_local.pods import LocalPod, Pods
 from spanyard_local.shimmed import ShimSpec
 
 
@@ -158,7 +159,7 @@ asyncio.run(main())
 async def test_a_pod_whose_storage_is_away_stays_and_is_stored_later(
     tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spanyard_local.pods.GRACE_S", 1.0)
+    monkeypatch.setattr("spanyard_local.pod_collector.GRACE_S", 1.0)
     storage = open_storage(bucket.as_uri())
     host = Pods(tmp_path / "runs", storage=lambda _: Away(storage))  # type: ignore[arg-type,return-value]
     me = identity()
