@@ -162,6 +162,8 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
                    "resources": Resources(limits={"memory": "60Mi"})}, "OutOfMemory", "build",
                   "build used more memory than 60Mi", ""),
     "killed": ({"build": "kill -9 $$"}, "StepKilled", "build", "build was ended by SIGKILL", ""),
+    "an output elsewhere": ({"build": "ln -s /usr/share dist", "output": "dist"}, "OutputMissing",
+                            "publish", "dist (a link to /usr/share) is not there", ""),
     "no output": ({"build": "true", "output": "dist"}, "OutputMissing", "publish",
                   "but dist is not there", "failed: the build ended well, but dist is not there"),
     "no folder": ({"source": at("/no/such/folder")}, "SourceNotFound", "fetch",

@@ -261,6 +261,7 @@ class Attempt:
     async def _publish(self, output: Path) -> None:
         request = self._request("publish", target=str(self._folder.artifact))
         request.output, request.output_name = str(output), self._build.spec.output
+        request.within = str(self._folder.source)
         answer = Answer()
 
         async def store(found: Answer) -> None:

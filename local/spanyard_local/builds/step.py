@@ -49,6 +49,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
     """Folders that are not copied."""
     output: str = ""
     """`publish`: the folder to pack."""
+    within: str = ""
+    """`publish`: the folder that it has to be in."""
     output_name: str = ""
     """As the spec has it."""
 
@@ -142,6 +144,11 @@ def _publish(request: Request) -> Answer:
         what = "a file, not a folder" if output.exists() else "not there"
         say(f"the output {request.output_name!r} is {what}")
         raise SourceError("OutputMissing", where=request.output_name)
+    real = output.resolve()
+    if not real.is_relative_to(Path(request.within).resolve()):
+        # A cluster's pod has nothing there; here it could be the whole disk.
+        say(f"the output {request.output_name!r} is a link to {real}, outside of the source")
+        raise SourceError("OutputMissing", where=f"{request.output_name} (a link to {real})")
     packed = pack(output, Path(request.target), say=say)
     return Answer(digest=packed.digest, size=packed.size, files=packed.files)
 
