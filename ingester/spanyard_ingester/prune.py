@@ -247,7 +247,7 @@ class ClickHouseWriterRows:
             {"project": project, "before": before_ns},
         )
         bare = await self._database.rows(
-            "SELECT subject FROM gaps WHERE project = {project:String} AND signal = {signal:String}"  # noqa: S608
+            "SELECT subject FROM gaps WHERE project = {project:String} AND signal = {signal:String}"  # noqa: S608 - values are bound
             " GROUP BY subject"
             " HAVING max(recorded_at) < fromUnixTimestamp64Nano({before:Int64}, 'UTC') AND subject"
             f" NOT IN (SELECT writer FROM {signal} WHERE project = {{project:String}})",

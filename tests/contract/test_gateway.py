@@ -1,16 +1,10 @@
 """The REST API over the real engine: what was loaded is answered, page by page, whatever the limit."""
 
 import base64
-import hashlib
-import io
-import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import pyarrow.parquet
 import pytest
 import pytest_asyncio
 from openapi_spec_validator import validate
@@ -18,93 +12,14 @@ from openapi_spec_validator import validate
 from spanyard_core.chunks import ChunkWriter, Source
 from spanyard_core.clickhouse import Database, database
 from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.clock import rfc3339
 from spanyard_core.records import (
-    LINE_TYPES,
     AnyLine,
-    GapLine,
     LogLine,
-    MetricLine,
-    ScoreLine,
-    Signal,
-    SpanEvent,
-    SpanLine,
-    TraceLine,
 )
 from spanyard_core.storage import Storage, open_storage
-from spanyard_ingester.warehouse import LedgerRow, QuarantineRow
-from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, chunk, load, running_gateway
-
-PROJECT = "local.support"
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-
-
-def _at(ns: int) -> str:
-    return rfc3339(T0 + ns)
-
-
-def _logs() -> list[AnyLine]:
-    return [
-        LogLine(
-            project=PROJECT, writer="uid/server/0@e", seq=i, deployment="agent", pod="agent-0",
-            container="server", stream="stdout", service="agent",
-            recorded_at="" if i == 5 else _at(i // 3),  # left out, it is the line's own time
-            timestamp=_at(i // 3),  # three lines share a nanosecond: the cursor must tell them apart
-            level=("info", "error", "warn")[i % 3], message=f"line {i} Straße\t\x07",
-            trace_id=TRACE if i == 5 else "", span_id="b7ad6b7169203331" if i == 5 else "",
-            attributes={"user": f"u{i % 2}", "n": i, "deep": {"a": 1}},
-        )
-        for i in range(1, 51)
-    ]  # fmt: skip
-
-
-def _spans() -> list[AnyLine]:
-    def span(seq: int, **more: Any) -> SpanLine:
-        values: dict[str, Any] = {
-            "project": PROJECT, "writer": "uid/spans@e", "seq": seq, "deployment": "agent",
-            "service": "agent", "recorded_at": _at(seq), "trace_id": TRACE, "name": "step",
-            "start_time": _at(seq * 1000), "end_time": _at(seq * 1000 + 250_000_000),
-        } | more  # fmt: skip
-        return SpanLine(**values)
-
-    return [
-        span(1, id="00000000000000a1", name="answer", status="error", status_message="tool failed"),
-        span(
-            2, id="00000000000000a2", parent_span_id="00000000000000a1", name="chat",
-            span_kind="client",
-            attributes={
-                "gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1",
-                "gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 30,
-            },
-            events=[
-                SpanEvent("exception", _at(2500), {"exception.type": "Timeout", "exception.message": "slow"}),
-                SpanEvent("retry", _at(2500), {"n": "1"}),
-            ],
-        ),
-        span(3, id="00000000000000a3", parent_span_id="00000000000000a1", name="tool", end_time=None),
-        span(4, id="00000000000000a3", parent_span_id="00000000000000a1", name="tool"),
-        span(5, id="00000000000000a4", parent_span_id="00000000000000a1", name="hung", end_time=None),
-        span(6, id="00000000000000b1", trace_id="f" * 32, name="other"),
-    ]  # fmt: skip
-
-
-def _others() -> dict[Signal, list[AnyLine]]:
-    return {
-        "metrics": [
-            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=1, name="requests", kind="counter", value=3.0, timestamp=_at(1), temporality="delta", attributes={"route": "/ask"}),
-            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=2, name="latency", kind="histogram", value=1.5, timestamp=_at(2), count=3, bounds=[0.1, 1.0], bucket_counts=[1, 1, 1]),
-            MetricLine(project=PROJECT, writer="uid/metrics@e", seq=3, name="odd", kind="gauge", value="NaN", timestamp=_at(3)),
-        ],
-        "scores": [ScoreLine(project=PROJECT, writer="uid/scores@e", seq=1, name="helpful", value=0.5, timestamp=_at(1), trace_id=TRACE, comment="so so")],
-        "traces": [TraceLine(project=PROJECT, writer="uid/traces@e", seq=1, id="e" * 32, name="told", start_time=_at(9_000_000), end_time=_at(10_000_000), status="ok", input={"q": 1}, output="yes")],
-        "gaps": [
-            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=1, event="begin", timestamp=_at(0), subject="uid/server/0@e", deployment="agent"),
-            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=2, event="gap", timestamp=_at(1), subject="uid/server/0@e", cause="rotated-away", message="two files", after_seq=10, bytes=100),
-            GapLine(project=PROJECT, writer="uid/server/0@e/meta", seq=3, event="end", timestamp=_at(2), subject="uid/server/0@e", after_seq=52),
-        ],
-    }  # fmt: skip
+from tests.fakes.gateway_api import T0, Api, chunk, running_gateway
+from tests.fakes.gateway_records import PROJECT, TRACE, at, load_all, written
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -114,21 +29,7 @@ async def loaded(
     folder: Path = tmp_path_factory.mktemp("gateway")
     async with database(engine_url()) as db:
         await migrate(db)
-        warehouse = ClickHouseWarehouse(db)
-        tables: dict[Signal, list[AnyLine]] = {"logs": _logs(), "spans": _spans(), **_others()}
-        for attempt, (signal, lines) in enumerate(tables.items(), start=1):
-            await load(db, folder, attempt, signal, lines)
-            await warehouse.ledger_copy([
-                LedgerRow(shard=0, n=attempt, attempt=attempt, key=f"k{attempt}", writer=lines[0].writer,
-                          seq_from=1, seq_to=len(lines), records=len(lines), source="40:abc",
-                          source_from=0, source_to=100 * attempt, source_pending=((7, 9),), signal=signal,
-                          project=PROJECT, status="committed", time=datetime.now(UTC))
-            ])  # fmt: skip
-        when = datetime.fromtimestamp(1_795_000_000, UTC)
-        await warehouse.quarantine_add([
-            QuarantineRow(id="q1", project=PROJECT, signal="logs", key="observability/x", writer="uid/server/0@e",
-                          line=51, offset=900, reason="not JSON", bytes=b"\xff{", size=2, created_at=when, updated_at=when)
-        ])  # fmt: skip
+        await load_all(db, folder)
         storage = open_storage(f"file://{folder}/bucket")
         yield db, storage
         await storage.close()
@@ -158,7 +59,7 @@ async def test_a_log_line_comes_back_as_it_was_written(api: Api) -> None:
     item = (await api.get(LOGS, traceId=TRACE, text="LINE 5 STRAßE", level="warn"))["items"][0]
     assert item["message"] == "line 5 Straße\t\x07"
     assert item["attributes"] == {"user": "u1", "n": 5, "deep": {"a": 1}}
-    assert item["timestamp"] == item["recordedAt"] == _at(1)
+    assert item["timestamp"] == item["recordedAt"] == at(1)
     assert (item["id"], item["recordId"], item["projectId"]) == ("uid/server/0@e#5",) * 2 + (
         PROJECT,
     )
@@ -170,7 +71,7 @@ async def test_logs_are_filtered_by_level_attribute_time_and_text(api: Api) -> N
     by_user = await api.all_pages(LOGS, **{"attr.user": "u0", "level": "error,warn"})
     assert by_user
     assert all(i["seq"] % 2 == 0 and i["level"] != "info" for i in by_user)
-    some = await api.all_pages(LOGS, **{"from": _at(2), "to": _at(4)})
+    some = await api.all_pages(LOGS, **{"from": at(2), "to": at(4)})
     assert sorted(i["seq"] for i in some) == [6, 7, 8, 9, 10, 11]
     assert [i["seq"] for i in await api.all_pages(LOGS, text="LINE 17 ")] == [17]
     assert await api.all_pages(LOGS, text="line%17") == []
@@ -216,7 +117,7 @@ async def test_a_trace_has_its_spans_scores_and_sums(api: Api) -> None:
 
 async def test_one_span_is_found_by_its_id_alone(api: Api) -> None:
     span = await api.get("/spans/00000000000000a3")
-    assert (span["name"], span["endTime"]) == ("tool", _at(4000 + 250_000_000))
+    assert (span["name"], span["endTime"]) == ("tool", at(4000 + 250_000_000))
     assert (await api.get("/spans/0000000000000000", expect=404))["title"] == "No such span"
 
 
@@ -275,7 +176,7 @@ async def test_the_quarantine_is_shown_and_its_actions_are_passed_on(api: Api) -
 
 
 async def test_hints_go_to_the_ingester_and_foreign_keys_are_refused(api: Api) -> None:
-    key = chunk("logs", _logs())[0]
+    key = chunk("logs", written("logs"))[0]
     async with api.session.post("/internal/hints", json={"keys": [key]}) as response:
         assert await response.json() == {"forwarded": 1}
     assert api.ingester.hints == [key]
@@ -307,7 +208,7 @@ async def test_a_lost_spools_successor_learns_how_far_its_file_is_stored(api: Ap
 async def test_a_builds_log_is_read_from_its_parts_and_then_from_its_final_object(api: Api) -> None:
     lines: list[AnyLine] = [
         LogLine(project="local.b", writer="u/builder/0@e", seq=i, build="local.b", container="builder",
-                timestamp=_at(i), level="info", message=f"step {i}")
+                timestamp=at(i), level="info", message=f"step {i}")
         for i in (1, 2)
     ]  # fmt: skip
     await api.storage.write(
@@ -378,135 +279,3 @@ async def test_sql_that_only_reads_is_answered(api: Api) -> None:
     assert (await ask(400, {"query": "SELECT nosuch FROM logs"}))["title"] == "ClickHouse refuses"
     for wrong in ({}, {"query": 1}, [], {"query": "SELECT 1", "database": "x"}):
         assert "the body is not" in (await ask(400, wrong))["detail"]
-
-
-async def test_a_follower_gets_each_line_once_also_those_that_come_late(
-    loaded: tuple[Database, Storage], api: Api, tmp_path: Path
-) -> None:
-    db, _ = loaded
-    project = "local.followed"
-
-    def lines(writer: str, first: int, last: int, ns: int) -> list[AnyLine]:
-        return [
-            LogLine(project=project, writer=writer, seq=i, timestamp=_at(ns + i), level="info",
-                    message=f"{writer} {i}") for i in range(first, last + 1)
-        ]  # fmt: skip
-
-    attempt = 1_795_000_000_000 << 20
-    where = f"/projects/{project}/logs/follow"
-    await load(db, tmp_path, attempt, "logs", lines("a", 1, 5, 1000))
-    page = await api.get(where, limit="3")
-    assert (page["items"], page["caughtUp"]) == ([], True)
-
-    async def rest(page: Any, **more: str) -> tuple[Any, list[str]]:
-        found: list[str] = []
-        for _ in range(20):
-            page = await api.get(where, limit="3", cursor=page["nextCursor"], **more)
-            found += [item["message"] for item in page["items"]]
-            if page["caughtUp"]:
-                break
-        return page, found
-
-    page, found = await rest(page)
-    assert found == [], "what was stored before is not new"
-    await load(db, tmp_path, attempt + (2 << 20), "logs", lines("a", 6, 12, 1000))
-    page, found = await rest(page)
-    assert found == [f"a {i}" for i in range(6, 13)]
-    # Planned before the follower came, visible only now.
-    await load(db, tmp_path, attempt - (1 << 20), "logs", lines("c", 1, 1, 0))
-    page, found = await rest(page)
-    assert found == ["c 1"]
-    # Planned earlier, visible later, and older than all that was shown.
-    await load(db, tmp_path, attempt + (1 << 20), "logs", lines("b", 1, 4, 0))
-    await load(db, tmp_path, attempt + (3 << 20), "logs", lines("a", 13, 13, 1000))
-    page, found = await rest(page)
-    assert found == ["b 1", "b 2", "b 3", "b 4", "a 13"]
-    assert (await rest(page))[1] == []
-    for wrong in ("x", page["nextCursor"][:-2], page["nextCursor"] + "AAAA"):
-        await api.get(where, 400, cursor=wrong)
-    problem = await api.get(where, 400, cursor=page["nextCursor"], level="warn")
-    assert "other filters" in problem["detail"]
-
-
-async def test_a_build_log_is_sent_from_where_the_reader_is(api: Api) -> None:
-    text = "first ü\nsecond\n"
-    await api.storage.write("builds/local.grows/build.log", text.encode())
-    head = "first ü\n".encode()
-    digest = hashlib.sha256(head).hexdigest()
-    path = "/builds/local.grows/logs"
-    log = await api.get(path, offset=str(len(head)), prefix=digest)
-    assert (log["text"], log["offset"]) == ("second\n", len(head))
-    log = await api.get(path, offset=str(len(head) + 1), prefix=digest)
-    assert (log["text"], log["offset"]) == (text, 0)
-    await api.get(path, 400, offset="-1")
-
-
-async def _exported(api: Api, **params: str) -> tuple[Any, bytes]:
-    async with api.session.get(f"/projects/{PROJECT}/export", params=params) as response:
-        assert response.status == 200, await response.text()
-        return response.headers, await response.read()
-
-
-@pytest.mark.parametrize("signal", ["logs", "spans", "traces", "metrics", "scores"])
-async def test_exported_lines_are_those_that_were_written(api: Api, signal: Signal) -> None:
-    written: list[AnyLine] = {"logs": _logs(), "spans": _spans(), **_others()}[signal]
-    headers, data = await _exported(api, signal=signal)
-    lines = msgspec.json.Decoder(LINE_TYPES[signal]).decode_lines(data)
-    wanted = {line.seq: line for line in written if getattr(line, "end_time", "") is not None}
-    assert int(headers["X-Spanyard-Rows"]) == len(lines) == len(wanted)
-    for line in lines:
-        before = wanted[line.seq]
-        if line.recorded_at and not before.recorded_at:
-            before.recorded_at = line.recorded_at
-        if isinstance(before, MetricLine) and isinstance(line, MetricLine):
-            before.start_time = line.start_time  # the table has no empty time
-        if isinstance(before, LogLine) and isinstance(line, LogLine):
-            assert (line.message, line.attributes) == (before.message, before.attributes)
-        assert msgspec.to_builtins(line) == msgspec.to_builtins(before)
-
-
-async def test_an_export_takes_the_filters_of_its_signal(api: Api) -> None:
-    _, data = await _exported(api, signal="logs", level="error", **{"attr.user": "u1"})
-    found = [json.loads(line) for line in data.splitlines()]
-    assert found
-    assert {(f["level"], f["attributes"]["user"]) for f in found} == {("error", "u1")}
-    headers, data = await _exported(api, signal="logs", text="nobody wrote this")
-    assert (headers["X-Spanyard-Rows"], data) == ("0", b"")
-    where = f"/projects/{PROJECT}/export"
-    assert "signal" in (await api.get(where, 400))["detail"]
-    assert "no such filter" in (await api.get(where, 400, signal="scores", level="warn"))["detail"]
-
-
-async def test_an_export_as_parquet_has_the_same_names(api: Api, tmp_path: Path) -> None:
-    for signal, rows in (("logs", 50), ("spans", 4), ("metrics", 3), ("scores", 1), ("traces", 1)):
-        headers, data = await _exported(api, signal=signal, format="parquet")
-        assert int(headers["X-Spanyard-Rows"]) == rows
-        table = pyarrow.parquet.read_table(io.BytesIO(data))
-        assert table.num_rows == rows
-        assert {"writer", "seq", "recordedAt"} <= set(table.column_names)
-    headers, data = await _exported(api, signal="logs", format="parquet", text="nobody wrote this")
-    assert pyarrow.parquet.read_table(io.BytesIO(data)).num_rows == 0
-
-
-async def test_pruning_is_the_ingesters(api: Api) -> None:
-    async def prune(expect: int, body: Any) -> Any:
-        async with api.session.post(f"/projects/{PROJECT}/prune", json=body) as response:
-            assert response.status == expect, await response.text()
-            return await response.json()
-
-    when = "2026-11-01T00:00:00Z"
-    answer = await prune(200, {"olderThan": when, "dryRun": True, "signals": ["logs"]})
-    assert answer["rows"] == {"logs": 150}
-    assert api.ingester.actions[-1] == (
-        "prune", PROJECT,
-        {"project": PROJECT, "before": "1793491200000000000", "signals": ["logs"], "dryRun": True},
-    )  # fmt: skip
-    for wrong in (
-        {},
-        {"olderThan": "soon"},
-        {"olderThan": "2200-01-01T00:00:00Z"},
-        {"olderThan": 3},
-    ):
-        await prune(400, wrong)
-    api.ingester.away = True
-    await prune(503, {"olderThan": "30d"})
