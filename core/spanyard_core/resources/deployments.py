@@ -65,7 +65,8 @@ def choose(deployment: Deployment, builds: Iterable[Build]) -> Choice:
     here = [b for b in builds if b.metadata.namespace == deployment.metadata.namespace]
     if spec.build_ref is not None:
         return _named(spec.build_ref.name, spec.project, here)
-    return _latest(spec.project, here)
+    serving = {r.build for r in deployment.status.revisions if r.state == "Serving"}
+    return _latest(spec.project, here, serving)
 
 
 def _named(name: str, project: str, builds: Sequence[Build]) -> Choice:
@@ -82,11 +83,16 @@ def _named(name: str, project: str, builds: Sequence[Build]) -> Choice:
     return Choice(wait=f"{name} is {build.status.phase.lower()}")
 
 
-def _latest(project: str, builds: Sequence[Build]) -> Choice:
+def _latest(project: str, builds: Sequence[Build], serving: Collection[str]) -> Choice:
     best = latest_successful(project, builds)
+    ours = sorted((b for b in builds if b.spec.project == project), key=_age)
+    for build in ours:
+        # What serves is built once more, by `spec.retry`: no reason to go back meanwhile.
+        again = build.metadata.name in serving and build.status.phase not in FINISHED
+        if again and (best is None or _age(build) > _age(best)):
+            return Choice(wait=f"{build.metadata.name} is {build.status.phase.lower()} once more")
     if best is not None:
         return Choice(build=best)
-    ours = sorted((b for b in builds if b.spec.project == project), key=_age)
     if not ours:
         return Choice(wait=f"project {project} has none yet")
     coming = [b for b in ours if b.status.phase not in FINISHED]
@@ -111,8 +117,10 @@ def latest_successful(project: str, builds: Iterable[Build]) -> Build | None:
     return max(succeeded, key=_age, default=None)
 
 
-def _age(build: Build) -> tuple[str, str]:
-    return build.metadata.creation_timestamp or build.status.queued_at, build.metadata.name
+def _age(build: Build) -> tuple[str, str, str]:
+    queued_at, name = build.status.queued_at, build.metadata.name
+    # The time of creation has seconds alone: two edits within one are told apart by the queue.
+    return build.metadata.creation_timestamp or queued_at, queued_at, name
 
 
 def content(deployment: Deployment, choice: Choice, values: Mapping[str, str]) -> Content:

@@ -63,6 +63,28 @@ class TestChoice:
         older.status.finished_at, newer.status.finished_at = "2026-01-09", "2026-01-03"
         assert latest_successful("shop", [newer, older]) is newer
 
+    def test_of_builds_made_in_the_same_second_the_one_queued_last_is_the_newest(self) -> None:
+        older, newer = build("web-9"), build("web-10")
+        older.status.queued_at = "2026-11-21T14:45:00.100000000Z"
+        newer.status.queued_at = "2026-11-21T14:45:00.200000000Z"
+        assert latest_successful("shop", [newer, older]) is newer
+
+    def test_following_does_not_go_back_while_what_serves_is_built_once_more(self) -> None:
+        old = build("b1", created="2026-01-01")
+        wanted = deployment()
+        wanted.status.revisions = [
+            Revision(number=1, hash="a", state="Replaced", build="b1"),
+            Revision(number=2, hash="b", state="Serving", build="b2"),
+        ]
+        for phase in ("Queued", "Building"):
+            again = build("b2", phase, created="2026-01-02")  # type: ignore[arg-type]
+            choice = choose(wanted, [old, again])
+            assert (choice.build, choice.wait) == (None, f"b2 is {phase.lower()} once more")
+        failed = build("b2", "Failed", created="2026-01-02")
+        assert choose(wanted, [old, failed]).build is old
+        newer = build("b3", created="2026-01-03")
+        assert choose(wanted, [old, again, newer]).build is newer
+
     def test_following_stays_with_the_last_good_build_when_a_newer_one_fails(self) -> None:
         good, bad = build("b1", created="2026-01-01"), build("b2", "Failed", created="2026-01-02")
         assert choose(deployment(), [good, bad]).build is good
