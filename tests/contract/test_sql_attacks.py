@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import itertools
 import re
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -505,3 +506,43 @@ async def test_the_engines_own_examples_answer_the_same_when_spelled_anew(bait: 
         same += 1
     assert same > 150
     assert refused < same / 5
+
+
+STUCK = """
+import asyncio, importlib, sys, threading
+from spanyard_core.clickhouse import database
+
+async def main():
+    importlib.import_module("spanyard_core.clickhouse.database").CLOSING_S = 0.5
+    async with database(f"chdb://{sys.argv[1]}", pool=1) as db:
+        slow = "SELECT arrayLevenshteinDistance(range(300000), range(1, 300001))"
+        asking = asyncio.create_task(
+            db.read_raw(slow, form="TabSeparated", settings={"max_execution_time": 1})
+        )
+        while not await db.rows("SELECT 1 FROM system.processes WHERE query LIKE '%Levensh%' AND"
+                                " query NOT LIKE '%processes%'"):
+            await asyncio.sleep(0.05)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await db.rows("SELECT 2 AS two") == [{"two": 2}]
+        print("others go on", flush=True)
+
+asyncio.run(main())
+print("closed", flush=True)
+"""
+
+
+async def test_what_cannot_be_ended_holds_up_neither_others_nor_the_end(tmp_path: Path) -> None:
+    """Such functions are not allowed, as far as they are known; this is for the next one."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STUCK, str(tmp_path / "data"), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(120):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert output.decode().split("\n")[:2] == ["others go on", "closed"]
+    assert process.returncode == 0

@@ -29,6 +29,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spanyard_core.clickhouse.address import Address, parse_address
 from spanyard_core.clickhouse.failures import translate
+from spanyard_core.clickhouse.readers import Readers
 from spanyard_core.clickhouse.reading import EngineError, RawAnswer, ask_in_process
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 
@@ -40,6 +41,8 @@ CONNECT_TIMEOUT_S = 5
 """Seconds to reach a server; its back-off is the caller's."""
 READERS = 2
 """Statements of strangers (`read_raw`) that run in process at a time, beside the pool's own."""
+CLOSING_S = 10.0
+"""Seconds that those get to end when the connection is closed."""
 ANSWER_TIMEOUT_S = 300
 """Seconds without a byte from a server, after which a statement counts as lost."""
 
@@ -65,8 +68,9 @@ class Database:
         self._control = control
         self._workers = ThreadPoolExecutor(len(clients), thread_name_prefix="clickhouse")
         self._control_worker = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-control")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="clickhouse-reader")
+        self._readers = Readers(READERS, "clickhouse-reader")
         self._running: set[str] = set()
+        self._reading: set[str] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -113,7 +117,7 @@ class Database:
         abandoned = threading.Event()
 
         def ask() -> RawAnswer:
-            self._running.add(query_id)
+            self._reading.add(query_id)
             try:
                 with self._translated():
                     return ask_in_process(
@@ -125,7 +129,7 @@ class Database:
                         abandoned=abandoned.is_set,
                     )
             finally:
-                self._running.discard(query_id)
+                self._reading.discard(query_id)
 
         def ask_server(client: Client) -> RawAnswer:
             return RawAnswer(
@@ -138,7 +142,7 @@ class Database:
         try:
             if not self.in_process:
                 return await self._run(ask_server, query_id)
-            return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
+            return await self._readers.run(ask)
         except asyncio.CancelledError:
             abandoned.set()
             self._kill_later(query_id, wait=False)  # it may be of a kind that cannot be ended
@@ -267,13 +271,14 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(None, self._shut)
 
     def _shut(self) -> None:
-        for query_id in list(self._running):
+        for query_id in [*self._reading, *self._running]:
             try:
-                self._end(query_id)
+                self._end(query_id, wait=query_id in self._running)
             except DatabaseError as error:
                 log.warning("could not end statement %s while closing: %s", query_id, error)
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        if not self._readers.close(CLOSING_S):
+            log.warning("a statement of a reader does not end; it is left to the process's end")
         self._control_worker.shutdown(wait=True, cancel_futures=True)
         for client in self._clients:
             client.close()

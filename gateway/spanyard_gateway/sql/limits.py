@@ -61,6 +61,9 @@ def engine_settings(limits: SqlLimits, wanted: Mapping[str, str]) -> dict[str, s
         "max_threads": limits.threads,
         # What is sorted or grouped on disk fills the disk that the collector needs.
         "max_temporary_data_on_disk_size_for_query": limits.memory_bytes,
+        # To compile many or long patterns takes minutes in which nothing is looked at.
+        "max_hyperscan_regexp_length": 10_000,
+        "max_hyperscan_regexp_total_length": 100_000,
         "allow_ddl": 0,
         "allow_introspection_functions": 0,
     }

@@ -189,6 +189,8 @@ def test_no_list_allows_what_is_known_to_leave_the_database() -> None:
         "catboostevaluate", "generateserialid", "showcertificate", "logtrace",
     }  # fmt: skip
     assert not dangerous & small_words("functions")
+    endless = {"arraylevenshteindistance", "arraylevenshteindistanceweighted", "arraysimilarity"}
+    assert not endless & small_words("functions")  # neither time nor KILL ends them
     assert small_words("table_functions") == {
         "format", "generaterandom", "generate_series", "generateseries", "null", "numbers",
         "numbers_mt", "primes", "sqlstandardvalues", "values", "view", "zeros", "zeros_mt",

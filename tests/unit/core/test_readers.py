@@ -1,0 +1,89 @@
+"""Threads that hold up nobody's end."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from spanyard_core.clickhouse.readers import Readers
+
+
+async def test_so_many_jobs_run_at_a_time_and_the_others_wait() -> None:
+    readers = Readers(2, "test")
+    running = 0
+    most = 0
+    lock = threading.Lock()
+
+    def job() -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return 7
+
+    assert await asyncio.gather(*(readers.run(job) for _ in range(8))) == [7] * 8
+    assert most == 2
+    assert readers.close(10)
+
+
+async def test_an_error_is_the_callers() -> None:
+    readers = Readers(1, "test")
+
+    def job() -> None:
+        raise ValueError("told")
+
+    with pytest.raises(ValueError, match="told"):
+        await readers.run(job)
+    assert readers.close(10)
+
+
+async def test_who_waits_and_gives_up_is_not_run() -> None:
+    readers = Readers(1, "test")
+    go_on, started = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def first() -> None:
+        started.set()
+        go_on.wait(30)
+
+    holding = asyncio.create_task(readers.run(first))
+    assert await asyncio.to_thread(started.wait, 30)
+    waiting = asyncio.create_task(readers.run(lambda: ran.append("waiting")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go_on.set()
+    await holding
+    await readers.run(lambda: ran.append("later"))
+    assert ran == ["later"]
+    assert readers.close(10)
+
+
+async def test_closing_does_not_wait_for_what_does_not_end() -> None:
+    readers = Readers(1, "test")
+    go_on, started = threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        started.set()
+        go_on.wait(60)
+
+    holding = asyncio.create_task(readers.run(stuck))
+    assert await asyncio.to_thread(started.wait, 30)
+    waiting = asyncio.create_task(readers.run(stuck))
+    await asyncio.sleep(0)
+    assert not readers.close(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go_on.set()
+    await holding
+
+
+def test_nothing_is_started_before_it_is_needed() -> None:
+    before = threading.active_count()
+    assert Readers(5, "test").close(0)
+    assert threading.active_count() == before
