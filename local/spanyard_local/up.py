@@ -301,6 +301,8 @@ class Up:
                 finally:
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
+            if pods.has_unstored:  # a collector that failed: once more, while storage is open
+                await pods.recover()
             self._unstored = pods.has_unstored
             self.code = goal.code if self.options.once else 0
 
@@ -351,6 +353,11 @@ class Up:
         proof = await self._loaded(server)
         after = _by_signal(proof)
         self.output.stored({k: n - before.get(k, 0) for k, n in after.items()})
+        if self._unstored:
+            self.output.say(
+                "not all of it is stored yet (up.log tells why); the next `spanyard up` goes on",
+                "yellow",
+            )
         told = msgspec.to_builtins(proof)
         self.output.verdict(told)
         if verdict(told) == LOST:

@@ -51,12 +51,21 @@ def test_the_demo_stores_every_record_once_and_the_readme_shows_its_words(tmp_pa
     assert totals["stored"] == totals["expected"] > 1000
 
 
+def left_behind(data: Path) -> str:
+    """What tells why a run is not complete."""
+    proof = json.loads(spanyard("verify", "--data", str(data), "-o", "json").stdout)
+    writers = [w for w in proof["writers"] if w["state"] == "open" or w["pending"]]
+    complaints = [x for x in (data / "up.log").read_text().splitlines() if '"info"' not in x]
+    pods = [pod.name for pod in (data / "runs").iterdir()]
+    return f"\npods {pods}\nwriters {writers}\n" + "\n".join(complaints[-20:])
+
+
 def test_nothing_is_lost_or_doubled_when_everything_is_killed_on_the_way(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     run = spanyard(
         "demo", "--once", "--data", folder, "--requests", "40", "--kills", "2", "-o", "json"
     )
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.returncode == 0, run.stdout + run.stderr + left_behind(tmp_path / "data")
     result = json.loads(run.stdout)
     assert result["ok"]
     counts = {(c["way"], c["signal"]): (c["emitted"], c["stored"]) for c in result["counts"]}
