@@ -218,6 +218,14 @@ async def test_an_archive_that_leads_out_is_refused(shop: Workshop) -> None:
     assert not list(shop.folder.glob("**/escaped"))
 
 
+async def test_a_log_that_lacks_output_is_told(shop: Workshop) -> None:
+    files(shop.source, {"f": "1"})
+    status = await shop.run(build="echo one; kill -9 $PPID; sleep 600")
+    assert (status.phase, status.reason, status.log_complete) == ("Failed", "InternalError", False)
+    assert "what kept the log of this process is gone" in status.message
+    assert status.message.endswith("not all of its output is in the log")
+
+
 class TestAFullDisk:
     @pytest.fixture
     def disk(self, tmp_path: Path) -> Iterator[Path]:

@@ -125,7 +125,7 @@ class BuildRunner:
                 build, work.status, work.artifact, now=now, log_complete=complete
             )
         if work.lost_lines:
-            told = f"{ended.message}; of its output {work.lost_lines} lines or more are lost"
+            told = f"{ended.message}; not all of its output is in the log"
             return msgspec.structs.replace(ended, message=told)
         return ended
 
