@@ -220,7 +220,7 @@ async def test_an_archive_that_leads_out_is_refused(shop: Workshop) -> None:
 
 async def test_a_log_that_lacks_output_is_told(shop: Workshop) -> None:
     files(shop.source, {"f": "1"})
-    status = await shop.run(build="echo one; kill -9 $PPID; sleep 600")
+    status = await shop.run(build="echo one; sleep 1; kill -9 $PPID; sleep 600")
     assert (status.phase, status.reason, status.log_complete) == ("Failed", "InternalError", False)
     assert "what kept the log of this process is gone" in status.message
     assert status.message.endswith("not all of its output is in the log")
