@@ -229,7 +229,7 @@ class Up:
             rng=self._rng,
             secrets=secrets,
             keep_folders=self.options.keep_build_dirs,
-            never_copied=[self.layout.root],
+            never_copied=[self.layout.root, *(f.resolve() for f in self.options.env_files)],
         )
         builds = Builds(
             store,

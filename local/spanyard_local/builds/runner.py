@@ -64,8 +64,8 @@ class BuildRunner:
         never_copied: Sequence[Path] = (),
     ) -> None:
         """`config_maps` are looked up in `secrets` when not given. `keep_folders`: what a build
-        worked in stays, for a look. `never_copied`: folders that no source contains, the data
-        folder above all."""
+        worked in stays, for a look. `never_copied`: what no source contains, the data folder
+        and files of secrets above all."""
         secrets = secrets if secrets is not None else {}
         self._storage = storage
         self._pods = pods

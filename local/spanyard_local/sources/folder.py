@@ -91,7 +91,7 @@ def copy_folder(
                     continue
                 (target / name).mkdir()
                 pending.append((f"{name}/", rules))
-            elif rules.leaves_out(name, is_folder=False):
+            elif rules.leaves_out(name, is_folder=False) or entry.path in refused:
                 copied.left_out[entry.name] += 1
             elif not entry.is_file():
                 copied.special.append(name)

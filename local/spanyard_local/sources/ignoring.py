@@ -23,6 +23,8 @@ BUILT_IN = (
     # our own data folders: copying one into itself would never end
     "/.spanyard/",
     "/.demo/",
+    # what `secretKeyRef` finds on a laptop: it belongs into processes, not into artifacts
+    "**/secrets/*.env",
 )
 FILES = (".gitignore", ".spanyardignore")
 """Later ones win."""

@@ -28,6 +28,17 @@ def test_what_tools_make_is_left_out_at_any_depth(tmp_path: Path) -> None:
     assert copied(tmp_path / "s", tmp_path / "t") == {"a.py", "p/distance.txt", ".github/w.yml"}
 
 
+def test_files_of_secrets_beside_the_yaml_get_into_no_artifact(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    write(root, "a.py", "secrets/model.env", "deploy/secrets/git.env", "secrets/vault.py")
+    assert copied(root, tmp_path / "t") == {"a.py", "secrets/vault.py"}
+    (root / ".spanyardignore").write_text("!/secrets/model.env\n")
+    assert "secrets/model.env" in copied(root, tmp_path / "u")
+    (tmp_path / "v").mkdir()
+    copy_folder(root, tmp_path / "v", never=[root / "a.py"], everything=True)
+    assert not (tmp_path / "v" / "a.py").exists()  # such as what --env-file names
+
+
 def test_ignore_files_count_in_their_folder_and_the_deeper_wins(tmp_path: Path) -> None:
     root = tmp_path / "s"
     write(root, "a.log", "keep.log", "p/a.log", "p/b.txt", "p/q/b.txt", "p/q/x.log",
