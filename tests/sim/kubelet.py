@@ -104,7 +104,9 @@ class Container:
     def stop(self) -> None:
         """The container has ended; what it left unended stays so."""
         self.running = False
-        self.track.fragments += [h.text for h in self._halves.values() if h.lines]
+        for half in self._halves.values():
+            # A power cut may leave the beginning of a CRI line, which is no line by itself.
+            self.track.fragments += [half.text, *half.lines] if half.lines else []
         self._halves.clear()
         self._release()
 
