@@ -201,7 +201,8 @@ class Ledger:
 
     def _finish(self, request: _Request) -> None:
         request.done = True
-        self._queue.remove(request)
+        if request in self._queue:  # else who asked was cancelled while its entry was written
+            self._queue.remove(request)
 
     async def _put(self, entry: Entry) -> bool:
         """Store the entry; False when this number is somebody else's. Waits for storage."""

@@ -195,6 +195,41 @@ class TestAppend:
         await one.flush_riders()
         assert one.state.n == 1
 
+    async def test_who_gives_up_while_another_writes_for_both_harms_nobody(
+        self, storage: Losing
+    ) -> None:
+        """As the word that an ingester is at work, when the work is done just then."""
+        one = ledger(storage)
+        await one.load()
+        texts = ("first", "writes for both", "gives up")
+        gates = [asyncio.Event(), asyncio.Event()]
+        begun = [asyncio.Event(), asyncio.Event()]
+        inner, writes = storage.inner.write, 0
+
+        async def write(key: str, data: bytes, *, if_absent: bool = False) -> None:
+            nonlocal writes
+            writes += 1
+            begun[writes - 1].set()
+            await gates[writes - 1].wait()
+            await inner(key, data, if_absent=if_absent)
+
+        storage.write = write  # type: ignore[method-assign]
+        first, second, third = (
+            asyncio.create_task(one.append(lambda _, text=text: note(text), subject=text))  # type: ignore[misc]
+            for text in texts
+        )
+        async with asyncio.timeout(10):
+            await begun[0].wait()
+            gates[0].set()
+            await begun[1].wait()  # the second, with the third's in the same entry
+            third.cancel()
+            await asyncio.gather(third, return_exceptions=True)
+            gates[1].set()
+            await asyncio.gather(first, second)
+        assert one.state.n == 2
+        entry = decode_entry(await storage.inner.read(ledger_key(0, 2)))
+        assert entry.operations == [Note(text=text) for text in texts[1:]]
+
 
 class TestTwo:
     async def test_only_one_wins_a_number_and_the_other_thinks_again(self, storage: Losing) -> None:
