@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from spanyard_core.clock import SystemClock
-from spanyard_core.errors import AddressTakenError, SettingError
+from spanyard_core.errors import AddressTakenError, SettingError, SpanyardError
 from spanyard_core.logs import setup_logs
 from spanyard_core.resources.kinds import Build, Deployment, resource_id
 from spanyard_core.retry import Backoff
@@ -120,13 +120,25 @@ class Up:
             with self.layout.only_one(self.output.say) as hold:
                 wanted.tell()
                 setup_logs("up", stream=self.layout.open_log(), json=True)
-                asyncio.run(self._main(hold, wanted))
+                self._run(hold, wanted)
         finally:
             written = self.output.end()
         if not written:
             # A paused terminal; the interpreter would wait for it. All else has ended.
             os._exit(self.code)
         return self.code
+
+    def _run(self, hold: Hold, wanted: Wanted) -> None:
+        try:
+            asyncio.run(self._main(hold, wanted))
+        except (SpanyardError, OSError):
+            raise
+        except Exception as error:
+            log.exception("a part of `spanyard up` failed")
+            raise SpanyardError(
+                f"a part of `spanyard up` failed, by a mistake of ours ({error!r}); the trace is in "
+                f"{self.layout.short(self.layout.up_log)}. Nothing is lost: start it again, it goes on"
+            ) from error
 
     def _unread(self) -> None:
         """Nobody reads what we say (`| head`, a closed terminal): end in order, and say nothing."""

@@ -180,7 +180,7 @@ def chaos(folder: Path, *, builds: int, deployments: int, kills: int, seed: int)
 def _converged(data: Path, report: Report) -> None:
     for file in (data / "resources/builds").glob("*.json"):
         status = json.loads(file.read_text())["resource"]["status"]
-        if status["phase"] == "Succeeded" and status.get("logComplete"):
+        if status.get("phase") == "Succeeded" and status.get("logComplete"):
             report.succeeded += 1
         else:
             report.troubles.append(f"{file.stem}: {json.dumps(status)[:600]}")

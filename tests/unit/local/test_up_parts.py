@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,7 +34,7 @@ from spanyard_local.podapi import PodIdentity
 from spanyard_local.store import ResourceStore
 from spanyard_local.tally import WAYS, compare, emitted_counts, stored_counts
 from spanyard_local.terminal import Terminal
-from spanyard_local.up import storage_of
+from spanyard_local.up import Up, UpOptions, storage_of
 from spanyard_local.up_goal import Goal
 from spanyard_local.up_lines import BURST, Lines, Shown
 from spanyard_local.up_output import Output, seconds_between, size
@@ -478,6 +479,29 @@ class TestWanted:
         (app / "spanyard.yaml").write_text("somebody: else's\n")
         with pytest.raises(SpanyardError, match="cannot be written: File exists"):
             self.wanted(tmp_path, app, save=True)
+
+
+def test_a_mistake_of_ours_is_told_in_a_sentence_and_kept_with_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ExceptionGroup("parts", [ValueError("list.remove(x): x not in list")])
+
+    monkeypatch.setattr(Up, "_main", fail)
+    (tmp_path / "main.py").write_text("")
+    before, level = list(logging.getLogger().handlers), logging.getLogger().level
+    try:
+        options = UpOptions(paths=[tmp_path], data=tmp_path / "data")
+        with pytest.raises(SpanyardError, match=r"x not in list.*Nothing is lost: start it again"):
+            Up(options, Terminal(io.StringIO(), colours=False, live=False)).run()
+    finally:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler not in before:
+                handler.stream.close()
+        logging.getLogger().handlers[:] = before
+        logging.getLogger().setLevel(level)
+        logging.captureWarnings(capture=False)
+    assert "Traceback" in (tmp_path / "data/up.log").read_text()
 
 
 def test_counts_of_a_demo_are_those_of_its_pods_alone() -> None:
