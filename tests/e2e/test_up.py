@@ -161,7 +161,7 @@ spec:
     [
         (["nowhere"], "nowhere: there is no such file or folder", 1),
         (["--host", "0.0.0.0", "."], "is not an address of this machine alone", 2),
-        (["--build-jobs", "0", "."], "0 is not from 1 to 64", 2),
+        (["--build-jobs", "0", "."], "'0' is not a number from 1 to 64", 2),
         (["--for", "soon", "."], "'soon' is no duration", 2),
         (["-f", "README.md"], "README.md", 1),
         (["--data", "/dev/null/x", "examples/prebuilt"], "give another folder with --data", 1),

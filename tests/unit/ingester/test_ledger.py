@@ -182,35 +182,6 @@ class TestAppend:
         await follower
         assert (await ledger(storage).load()).n == 2
 
-    async def test_one_that_is_cancelled_while_another_writes_for_it_harms_nobody(
-        self, storage: Losing
-    ) -> None:
-        one = ledger(storage)
-        await one.load()
-        write, gates = storage.write, [asyncio.Event(), asyncio.Event()]
-        writing = asyncio.Event()
-
-        async def gated(key: str, data: bytes, *, if_absent: bool = False) -> None:
-            writing.set()
-            await gates[one.state.n].wait()
-            await write(key, data, if_absent=if_absent)
-
-        storage.write = gated  # type: ignore[method-assign]
-        first, second, third = (
-            asyncio.ensure_future(one.append(lambda state: note(), subject=f"s{i}"))
-            for i in range(3)
-        )
-        await writing.wait()
-        writing.clear()
-        gates[0].set()
-        await writing.wait()  # the second writes, for the third, too
-        third.cancel()
-        await asyncio.gather(third, return_exceptions=True)
-        gates[1].set()
-        await asyncio.gather(first, second)
-        assert third.cancelled()
-        assert (await ledger(storage.inner).load()).n == 2
-
     async def test_riders_go_with_the_next_entry(self, storage: Losing) -> None:
         one = ledger(storage)
         await one.load()
