@@ -39,7 +39,7 @@ class Pod(Protocol):
 
     @property
     def log_root(self) -> Path:
-        """Root of container logs in the kubelet's layout (`crilog.CriLog`'s `root`)."""
+        """Root of container logs in the kubelet's layout."""
         ...
 
     @property

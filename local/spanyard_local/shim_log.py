@@ -1,8 +1,8 @@
 """A container's log file as a shim writes it: the kubelet's format, thought in blocks of bytes.
 
-The same bytes as `crilog.CriLog` makes, which stays for output that is made in this process; here
-a block of lines gets its prefixes by one `replace`, because a shim lives beside every server and a
-server may print 50,000 lines in a second. Standard library only, and little of it: a shim is small.
+A block of lines gets its prefixes by one `replace`, because a shim lives beside every server and a
+server may print 50,000 lines in a second; tests compare it with a plain writer of the format.
+Standard library only, and little of it: a shim is small.
 
 A full disk makes nobody lose a line: what could not be written waits here, nothing more is read
 from the pipes until it is out, and so the application waits in its own `write`. Rotation renames

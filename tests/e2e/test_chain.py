@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from spanyard_local.crilog import CriLog
 from tests.e2e.live import LiveListener
 from tests.fakes.chain import (
     KINDS,
@@ -26,6 +25,7 @@ from tests.fakes.chain import (
     assert_once,
     place_of,
 )
+from tests.fakes.crilog import CriLog
 from tests.fakes.processes import Program, clean_environ, fetch, get_json, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

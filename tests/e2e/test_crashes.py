@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from spanyard_local.crilog import CriLog
 from tests.fakes.chain import Place, Pod, Server, assert_once, place_of, send_otlp
+from tests.fakes.crilog import CriLog
 from tests.fakes.processes import clean_environ, wait_for
 from tests.fakes.proxy_thread import proxy_in_a_thread
 from tests.unit.sidecar.otlp.requests import span_request

@@ -20,8 +20,8 @@ from spanyard_core.clock import SystemClock
 from spanyard_core.errors import BadRecordError
 from spanyard_core.object_names import ChunkName, parse_key
 from spanyard_core.storage import open_storage
-from spanyard_local.crilog import CriLog
 from spanyard_local.layout import Layout
+from tests.fakes.crilog import CriLog
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.processes import Program, fetch, get_json, metrics, wait_for
 from tests.fakes.s3_server import S3Server

@@ -12,8 +12,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from spanyard_local.crilog import CriLog
 from tests.fakes.chain import Collector
+from tests.fakes.crilog import CriLog
 
 GOAL_BYTES = 60_000_000
 LIMIT_BYTES = 90_000_000

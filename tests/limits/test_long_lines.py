@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from spanyard_local.crilog import PIECE_BYTES
 from tests.fakes.chain import Place, Pod
+from tests.fakes.crilog import PIECE_BYTES
 from tests.fakes.processes import wait_for
 from tests.limits.spooling import LIMIT_BYTES, Watch
 

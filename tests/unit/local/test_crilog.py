@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from spanyard_core.files import SystemFiles
-from spanyard_local.crilog import CriLog
 from spanyard_sidecar.rotation import LogFolder
+from tests.fakes.crilog import CriLog
 
 NOON_NS = 1_795_262_400_000_000_000
 

@@ -16,11 +16,11 @@ from spanyard_core.clock import SystemClock, rfc3339
 from spanyard_core.errors import SpanyardError, StorageError
 from spanyard_core.files import write_durably
 from spanyard_core.storage import Storage, open_storage
-from spanyard_local.crilog import CriLog
 from spanyard_local.pod_collector import KEPT_FILES
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.pods import LocalPod, Pods
 from spanyard_local.shimmed import ShimSpec
+from tests.fakes.crilog import CriLog
 
 
 def identity(name: str = "web-1-abcde") -> PodIdentity:

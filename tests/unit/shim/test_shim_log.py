@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanyard_local import shim_log
-from spanyard_local.crilog import CriLog
 from spanyard_local.shim_log import PIECE_BYTES, CriWriter
+from tests.fakes.crilog import CriLog
 from tests.fakes.handclock import HandClock
 
 LINES = st.lists(

@@ -1,6 +1,6 @@
-"""A child's output in the kubelet's format and folder layout, with rotation.
+"""A container's log as kubelet and containerd write it, thought line by line, with rotation.
 
-So that the laptop's collector is the cluster's, byte for byte. Format: containerd's CRI log,
+What a shim writes is compared with it, and collectors in tests read it. Format: containerd's CRI log,
 `{RFC3339Nano} {stdout|stderr} {P|F} {text}`, pieces of 16 KiB marked P, the last one F. Layout:
 `{root}/{namespace}_{pod}_{uid}/{container}/{restart}.log`; rotation renames to
 `{restart}.log.{YYYYmmdd-HHMMSS}`, compresses all but the newest rotated file, and keeps a few.
