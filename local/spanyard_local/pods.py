@@ -283,4 +283,7 @@ def _remove(folder: Path) -> None:
         folder.rename(gone)
     except FileNotFoundError:
         return
+    except OSError as error:  # a broken disk; it is drained and removed at the next start
+        log.warning("the folder of a pod, %s, cannot be removed: %s", folder, error)
+        return
     shutil.rmtree(gone, ignore_errors=True)  # the rest goes at the next start

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import json
 import sys
 import uuid
@@ -270,6 +271,27 @@ async def test_folders_that_tell_nothing_are_removed_or_said(
     assert await pods(tmp_path, storage).recover() == 1
     assert [f.name for f in runs.iterdir()] == ["damaged"]
     assert "cannot be told" in caplog.text
+    await storage.close()
+
+
+async def test_a_folder_that_cannot_be_removed_is_left_to_the_next_start(
+    tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, me = open_storage(bucket.as_uri()), identity()
+    with monkeypatch.context() as broken:
+
+        def refuse(self: Path, target: Path) -> Path:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        broken.setattr(Path, "rename", refuse)
+        async with pods(tmp_path, storage).pod(me, quiet=0.05) as pod:
+            log = cri(me, pod.log_root)
+            log.write("stdout", b"one\n")
+            log.close()
+    assert pod.drained
+    assert await pods(tmp_path, storage).recover() == 0
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert await stored(storage) == ["one"]
     await storage.close()
 
 
