@@ -45,3 +45,6 @@ async def run_root_tasks(
         if len(errors.exceptions) == 1:
             raise errors.exceptions[0] from None
         raise
+    finally:
+        for coroutine in tasks.values():  # one that was cancelled before its first step
+            coroutine.close()

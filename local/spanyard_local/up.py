@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import msgspec
 
@@ -44,6 +45,7 @@ from spanyard_local.store import ResourceStore
 from spanyard_local.terminal import Terminal
 from spanyard_local.up_goal import Goal
 from spanyard_local.up_output import Output
+from spanyard_local.up_trouble import Patient, Trouble
 from spanyard_local.up_wanted import Wanted
 from spanyard_local.verify import LOST, verdict
 from spanyard_sidecar.build_parts import BuildParts
@@ -98,6 +100,8 @@ class Up:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unstored = False
         """Whether something is left for the next run."""
+        self._starting: asyncio.Task[Any] | None = None
+        """Who is cancelled when we are told to end while nothing runs yet."""
         self.code = 0
 
     def run(self) -> int:
@@ -119,7 +123,10 @@ class Up:
             )
             with self.layout.only_one(self.output.say) as hold:
                 wanted.tell()
-                setup_logs("up", stream=self.layout.open_log(), json=True)
+                setup_logs("up", stream=cast(TextIO, Patient(self.layout.open_log())), json=True)
+                logging.getLogger().addHandler(
+                    Trouble(lambda text, bad: self.output.trouble(text, bad=bad))
+                )
                 self._run(hold, wanted)
         finally:
             written = self.output.end()
@@ -154,7 +161,10 @@ class Up:
         await store.open()
         await wanted.apply(store, again=True, dry_run=True)  # what is wrong is told at once
         self.output.know(store)
-        async with self._server(store) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await self._begun(stack, store)
+            if server is None:
+                return
             done, ending = asyncio.Event(), asyncio.Event()
 
             async def ingest() -> None:
@@ -173,6 +183,23 @@ class Up:
 
             await run_root_tasks({"ingester": ingest()}, until=work())
 
+    async def _begun(
+        self, stack: contextlib.AsyncExitStack, store: ResourceStore
+    ) -> LocalServer | None:
+        """What starts, or None when we are told to end first: it may wait for a disk for ever."""
+        me = self._starting = asyncio.current_task()
+        try:
+            return await stack.enter_async_context(self._server(store))
+        except asyncio.CancelledError:
+            if me is None or not self._stop.is_set():
+                raise
+            me.uncancel()
+            self.output.say("ended before anything was started")
+            self.code = 1 if self.options.once else 0
+            return None
+        finally:
+            self._starting = None
+
     def _told_to_end(self) -> None:
         if self._stop.is_set():
             self.output.say(
@@ -182,6 +209,8 @@ class Up:
             self.output.end(0.5)
             os._exit(130)
         self._stop.set()
+        if self._starting is not None:
+            self._starting.cancel()
 
     # --- the parts -------------------------------------------------------------------------
 

@@ -71,6 +71,10 @@ class Output:
         else:
             self._terminal.print(self._terminal.style(text, *(styles or ("dim",))))
 
+    def trouble(self, text: str, *, bad: bool) -> None:
+        """Of a part, from whatever thread."""
+        self.say(printable(text), "red" if bad else "yellow", name="problem" if bad else "note")
+
     def event(self, name: str, **fields: Any) -> None:
         """A line for scripts; people don't see it."""
         if self._json:

@@ -1,6 +1,7 @@
 """Root tasks: one that ends, ends all."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -126,3 +127,12 @@ async def test_tasks_are_named_in_words() -> None:
     with pytest.raises(RootTaskEndedError):
         await run_root_tasks({"poster of hints": tells()})
     assert names == ["poster of hints"]
+
+
+async def test_tasks_that_never_began_leave_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    async def at_once() -> None:
+        pass
+
+    await run_root_tasks({"work": forever()}, until=at_once())
+    gc.collect()
+    assert [str(w.message) for w in recwarn] == []
