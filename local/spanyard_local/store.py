@@ -35,6 +35,7 @@ from spanyard_core.resources.kinds import (
     Resource,
 )
 from spanyard_core.resources.schema import decode, title, validate
+from spanyard_local.undisturbed import undisturbed
 
 log = logging.getLogger("spanyard.local")
 
@@ -190,6 +191,7 @@ class ResourceStore:
 
     # --- what users change -------------------------------------------------------------------
 
+    @undisturbed
     async def apply(
         self, manifests: Sequence[Mapping[str, Any]], *, dry_run: bool = False
     ) -> Sequence[Applied]:
@@ -276,6 +278,7 @@ class ResourceStore:
             manifest["status"] = old.manifest["status"]
         return _Entry(manifest, decode(manifest), old.events if old else ())
 
+    @undisturbed
     async def patch(self, kind: Kind, resource_id: str, spec: Mapping[str, Any]) -> Resource | None:
         async with self._changing:
             old = self._entries.get((kind, resource_id))
@@ -287,6 +290,7 @@ class ResourceStore:
                 await self._put((kind, resource_id), self._changed(old, wanted))
             return self._entries[kind, resource_id].resource
 
+    @undisturbed
     async def delete(self, kind: Kind, resource_id: str) -> bool:
         async with self._changing:
             old = self._entries.get((kind, resource_id))
@@ -299,6 +303,7 @@ class ResourceStore:
 
     # --- what runners change -----------------------------------------------------------------
 
+    @undisturbed
     async def set_status(self, resource: Resource, status: Status) -> bool:
         """Write the status of this very object; False when it is gone or another by its name."""
         async with self._changing:
@@ -311,6 +316,7 @@ class ResourceStore:
                 await self._put(key, _with(old, status=builtins))
             return True
 
+    @undisturbed
     async def add_event(
         self, resource: Resource, kind: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
@@ -333,6 +339,7 @@ class ResourceStore:
             events = [e for e in old.events if e not in same]
             await self._put(key, replace(old, events=(*events, event)[-MAX_EVENTS:]))
 
+    @undisturbed
     async def forget(self, resource: Resource) -> None:
         """The cleanup of an object that was deleted is done: it is gone."""
         async with self._changing:

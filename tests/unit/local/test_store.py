@@ -253,3 +253,28 @@ async def test_a_projects_manifest_read_from_a_server_may_be_applied(tmp_path: P
     kept = json.loads((tmp_path / "projects/local.shop.json").read_text())["resource"]
     assert (await store.apply([kept]))[0].outcome == "unchanged"
     assert isinstance(store.projects()[0], Project)
+
+
+async def test_a_client_that_hangs_up_cuts_no_change_in_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(tmp_path)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    sync_dir = SystemFiles.sync_dir
+
+    async def slow(self: SystemFiles, path: str) -> None:
+        reached.set()
+        await go_on.wait()
+        await sync_dir(self, path)
+
+    monkeypatch.setattr(SystemFiles, "sync_dir", slow)
+    asked = asyncio.create_task(store.apply([project(), build()]))
+    await reached.wait()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    go_on.set()
+    await store.apply([deployment()])  # waits for its turn
+    again = await opened(tmp_path)
+    for kind in ("Project", "Build", "Deployment"):
+        assert len(await store.list(kind)) == 1  # type: ignore[arg-type]
+        assert await again.list(kind) == await store.list(kind)  # type: ignore[arg-type]

@@ -1,0 +1,29 @@
+"""Work that is done whole once it was begun, also when who asked for it has gone.
+
+A client that hangs up cancels its request. A change of several files must not be cut in half by
+that, nor what is in memory be another thing than what is on the disk.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_begun: set["asyncio.Task[Any]"] = set()
+"""The loop itself holds tasks by weak references."""
+
+
+def undisturbed(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Decorates a coroutine function: its caller can be cancelled, it goes on."""
+
+    @functools.wraps(work)
+    async def begin(*args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.create_task(work(*args, **kwargs), name=work.__name__)
+        _begun.add(task)
+        task.add_done_callback(_begun.discard)
+        return await asyncio.shield(task)
+
+    return begin
