@@ -153,7 +153,13 @@ class Layout:
             self._take(descriptor, tell)
             # Who holds it; still there after a kill, gone after an orderly end.
             killed = bool(os.pread(descriptor, 1, 0))
-            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+            try:
+                os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+            except OSError as error:  # a full disk, mostly
+                raise SpanyardError(
+                    f"data: cannot write in {str(self.root)!r}: {error.strerror}; make room, or "
+                    "give another folder with --data"
+                ) from error
             try:
                 yield Hold(descriptor, killed)
             finally:  # also after a mistake in the YAML: only a kill leaves it

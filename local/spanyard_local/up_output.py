@@ -203,11 +203,12 @@ class Output:
 
     def _step(self, name: str, step: StepStatus) -> None:
         took = seconds_between(step.started_at, step.finished_at)
-        if step.exit_code in {0, None}:
+        if step.exit_code == 0:
             self._tell(name, f"{self._terminal.style('✓', 'green')} {step.name}  {took}")
-        else:
-            mark = self._terminal.style("✗", "red")
-            self._tell(name, f"{mark} {step.name}  {took}, exit code {step.exit_code}")
+            return
+        # Without a code a signal ended it: its time was up, it was cancelled, or killed.
+        how = "ended early" if step.exit_code is None else f"exit code {step.exit_code}"
+        self._tell(name, f"{self._terminal.style('✗', 'red')} {step.name}  {took}, {how}")
 
     def _finished(self, name: str, status: BuildStatus) -> None:
         took = seconds_between(status.started_at, status.finished_at)

@@ -57,5 +57,11 @@ class Patient(io.TextIOBase):
 
     def flush(self) -> None:
         """Raises nothing of the system's."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # closed: the interpreter flushes at its end
             self._out.flush()
+
+    def close(self) -> None:
+        """With the log itself."""
+        super().close()
+        with contextlib.suppress(OSError):
+            self._out.close()

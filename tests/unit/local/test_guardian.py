@@ -125,3 +125,17 @@ def test_a_mistake_is_no_kill_and_the_folder_is_its_owners_alone(tmp_path: Path)
     with layout.only_one(print) as hold:
         assert not hold.killed
     assert layout.root.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(SpanyardError, match=r"data'?: No space left on device; make room"),
+        Layout(tmp_path / "data").only_one(print),
+    ):
+        pass

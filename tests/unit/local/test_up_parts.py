@@ -307,6 +307,15 @@ class TestOutput:
         assert told[5].startswith("b │ → Read the last lines below")
         assert told[6:] == ["b │   ␛[31mbad"]
 
+    async def test_a_step_whose_time_was_up_has_not_ended_well(self, tmp_path: Path) -> None:
+        store, (output, out) = await self.store(tmp_path), self.output()
+        (build,) = store.builds()
+        begun = life.step_begun(build, life.begun(build, now=NOW), "build", now=NOW)
+        ended = life.step_ended(begun, now="2026-11-21T12:00:05Z", exit_code=None)
+        await self.tell(store, output, ended)
+        output.end()
+        assert "b │ ✗ build  5.0 s, ended early" in out.getvalue()
+
     async def test_what_was_there_before_is_no_news(self, tmp_path: Path) -> None:
         store, (output, out) = await self.store(tmp_path), self.output()
         (build,) = store.builds()

@@ -43,6 +43,9 @@ def test_a_log_on_a_full_disk_raises_nothing() -> None:
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
 
+        def close(self) -> None:
+            pass
+
         def flush(self) -> None:
             raise OSError(28, "No space left on device")
 
