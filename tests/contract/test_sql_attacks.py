@@ -335,6 +335,12 @@ async def test_why_the_engine_alone_is_not_enough(bait: Bait) -> None:
     target.unlink()
 
 
+async def test_what_the_engine_alone_refuses_is_not_to_be_tried_again(bait: Bait) -> None:
+    for table in ("'/etc/passwd'", "`/etc/passwd`", "format(LineAsString, 'x')"):
+        with pytest.raises(SqlRefusedError, match="outside the database"):
+            await read_only(bait.database, f"SELECT * FROM {table}")
+
+
 async def test_a_view_over_something_outside_stays_closed(bait: Bait) -> None:
     await bait.database.command(
         f"CREATE VIEW closed AS SELECT * FROM file('{bait.secret}', 'LineAsString', 'x String')"

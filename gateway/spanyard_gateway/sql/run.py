@@ -18,6 +18,8 @@ from spanyard_gateway.sql.text import SqlRefusedError
 GRACE_S = 3.0
 """The engine ends a statement by itself; this much later it is ended from outside."""
 
+_READONLY = 164
+"""Elsewhere that is a replica that may not write just now; here a statement that wants to."""
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LONG = 10_000
 """Characters that take some milliseconds to judge: not on the loop."""
@@ -115,7 +117,15 @@ async def _read(
     name, media = known_format(statement.form or form)
     # clickhouse-connect takes parameters that a query doesn't have for values to paste into it.
     used = {key: value for key, value in params.items() if f"{{{key}:" in statement.text}
-    answer = await database.read_raw(statement.text, form=name, params=used, settings=settings)
+    try:
+        answer = await database.read_raw(statement.text, form=name, params=used, settings=settings)
+    except DatabaseUnavailableError as error:
+        if error.code != _READONLY:
+            raise
+        raise SqlRefusedError(
+            "the engine takes this for more than reading, or for reading something outside the "
+            f"database: {error}; ask tables and views that SHOW TABLES names"
+        ) from error
     return SqlResult(
         answer.data,
         media,
