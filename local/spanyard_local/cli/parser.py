@@ -66,7 +66,9 @@ def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, list(dict.fromkeys(known)), n=1)
+    # The very word is an option of another command: no help here.
+    others = [one for one in dict.fromkeys(known) if one != word]
+    close = difflib.get_close_matches(word, others, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -76,6 +76,7 @@ def test_every_help_says_what_it_does_and_what_its_exit_codes_mean(
         (["logs", "x", "--data", "/nowhere"], "no gateway runs on '/nowhere'"),
         (["logs", "x", "--server", "ftp://x"], "is not an http:// or https:// address"),
         (["--nonsense"], "required: COMMAND"),
+        (["build-log", "x", "-n", "2"], "unrecognized arguments: -n 2\n"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(
