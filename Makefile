@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench soak docs lock clean
+.PHONY: help setup demo test unit lint format bench soak chaos docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--kills 50')
 	@$(BIN)/python -m tests.limits.soak $(ARGS)
 
+chaos: setup ## kill `spanyard up` again and again while it builds and serves (3 to 9 minutes)
+	@$(BIN)/python -m tests.limits.chaos $(ARGS)
+
 docs: setup ## regenerate what the code says: docs/schema, docs/reference, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema
 	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
@@ -60,4 +63,4 @@ lock: ## refresh requirements/dev.lock
 	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .spanyard .mypy_cache .ruff_cache .pytest_cache .hypothesis
