@@ -336,9 +336,8 @@ async def test_why_the_engine_alone_is_not_enough(bait: Bait) -> None:
 
 
 async def test_what_the_engine_alone_refuses_is_not_to_be_tried_again(bait: Bait) -> None:
-    for table in ("'/etc/passwd'", "`/etc/passwd`", "format(LineAsString, 'x')"):
-        with pytest.raises(SqlRefusedError, match="outside the database"):
-            await read_only(bait.database, f"SELECT * FROM {table}")
+    with pytest.raises(SqlRefusedError, match="outside the database"):
+        await read_only(bait.database, "SELECT * FROM format(LineAsString, 'x')")
 
 
 async def test_a_view_over_something_outside_stays_closed(bait: Bait) -> None:
