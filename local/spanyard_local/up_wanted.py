@@ -58,8 +58,8 @@ class Wanted:
         """
         self._layout = layout
         self._output = output
-        self._paths = [path.resolve() for path in paths]
-        self._files = [file.resolve() for file in files]
+        self._paths = list(dict.fromkeys(path.resolve() for path in paths))
+        self._files = list(dict.fromkeys(file.resolve() for file in files))
         if not paths and not files:
             self._remembered()
         self._read = self._reading()
