@@ -65,6 +65,7 @@ def judged(canonical: str, engine_functions: Collection[str]) -> Statement:
     _check_parameters(found)
     _check_names(found, engine_functions)
     _check_system(found)
+    _check_exists(found)
     return _without_end(canonical, found)
 
 
@@ -173,6 +174,19 @@ def _check_system(found: Sequence[Token]) -> None:
             raise SqlRefusedError(
                 f"system.{table.text[:80]} may not be read here; system.tables, system.columns, "
                 "system.parts and other tables about the data may"
+            )
+
+
+def _check_exists(found: Sequence[Token]) -> None:
+    """In process, EXISTS also finds files: the engine's default database lies over the disk. What
+    would read one is ended by `readonly`; this only answers, and is not."""
+    if not next(token for token in found if not token.is_sign("(")).is_word("EXISTS"):
+        return
+    for token in found:
+        if token.kind is Kind.QUOTED and ("/" in token.text or "." in token.text):
+            raise SqlRefusedError(
+                f"EXISTS may not be asked of {token.text[:80]!r} here: that could be a file; tables "
+                "have names of letters, digits and _"
             )
 
 

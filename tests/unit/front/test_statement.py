@@ -35,6 +35,7 @@ def judge(text: str) -> Statement:
         "DESCRIBE TABLE default.otel_logs",
         "DESCRIBE TABLE (SELECT 1)",
         "EXISTS TABLE logs",
+        "EXISTS TABLE default.`my logs`",
         "EXPLAIN SELECT 1",
         "EXPLAIN PLAN header = 1, actions = 1 SELECT 1",
         "EXPLAIN QUERY TREE WITH 1 AS x SELECT x",
@@ -57,6 +58,8 @@ def test_reading_is_let_through(text: str) -> None:
     "text",
     [
         "",
+        "EXISTS TABLE `/etc/shadow`",
+        "EXISTS TABLE default.`up.json`",
         "INSERT INTO t SELECT 1",
         "SET readonly = 0",
         "KILL QUERY WHERE 1 ASYNC",
