@@ -4,16 +4,21 @@ A web page of any site can make the browser send requests to loopback. So the Ho
 this machine (a name that an attacker points at 127.0.0.1 is not), and a request that says from
 which page it comes (Origin, Sec-Fetch-Site) must come from our own. What changes something must
 besides have a form that pages of other sites cannot send without being asked first (a preflight,
-which is never answered): so an old browser that tells no origin does no harm either.
+which is never answered): so an old browser that tells no origin does no harm either. Where the
+gateway runs things for its user (`same_user`), no other user of the machine may ask.
 """
 
+import asyncio
 import ipaddress
+import os
+import weakref
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from spanyard_core.serve import problem
+from spanyard_gateway import neighbours
 from spanyard_gateway.settings import GatewaySettings
 
 REQUEST_HEADER = "X-Spanyard-Request"
@@ -48,10 +53,30 @@ def is_local_host(host: str) -> bool:
 
 
 def guard(settings: GatewaySettings) -> Middleware:
-    """Refuses foreign hosts (unless remote access is allowed) and foreign origins."""
+    """Refuses foreign hosts (unless remote access is allowed), origins and users."""
+    known: weakref.WeakKeyDictionary[asyncio.BaseTransport, int | None] = (
+        weakref.WeakKeyDictionary()
+    )
+    """Connection → its user: asked once, because the system's table has a line per connection."""
+
+    def user_of(request: web.Request) -> int | None:
+        transport = request.transport
+        if transport is None:
+            return None
+        if transport not in known:
+            connection = transport.get_extra_info("socket")
+            known[transport] = neighbours.peer_uid(connection) if connection else None
+        return known[transport]
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if settings.same_user and user_of(request) not in {None, 0, os.getuid()}:
+            return problem(
+                403,
+                "Another user",
+                "This gateway builds and runs things for the user who started it, and answers to "
+                "that user alone. Start one of your own.",
+            )
         host = request.headers.get("Host", "")
         if not settings.allow_remote and not is_local_host(host):
             return problem(

@@ -29,6 +29,11 @@ class GatewaySettings:
     allow_remote: bool = setting(
         False, help="listen on an address that other machines reach, without authentication"
     )
+    same_user: bool = setting(
+        False,
+        help="answer only to the user who started it (and root), where the system tells who asks "
+        "(Linux); always so in `spanyard up`",
+    )
     query_timeout: float = setting(
         30.0, help="a query is cut off after this", unit="duration", least=0.1, most=600
     )

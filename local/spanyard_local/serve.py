@@ -166,7 +166,11 @@ async def local_server(
         list_interval=LIST_INTERVAL_S,
     )
     gateway_settings = GatewaySettings(
-        storage=layout.storage_url, clickhouse=layout.clickhouse_url, listen=host, port=port
+        storage=layout.storage_url,
+        clickhouse=layout.clickhouse_url,
+        listen=host,
+        port=port,
+        same_user=True,  # it runs what it is told, as this user
     )
     async with contextlib.AsyncExitStack() as stack:
         storage = open_storage(layout.storage_url)
