@@ -131,7 +131,7 @@ class Wanted:
         """What was guessed and what was left alone."""
         for folder, made in self._read.guesses:
             what = f"{folder.name} has no YAML of Spanyard; guessed from {made.because}:"
-            self._output.say(what, "bold", name="guessed")
+            self._output.say(what, "bold")
             self._output.block(made.yaml())
             self._output.event("guess", folder=str(folder), yaml=made.yaml())
             if self._saved:
