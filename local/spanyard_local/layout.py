@@ -116,6 +116,8 @@ class Layout:
                 self.served,
             ):
                 folder.mkdir(parents=True, exist_ok=True)
+            # It has tokens and everybody's output: into no commit, and into no build's copy.
+            (self.root / ".gitignore").write_text("*\n")
         except OSError as error:
             raise SpanyardError(
                 f"data: cannot make {error.filename!r}: {error.strerror}; give another folder "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from spanyard_local.layout import Layout
 from spanyard_local.sources.folder import copy_folder, leads_out
 
 
@@ -37,6 +38,15 @@ def test_files_of_secrets_beside_the_yaml_get_into_no_artifact(tmp_path: Path) -
     (tmp_path / "v").mkdir()
     copy_folder(root, tmp_path / "v", never=[root / "a.py"], everything=True)
     assert not (tmp_path / "v" / "a.py").exists()  # such as what --env-file names
+
+
+def test_a_data_folder_gets_into_no_artifact_whatever_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    write(root, "a.py")
+    layout = Layout(root / "deep" / "data")
+    layout.make()
+    write(layout.root, "clickhouse-token", "runs/uid/logs/0.log")
+    assert copied(root, tmp_path / "t") == {"a.py"}
 
 
 def test_ignore_files_count_in_their_folder_and_the_deeper_wins(tmp_path: Path) -> None:
