@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from spanyard import _process
+from spanyard import _otel, _process
 from spanyard._encode import Event, as_text, attributes_of, clean
 from spanyard._guard import guarded, itself, nothing
 from spanyard._places import (
+    Foreign,
     Place,
     new_span_id,
     new_trace_id,
     parse_traceparent,
     place,
     stand,
+    standing,
 )
 from spanyard._sink import Sink
 from spanyard_core.clock import rfc3339
@@ -30,12 +32,13 @@ MAX_ITEMS = 1000
 class _Timed:
     """What spans and traces share: they begin, hold their place in the context, and end once."""
 
-    __slots__ = ("_began", "_generation", "_here", "_sink", "_state", "name", "start_ns")
+    __slots__ = ("_began", "_generation", "_here", "_origin", "_sink", "_state", "name", "start_ns")
 
     def __init__(self, sink: Sink, name: str) -> None:
         self._sink = sink
         self._state: Literal["new", "open", "ended"] = "new"
         self._here: Place | None = None
+        self._origin: _otel.Otel = None
         self._generation = _process.generation
         self._began = 0.0
         self.name = name if isinstance(name, str) else as_text(name)
@@ -45,8 +48,9 @@ class _Timed:
         self.start_ns = time.time_ns()
         self._began = time.monotonic()
         self._state = "open"
-        self._here = Place(trace_id, span_id, place())
+        self._here = Place(trace_id, span_id, standing(), self._origin)
         stand(self._here)
+        _otel.enter(self._here)
 
     def _leave(self) -> bool:
         """Give the place back; whether the end is ours to tell."""
@@ -57,8 +61,9 @@ class _Timed:
             here.above = here.above.nearest_open() if here.above else None
             # Where it ends in another context than it began in, or out of order (generators),
             # something else is open here, and stays so.
-            if place() is here:
+            if standing() is here:
                 stand(here.above)
+            _otel.leave(here)
         if self._state != "open":
             self._sink.refuse(f"span {self.name[:80]!r} was ended twice, or never begun")
             return False
@@ -101,6 +106,7 @@ class Span(_Timed):
         self.id = new_span_id()
         self.trace_id = here.trace_id if here else new_trace_id()
         self.parent_id = here.span_id if here else ""
+        self._origin = here.origin if here else None
         self.kind: Kind = kind
         self._attributes = attributes
         self._events: list[Event] = []
@@ -117,7 +123,11 @@ class Span(_Timed):
     @property
     def traceparent(self) -> str:
         """The W3C header that carries this span to another service."""
-        return f"00-{self.trace_id}-{self.id}-01"
+        return self.as_parent().traceparent
+
+    def as_parent(self) -> Place:
+        """Where its children belong."""
+        return Place(self.trace_id, self.id, origin=self._origin)
 
     @guarded(itself)
     def set(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
@@ -235,15 +245,24 @@ class Span(_Timed):
 class Trace(_Timed):
     """A whole trace with input and output, for a `with` block; spans inside belong to it."""
 
-    __slots__ = ("_input", "_metadata", "_output", "_status", "id")
+    __slots__ = ("_input", "_metadata", "_output", "_parent_id", "_status", "id")
 
     def __init__(self, sink: Sink, name: str, given: Any, metadata: Event) -> None:
         super().__init__(sink, name)
-        self.id = new_trace_id()
+        # A new trace, unless OpenTelemetry has begun it: then this reports that one.
+        here = place()
+        joins = here if isinstance(here, Foreign) else None
+        self.id = joins.trace_id if joins else new_trace_id()
+        self._parent_id = joins.span_id if joins else ""
+        self._origin = joins.origin if joins else None
         self._input = clean(given)
         self._output: Any = None
         self._metadata = metadata
         self._status = "unset"
+
+    def as_parent(self) -> Place:
+        """Where its children belong."""
+        return Place(self.id, self._parent_id, origin=self._origin)
 
     @guarded(itself)
     def output(self, value: Any) -> Self:
@@ -271,7 +290,7 @@ class Trace(_Timed):
         if self._state != "new":
             self._sink.refuse(f"trace {self.name[:80]!r} was begun twice; make a new one")
             return self
-        self._enter(self.id, "")
+        self._enter(self.id, self._parent_id)
         if self._sink.settings.starts:
             self._sink.emit("traces", self._line(None))
         return self
@@ -357,10 +376,8 @@ def span(
         sink.refuse(f"span kind {as_text(kind)[:40]!r} is not one of {', '.join(KINDS)}")
         kind = "internal"
     above = None
-    if isinstance(parent, Span):
-        above = Place(parent.trace_id, parent.id)
-    elif isinstance(parent, Trace):
-        above = Place(parent.id, "")
+    if isinstance(parent, (Span, Trace)):
+        above = parent.as_parent()
     elif parent is not None and not isinstance(parent, NoSpan):
         sink.refuse(f"a {type(parent).__name__} cannot be the parent of a span")
     if traceparent:
