@@ -97,6 +97,7 @@ def settings_classes() -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_settings_class_has_its_table_in_the_docs() -> None:
     assert described(text_of(CONFIGURATION)) == settings_classes(), (
         "add `<!-- settings: module:Class -->` and `<!-- end -->` to docs/configuration.md "

@@ -58,7 +58,7 @@ def numbers(pairs: object) -> list[int]:
     return [n for a, b in pairs for n in range(a, b + 1)]  # type: ignore[attr-defined]
 
 
-TestIntervalsAgainstSets = IntervalsAgainstSets.TestCase
+TestIntervalsAgainstSets = pytest.mark.slow(IntervalsAgainstSets.TestCase)
 
 
 @given(st.permutations([(1, 3), (4, 9), (20, 20), (10, 12), (2, 5)]))

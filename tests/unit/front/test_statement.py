@@ -176,6 +176,7 @@ def test_any_text_is_judged_or_refused(text: str) -> None:
     assert "file(" not in statement.text.replace("'file(", "") or "'" in text or "`" in text
 
 
+@pytest.mark.slow
 def test_the_longest_statement_is_judged_in_time() -> None:
     start = time.perf_counter()
     judge("SELECT " + ", ".join(["sum(a)"] * 6_000))

@@ -144,6 +144,7 @@ class TestParse:
 
 
 class TestFrames:
+    @pytest.mark.slow
     @given(
         parts=st.lists(
             st.tuples(st.sampled_from([b"x", b"abc", b"\0"]), st.integers(0, 300_000)), max_size=3

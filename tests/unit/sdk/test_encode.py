@@ -80,6 +80,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_nothing_breaks_the_line(value: Any) -> None:
     line_of(value)

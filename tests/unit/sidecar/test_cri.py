@@ -402,12 +402,14 @@ def _same_however_cut(data: bytes, cuts: list[int]) -> None:
         assert work.batch(0).lines == batch.lines
 
 
+@pytest.mark.slow
 @given(_cut_logs())
 @settings(max_examples=150)
 def test_records_do_not_depend_on_where_blocks_are_cut(log: tuple[bytes, list[int]]) -> None:
     _same_however_cut(*log)
 
 
+@pytest.mark.slow
 @given(_cut_logs())
 @settings(max_examples=150)
 def test_nor_do_those_of_split_lines(log: tuple[bytes, list[int]]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,7 @@ def requests(draw: st.DrawFn) -> tuple[OtlpSignal, Any]:
     return signal, request
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests())
 def test_both_encodings_give_the_same_lines(generated: tuple[OtlpSignal, Any]) -> None:
@@ -152,6 +154,7 @@ def test_both_encodings_give_the_same_lines(generated: tuple[OtlpSignal, Any]) -
     assert one.first_time_ns == other.first_time_ns
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(requests(), st.data())
 def test_no_bytes_make_the_decoder_fail_in_an_unexpected_way(
