@@ -261,7 +261,7 @@ def test_every_block_that_is_not_run_says_why_or_where_it_is_tested() -> None:
 def test_the_examples_in_python_of_the_sdk_page_run(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "sdk.md").read_text("utf-8")
     scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         done = subprocess.run(
             [sys.executable, "-c", script.replace("/data/observability", f"{tmp_path}/data")],
