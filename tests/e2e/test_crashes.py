@@ -20,8 +20,9 @@ import pytest
 
 from tests.fakes.chain import Place, Pod, Server, assert_once, place_of, send_otlp
 from tests.fakes.crilog import CriLog
+from tests.fakes.losing_proxy import losing_proxy
 from tests.fakes.processes import clean_environ, wait_for
-from tests.fakes.proxy_thread import proxy_in_a_thread
+from tests.fakes.threads import in_a_thread
 from tests.unit.sidecar.otlp.requests import span_request
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
@@ -273,7 +274,7 @@ def test_an_sdk_that_sends_again_for_want_of_an_answer_is_stored_once(
     pod = pod_of(tmp_path, "unanswered")
     with (
         pod.collector(place, gateway=server.url) as collector,
-        proxy_in_a_thread(int(collector.otlp.rpartition(":")[2])) as proxy,
+        in_a_thread(losing_proxy(int(collector.otlp.rpartition(":")[2])), "proxy") as proxy,
     ):
         proxy.lose(1)
         application = start_application(pod, proxy.endpoint)

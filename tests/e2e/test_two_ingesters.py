@@ -17,8 +17,9 @@ import pytest
 
 from spanyard_core.clickhouse import database
 from tests.fakes.chain import Place, Pod, assert_once, place_of
-from tests.fakes.clickhouse_thread import clickhouse_in_a_thread
+from tests.fakes.clickhouse_server import running_clickhouse
 from tests.fakes.processes import Program, fetch, metrics, wait_for
+from tests.fakes.threads import in_a_thread
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.s3, pytest.mark.slow]
 
@@ -78,7 +79,7 @@ def test_two_ingesters_on_one_shard_store_every_record_once(
     place = place_of("s3", request)
     texts = store_objects(Pod(tmp_path / "pod"), place)
     rng = random.Random(7)
-    with clickhouse_in_a_thread() as server:
+    with in_a_thread(running_clickhouse(), "ClickHouse server") as server:
         url = server.url(f"two_{time.time_ns()}")
         with (
             ingester("one", tmp_path, place, url) as one,

@@ -36,10 +36,10 @@ from spanyard_core.chunks import ChunkFacts, decode_facts, decoded_blocks
 from spanyard_core.object_names import ChunkName, parse_key
 from spanyard_core.storage import open_storage
 from tests.fakes.chain import Collector, Place, Pod, send_otlp
-from tests.fakes.losing_proxy import LosingProxy
+from tests.fakes.losing_proxy import LosingProxy, losing_proxy
 from tests.fakes.processes import clean_environ, wait_for
-from tests.fakes.proxy_thread import proxy_in_a_thread
 from tests.fakes.s3_server import BUCKET, REGION, S3Server, running_s3
+from tests.fakes.threads import in_a_thread
 from tests.limits.spooling import Chatter, Lines, Watch
 from tests.unit.sidecar.otlp.requests import span_request
 
@@ -194,7 +194,10 @@ class Soak:
         began = time.monotonic()
         rng = random.Random(self.seed)
         pod = Pod(self.folder / "pod")
-        with running_s3() as server, proxy_in_a_thread(server.ports["s3"]) as proxy:
+        with (
+            running_s3() as server,
+            in_a_thread(losing_proxy(server.ports["s3"]), "proxy") as proxy,
+        ):
             query = f"endpoint={proxy.endpoint}&region={REGION}"
             place = Place(f"s3://{BUCKET}/soak?{query}", server.env, server.options)
             self._live(pod, place, server, proxy, rng)

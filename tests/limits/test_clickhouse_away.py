@@ -9,10 +9,10 @@ import pytest
 
 from spanyard_core.clickhouse import database
 from tests.fakes.chain import Place
-from tests.fakes.clickhouse_server import ClickHouseServer
-from tests.fakes.clickhouse_thread import clickhouse_in_a_thread
+from tests.fakes.clickhouse_server import ClickHouseServer, running_clickhouse
 from tests.fakes.objects import log_chunk
 from tests.fakes.processes import Program, fetch, metrics, wait_for
+from tests.fakes.threads import in_a_thread
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -24,7 +24,7 @@ ROWS = 500
 
 @pytest.fixture
 def clickhouse() -> Iterator[ClickHouseServer]:
-    with clickhouse_in_a_thread() as server:
+    with in_a_thread(running_clickhouse(), "ClickHouse server") as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """Single objects that cannot be read or moved: the others go on, and these come back."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -53,6 +54,18 @@ def sample(ingester: Ingester, name: str) -> float | None:
     return IngesterMetrics(ingester).registry.get_sample_value(f"spanyard_ingester_{name}")
 
 
+def break_at_insert(ingester: Ingester, failing: Failing, keys: Sequence[str]) -> None:
+    """These objects cannot be read any more from the next insert on."""
+    insert = ingester.warehouse.insert
+
+    async def breaking(*args: Any, **more: Any) -> None:
+        ingester.warehouse.insert = insert  # type: ignore[method-assign]
+        failing.broken.update(keys)
+        await insert(*args, **more)
+
+    ingester.warehouse.insert = breaking  # type: ignore[method-assign]
+
+
 async def test_an_object_of_a_refused_batch_that_cannot_be_read_does_not_hold_up_the_rest(
     bench: Bench, failing: Failing
 ) -> None:
@@ -61,14 +74,7 @@ async def test_an_object_of_a_refused_batch_that_cannot_be_read_does_not_hold_up
     await bench.put(large_chunk("bad", rng))
     await bench.put(log_chunk("good", 1, 10))
     ingester = await bench.started()
-    insert = ingester.warehouse.insert
-
-    async def breaking(*args: Any, **more: Any) -> None:
-        ingester.warehouse.insert = insert  # type: ignore[method-assign]
-        failing.broken.add(stuck)
-        await insert(*args, **more)
-
-    ingester.warehouse.insert = breaking  # type: ignore[method-assign]
+    break_at_insert(ingester, failing, [stuck])
     await ingester.list_once()
     await ingester.examine_once()
     before = bench.clock.now
@@ -91,14 +97,7 @@ async def test_when_storage_is_away_a_refused_batch_is_given_back_within_seconds
     rng = random.Random(1)
     keys = [await bench.put(large_chunk(f"w{n}", rng)) for n in range(8)]
     ingester = await bench.started()
-    insert = ingester.warehouse.insert
-
-    async def breaking(*args: Any, **more: Any) -> None:
-        ingester.warehouse.insert = insert  # type: ignore[method-assign]
-        failing.broken.update(keys)
-        await insert(*args, **more)
-
-    ingester.warehouse.insert = breaking  # type: ignore[method-assign]
+    break_at_insert(ingester, failing, keys)
     await ingester.list_once()
     await ingester.examine_once()
     before = bench.clock.now

@@ -1,22 +1,23 @@
-"""The proxy that loses answers in a thread, for tests that watch processes and must not await."""
+"""A server of a test in a thread, for tests that watch processes and must not await."""
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from threading import Event, Thread
+from typing import TypeVar
 
-from tests.fakes.losing_proxy import LosingProxy, losing_proxy
+T = TypeVar("T")
 
 
 @contextmanager
-def proxy_in_a_thread(port: int) -> Iterator[LosingProxy]:
-    """A proxy before `port` of the loopback interface while the block runs."""
+def in_a_thread(server: AbstractAsyncContextManager[T], name: str) -> Iterator[T]:
+    """What `server` gives while the block runs, in a loop of its own."""
     loop, ready, stop = asyncio.new_event_loop(), Event(), asyncio.Event()
-    made: list[LosingProxy] = []
+    made: list[T] = []
 
     async def serve() -> None:
-        async with losing_proxy(port) as proxy:
-            made.append(proxy)
+        async with server as given:
+            made.append(given)
             ready.set()
             await stop.wait()
 
@@ -27,7 +28,7 @@ def proxy_in_a_thread(port: int) -> Iterator[LosingProxy]:
             loop.close()
             ready.set()
 
-    thread = Thread(target=run, name="proxy")
+    thread = Thread(target=run, name=name)
     thread.start()
     try:
         ready.wait()
