@@ -1,0 +1,1 @@
+"""The operator: Projects, Builds and Deployments into pods."""
