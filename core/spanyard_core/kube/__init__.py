@@ -1,0 +1,67 @@
+"""Kubernetes' API without its official client, whose import costs more than 100 MB.
+
+`spanyard_core.kube.client` has the real one, `KubeClient`; here stand the protocol and the names.
+"""
+
+from spanyard_core.kube.apis import (
+    APPS_DEPLOYMENTS,
+    BUILDS,
+    CONFIG_MAPS,
+    CUSTOM_RESOURCES,
+    DEPLOYMENTS,
+    EVENTS,
+    HTTP_ROUTES,
+    INGRESSES,
+    LEASES,
+    MUTATING_WEBHOOKS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    PROJECTS,
+    REPLICA_SETS,
+    ROLE_BINDINGS,
+    ROLES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    SUBJECT_ACCESS_REVIEWS,
+    TOKEN_REVIEWS,
+    VOLUME_CLAIMS,
+    Api,
+)
+from spanyard_core.kube.errors import KubeError, KubeUnavailableError
+from spanyard_core.kube.protocol import FIELD_MANAGER, ByteStream, Kube, Object, WatchEvent
+
+__all__ = [
+    "APPS_DEPLOYMENTS",
+    "BUILDS",
+    "CONFIG_MAPS",
+    "CUSTOM_RESOURCES",
+    "DEPLOYMENTS",
+    "EVENTS",
+    "FIELD_MANAGER",
+    "HTTP_ROUTES",
+    "INGRESSES",
+    "LEASES",
+    "MUTATING_WEBHOOKS",
+    "NAMESPACES",
+    "NODES",
+    "PODS",
+    "PROJECTS",
+    "REPLICA_SETS",
+    "ROLES",
+    "ROLE_BINDINGS",
+    "SECRETS",
+    "SERVICES",
+    "SERVICE_ACCOUNTS",
+    "SUBJECT_ACCESS_REVIEWS",
+    "TOKEN_REVIEWS",
+    "VOLUME_CLAIMS",
+    "Api",
+    "ByteStream",
+    "Kube",
+    "KubeError",
+    "KubeUnavailableError",
+    "Object",
+    "WatchEvent",
+]
