@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spanyard_local.sources.errors import SourceError, UnreachableError
-from spanyard_local.sources.git import (
+from spanyard_sidecar.sources.errors import SourceError, UnreachableError
+from spanyard_sidecar.sources.git import (
     GitCredentials,
     _Git,
     check_revision,

@@ -28,8 +28,8 @@ from spanyard_core.resources.kinds import (
     Resources,
     ValueFrom,
 )
-from spanyard_local.builds.packing import pack
 from spanyard_local.servers.artifacts import fetch_artifact
+from spanyard_sidecar.sources.packing import pack
 from tests.fakes.builds import Workshop, env, files
 from tests.fakes.git_server import git_over_http, repository
 from tests.fakes.shims import lives

@@ -14,8 +14,8 @@ from aiohttp import web
 from spanyard_core.resources.kinds import Build, BuildStatus, Deployment, Project
 from spanyard_core.resources.schema import decode, validate
 from spanyard_core.serve import serving
-from spanyard_local.builds.packing import pack
 from spanyard_local.manifests import read_folder
+from spanyard_sidecar.sources.packing import pack
 from tests.fakes.deployed import Deployed, deployed, is_ready, is_stalled
 from tests.fakes.pods import FakePods
 

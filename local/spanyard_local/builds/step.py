@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 
 from spanyard_core.retry import Backoff
-from spanyard_local.builds.packing import pack
-from spanyard_local.sources.archive import check_digest, unpack
-from spanyard_local.sources.errors import SourceError, UnreachableError
 from spanyard_local.sources.folder import commit_of, copy_folder
-from spanyard_local.sources.git import GitCredentials, fetch_git, shown
+from spanyard_sidecar.sources.archive import check_digest, unpack
+from spanyard_sidecar.sources.errors import SourceError, UnreachableError
+from spanyard_sidecar.sources.git import GitCredentials, fetch_git, shown
+from spanyard_sidecar.sources.packing import pack
 
 TRIES = 4
 """Of a source that does not answer."""

@@ -184,8 +184,8 @@ class Plan:
         return source
 
     def _upload(self, path: Path, *, whole: bool, dry: bool) -> str:
-        from spanyard_local.builds.packing import pack
         from spanyard_local.sources.folder import copy_folder
+        from spanyard_sidecar.sources.packing import pack
 
         context = self._context
         with tempfile.TemporaryDirectory(prefix="spanyard-deploy-") as folder:

@@ -9,8 +9,8 @@ from pathlib import Path
 from spanyard_core.errors import SpanyardError
 from spanyard_core.resources.kinds import ArtifactStatus
 from spanyard_core.storage import Storage
-from spanyard_local.sources.archive import unpack
-from spanyard_local.sources.errors import SourceError
+from spanyard_sidecar.sources.archive import unpack
+from spanyard_sidecar.sources.errors import SourceError
 
 BLOCK = 8 * 1024 * 1024
 """Bytes read at a time: what an artifact of any size needs of memory."""

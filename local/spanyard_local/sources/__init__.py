@@ -1,2 +1,1 @@
-"""Where a build's source comes from: a folder, a repository, an archive. Run in a process of their
-own (`builds.step`), whose output is the `fetch` step's log."""
+"""A folder of this machine as source of a build; the other sources are in `spanyard_sidecar.sources`."""

@@ -6,44 +6,14 @@ import shutil
 import stat
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from spanyard_local.sources.errors import SourceError
 from spanyard_local.sources.ignoring import Rules
+from spanyard_sidecar.sources.counting import Copied, counted, in_units, leads_out
+from spanyard_sidecar.sources.errors import SourceError
 
 PROGRESS_S = 2.0
-SHOWN = 10
-"""Names of one kind that are told; of the rest the number."""
-
-
-@dataclass
-class Copied:
-    """What a copy did."""
-
-    files: int = 0
-    size: int = 0
-    """Bytes."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Name of what ignore rules left out → how often."""
-    links: list[str] = field(default_factory=list)
-    """Symbolic links that lead out of the folder; not copied, they would lead nowhere elsewhere."""
-    special: list[str] = field(default_factory=list)
-    """Sockets, pipes, devices; not copied."""
-
-    def told(self) -> list[str]:
-        """For the log."""
-        lines = [f"copied {counted(self.files)}, {in_units(self.size)}"]
-        if self.left_out:
-            names = [f"{n} ({c} times)" if c > 1 else n for n, c in self.left_out.most_common()]
-            lines.append(f"left out by ignore rules: {_some(names)}")
-        if self.links:
-            lines.append(f"not copied, links that lead out of the folder: {_some(self.links)}")
-        if self.special:
-            lines.append(f"not copied, neither files nor folders: {_some(self.special)}")
-        return lines
 
 
 def copy_folder(
@@ -130,14 +100,6 @@ def _copy_link(root: Path, name: str, target: Path, copied: Copied) -> None:
         os.symlink(leads, target / name)
 
 
-def leads_out(name: str, leads: str) -> bool:
-    """Whether a link at `name`, relative to the root, leads out of the root by its text."""
-    if leads.startswith("/"):
-        return True
-    path = os.path.normpath(os.path.join(os.path.dirname(name), leads))
-    return path == ".." or path.startswith("../")
-
-
 def commit_of(folder: Path) -> str:
     """The commit that is checked out, with `-dirty` when files differ; empty without a repository."""
     command = ("git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40")
@@ -155,29 +117,9 @@ def commit_of(folder: Path) -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
-def counted(files: int) -> str:
-    """`3 files`."""
-    return "1 file" if files == 1 else f"{files} files"
-
-
-def in_units(size: int) -> str:
-    """`3.2 MB`."""
-    number = float(size)
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
-
-
 def _unreadable(error: OSError) -> SourceError:
     return SourceError(
         "SourceNotFound",
         where=f"{error.filename} ({error.strerror}; what no build needs belongs into "
         ".spanyardignore)",
     )
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from spanyard_local.builds.packing import pack
-from spanyard_local.sources import archive
-from spanyard_local.sources.archive import Limits, check_digest, unpack
-from spanyard_local.sources.errors import SourceError
+from spanyard_sidecar.sources import archive
+from spanyard_sidecar.sources.archive import Limits, check_digest, unpack
+from spanyard_sidecar.sources.errors import SourceError
+from spanyard_sidecar.sources.packing import pack
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from spanyard_local.layout import Layout
-from spanyard_local.sources.folder import copy_folder, leads_out
+from spanyard_local.sources.folder import copy_folder
+from spanyard_sidecar.sources.counting import leads_out
 
 
 def write(root: Path, *names: str, **texts: str) -> None:

@@ -16,8 +16,8 @@ from typing import IO
 
 import zstandard
 
-from spanyard_local.sources.errors import SourceError
-from spanyard_local.sources.folder import Copied, counted, in_units, leads_out
+from spanyard_sidecar.sources.counting import Copied, counted, in_units, leads_out
+from spanyard_sidecar.sources.errors import SourceError
 
 MAX_FILES = 300_000
 MAX_BYTES = 8 << 30

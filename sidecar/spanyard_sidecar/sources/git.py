@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from spanyard_local.sources.errors import SourceError, UnreachableError
+from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 
 TIMEOUT_S = 600.0
 """For one call; a connection that stands still is given up after STILL_S."""

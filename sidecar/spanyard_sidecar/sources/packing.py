@@ -15,7 +15,7 @@ from typing import IO
 
 import zstandard
 
-from spanyard_local.sources.folder import Copied, counted, in_units, leads_out
+from spanyard_sidecar.sources.counting import Copied, counted, in_units, leads_out
 
 LEVEL = 3
 _BLOCK = 1 << 20
