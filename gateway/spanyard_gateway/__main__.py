@@ -38,7 +38,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
             settings,
             database=None,
             storage=storage,
-            ingester=HttpIngesterClient(session, settings.ingester),
+            ingester=HttpIngesterClient(session, settings.ingester, settings.ingester_token),
             clock=clock,
         )
         await resources.enter_async_context(

@@ -52,9 +52,10 @@ class IngesterClient(Protocol):
 class HttpIngesterClient:
     """The ingester at `address`, such as `http://spanyard-ingester:8321`."""
 
-    def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, address: str, token: str = "") -> None:
         self._session = session
         self._address = address.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def hint(self, keys: Sequence[str]) -> None:
         await self._post("/hints", {"keys": list(keys)}, HINT_TIMEOUT_S)
@@ -74,7 +75,10 @@ class HttpIngesterClient:
             )
         try:
             async with self._session.post(
-                self._address + path, json=body, timeout=aiohttp.ClientTimeout(total=timeout)
+                self._address + path,
+                json=body,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
                 answer = await _json(response)
                 if response.status >= 400:

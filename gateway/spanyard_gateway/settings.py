@@ -20,6 +20,11 @@ class GatewaySettings:
     ingester: str = setting(
         "", help="address of the ingester, http://host:port; hints and quarantine actions go there"
     )
+    ingester_token: str = setting(
+        "",
+        secret=True,
+        help="what the ingester asks for (its setting token); set it by the variable",
+    )
     listen: str = setting(
         "127.0.0.1",
         help="address to listen on; anything but loopback needs --allow-remote until "

@@ -198,10 +198,13 @@ async def test_an_interrupted_one_is_finished_by_the_next(chain: Chain, table: s
 async def test_the_gateway_asks_a_distant_ingester(chain: Chain) -> None:
     await filled(chain)
     quarantine: Any = None  # of no use here
-    app = make_app(chain.ingester, quarantine, pruner=chain.pruner())
+    app = make_app(chain.ingester, quarantine, token="of-the-ingester", pruner=chain.pruner())
     body = {"project": PROJECT, "before": str(SCOPE.before_ns), "signals": [], "dryRun": True}
     async with serving(app, "127.0.0.1", 0) as address, aiohttp.ClientSession() as session:
-        client = HttpIngesterClient(session, address.url)
+        with pytest.raises(IngesterRefusedError) as refused:
+            await HttpIngesterClient(session, address.url).prune(body)
+        assert refused.value.status == 401
+        client = HttpIngesterClient(session, address.url, "of-the-ingester")
         found = await client.prune(body)
         assert (found["writers"], found["rows"], found["running"]) == (1, {"logs": 5, "gaps": 3}, 3)
         for wrong in ({"project": "x"}, {"before": "-1"}, {"before": "9" * 30}, {"signals": ["gaps"]}):  # fmt: skip
