@@ -11,6 +11,7 @@ the public key alone. `cryptography` is imported when the first key is used.
 
 import base64
 import binascii
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ PRIVATE_FIELD = "ed25519.pem"
 """PKCS 8, PEM."""
 PUBLIC_FIELD = "ed25519.pub"
 """32 bytes, base64url without padding: the form of `SPANYARD_LIVE_KEY`."""
+INGESTER_FIELD = "ingester-token"
+"""What the gateway shows to the ingester: a random text, made with the pair."""
 LIVE_SECONDS = 60
 """How long a ticket for a collector's `/live` holds; open connections outlive it."""
 MAX_TICKET = 8_192
@@ -185,6 +188,7 @@ async def ensure_keys(kube: "Kube", namespace: str) -> Signer:
             "data": {
                 PRIVATE_FIELD: base64.b64encode(made.pem()).decode(),
                 PUBLIC_FIELD: base64.b64encode(made.public_key.encode()).decode(),
+                INGESTER_FIELD: base64.b64encode(secrets.token_urlsafe(32).encode()).decode(),
             },
         }
         try:

@@ -9,6 +9,7 @@ import pytest
 from spanyard_core.errors import SettingError
 from spanyard_core.kube import KubeError
 from spanyard_core.tickets import (
+    INGESTER_FIELD,
     LIVE_SECONDS,
     PUBLIC_FIELD,
     SECRET_NAME,
@@ -120,6 +121,7 @@ async def test_two_operators_end_with_one_pair_of_keys() -> None:
     assert kube.created == 1
     assert len({signer.public_key for signer in made}) == 1
     told = base64.b64decode(kube.kept["data"][PUBLIC_FIELD]).decode()
+    assert len(base64.b64decode(kube.kept["data"][INGESTER_FIELD])) >= 32
     assert Verifier.of(told).check(made[3].sign("a", int(NOW) + 1), "a", NOW)
 
 
