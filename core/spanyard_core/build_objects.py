@@ -4,14 +4,23 @@ from spanyard_core.object_names import check_project
 from spanyard_core.storage import Storage
 
 
-def artifact_key(build: str) -> str:
-    """Key of the packed output; `build` is an id, `{namespace}.{name}`."""
-    return f"builds/{check_project(build)}/artifact.tar.zst"
+def artifact_key(build: str, attempt: int = 0) -> str:
+    """Key of the packed output; `build` is an id, `{namespace}.{name}`.
+
+    In a cluster every attempt has a key of its own, because pods can only make objects, not replace
+    them, and because pods of a Deployment may still start from what an earlier attempt made. On a
+    laptop (attempt 0) the next run replaces it.
+    """
+    return f"builds/{check_project(build)}/artifact{_of(attempt)}.tar.zst"
 
 
-def meta_key(build: str) -> str:
+def meta_key(build: str, attempt: int = 0) -> str:
     """Key of the JSON that says what was built: commit, hash of the environment, times, digest."""
-    return f"builds/{check_project(build)}/meta.json"
+    return f"builds/{check_project(build)}/meta{_of(attempt)}.json"
+
+
+def _of(attempt: int) -> str:
+    return f"-{attempt}" if attempt else ""
 
 
 def source_key(digest: str) -> str:

@@ -1,0 +1,1 @@
+"""Manifests of pods as pure functions, dict in, dict out."""
