@@ -64,14 +64,14 @@ def built(names: Iterable[str] = API_TIER) -> Binaries:
     """The programs, built now when they are not there. Raises BinariesMissingError."""
     binaries = kept()
     if binaries.missing(names):
-        with _one_builder(binaries.folder):
+        with one_builder(binaries.folder):
             for name in binaries.missing(names):
                 _build(binaries, name)
     return binaries
 
 
 @contextmanager
-def _one_builder(folder: Path) -> Iterator[None]:
+def one_builder(folder: Path) -> Iterator[None]:
     """A second process waits and then finds what the first one built."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

@@ -93,7 +93,7 @@ class S3Server:
         """Return when the bucket takes requests."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(),
+                command(self.folder, self.ports),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,29 +133,6 @@ class S3Server:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def _command(self) -> list[str]:
-        command = [
-            str(_weed()),
-            "mini",
-            f"-dir={self.folder / 'data'}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-bucket={BUCKET}",
-            f"-s3.config={self.folder / 's3.json'}",
-            "-s3.autoCreateBucket=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-s3.localSocket={self.folder / 's3.sock'}",
-            f"-filer.localSocket={self.folder / 'filer.sock'}",
-            "-master.telemetry=false",
-            "-admin.ui=false",
-            "-webdav=false",
-        ]
-        for name in _PORTS:
-            command.append(f"-{name}.port={self.ports[name]}")
-            command.append(f"-{name}.port.grpc={self.ports[name + '.grpc']}")
-        return command
-
     def _answers(self) -> bool:
         """The gateway knows the bucket (403 to strangers) and there is room for its objects."""
         try:
@@ -176,6 +153,31 @@ class S3Server:
             connection.close()
 
 
+def command(folder: Path, ports: Mapping[str, int], *, address: str = "127.0.0.1") -> list[str]:
+    """The server with its data and its `s3.json` in `folder`, on one address."""
+    made = [
+        str(_weed()),
+        "mini",
+        f"-dir={folder / 'data'}",
+        f"-ip={address}",
+        f"-ip.bind={address}",
+        f"-bucket={BUCKET}",
+        f"-s3.config={folder / 's3.json'}",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.localSocket={folder / 's3.sock'}",
+        f"-filer.localSocket={folder / 'filer.sock'}",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+    ]
+    for name in _PORTS:
+        made.append(f"-{name}.port={ports[name]}")
+        made.append(f"-{name}.port.grpc={ports[name + '.grpc']}")
+    return made
+
+
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
     """Start a server with an empty bucket; end it and remove its data afterwards.
@@ -185,7 +187,7 @@ def running_s3() -> Iterator[S3Server]:
     folder = Path(tempfile.mkdtemp(prefix="spanyard-s3-"))
     try:
         (folder / "data").mkdir()
-        (folder / "s3.json").write_text(json.dumps(_identities()))
+        (folder / "s3.json").write_text(json.dumps(identities()))
         server = _started(folder)
         try:
             yield server
@@ -212,7 +214,9 @@ def _started(folder: Path) -> S3Server:
     raise AssertionError
 
 
-def _identities() -> object:
+def identities() -> object:
+    """The content of `s3.json`: who writes everything, and who only reads."""
+
     def identity(name: str, key: str, actions: list[str]) -> object:
         credentials = [{"accessKey": key, "secretKey": SECRET_KEY}]
         return {"name": name, "credentials": credentials, "actions": actions}
