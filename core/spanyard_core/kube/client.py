@@ -351,7 +351,19 @@ async def _refusal(
     if answer.status == 429 or answer.status >= 500:
         wait = answer.headers.get("Retry-After", "")
         return KubeUnavailableError(told, retry_after=float(wait) if wait.isdigit() else 0.0)
-    return KubeError(told, status=answer.status, reason=str(said.get("reason", "")))
+    reason = str(said.get("reason", ""))
+    return KubeError(told, status=answer.status, reason=reason, causes=_causes(said))
+
+
+def _causes(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    details = said.get("details")
+    found = details.get("causes") if isinstance(details, dict) else None
+    return [
+        # CEL rules of the whole object name no field: Go's nil.
+        (str(one.get("field", "")).removeprefix("<nil>"), str(one.get("message", "")))
+        for one in found or ()
+        if isinstance(one, dict)
+    ]
 
 
 def _query(*, dry_run: bool = False, manager: str = "") -> dict[str, str]:

@@ -1,16 +1,29 @@
 """What the API server's refusals and silences become."""
 
+from collections.abc import Sequence
+
 from spanyard_core.errors import SpanyardError
 
 
 class KubeError(SpanyardError):
     """The API server refused a request; asking the same again gives the same answer."""
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
-        """`status` is HTTP's, `reason` that of metav1.Status (`AlreadyExists`, `Forbidden`, …)."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        causes: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """`status` is HTTP's, `reason` that of metav1.Status (`AlreadyExists`, `Forbidden`, …).
+
+        `causes`: field (`spec.timeout`, may be empty) and what is wrong with it.
+        """
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.causes = tuple(causes)
 
     @property
     def exists_already(self) -> bool:
