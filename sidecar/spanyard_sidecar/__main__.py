@@ -1,4 +1,4 @@
-"""`spanyard-sidecar`: the collector as a process.
+"""`spanyard-sidecar`: the collector as a process; with `fetch` or `publish`, a step of a build.
 
 Signals: the first SIGTERM or SIGINT ends in order (read to the end, spool, upload), the second
 ends at once; what is spooled goes out at the next start. Exit codes: 0 all stored, 1 failed,
@@ -23,6 +23,7 @@ from spanyard_core.files import SystemFiles
 from spanyard_core.logs import setup_logs
 from spanyard_core.settings import settings_or_exit, shown_settings
 from spanyard_core.storage import Storage, open_storage
+from spanyard_sidecar import steps
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
 from spanyard_sidecar.inotify import Inotify
@@ -42,6 +43,9 @@ it as objects. It survives kill -9, a full disk and a storage outage with nothin
 Example, on a laptop:
   spanyard-sidecar --project local.demo --storage file:///tmp/spanyard/bucket \\
       --spool /tmp/spanyard/spool --logs /tmp/spanyard/logs --spans-dir /tmp/spanyard/spans
+
+`spanyard-sidecar fetch` and `spanyard-sidecar publish` are the first and the last step of a build in
+a pod; each has its own --help.
 """
 
 THREADS = 4
@@ -57,6 +61,9 @@ UNSENT = 3
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
     """Run until told to end; leaves by SystemExit."""
     environ = os.environ if environ is None else environ
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in steps.COMMANDS:
+        steps.main(argv, environ)
     settings = settings_or_exit(
         CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
     )

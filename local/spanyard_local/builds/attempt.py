@@ -27,10 +27,11 @@ from spanyard_core.resources.kinds import (
     resource_id,
 )
 from spanyard_core.resources.reasons import explain
+from spanyard_core.step_answers import StepAnswer
 from spanyard_core.storage import Storage
 from spanyard_local.builds.environment import environment_hash, steps_environment
 from spanyard_local.builds.folder import WorkFolder
-from spanyard_local.builds.step import CREDENTIALS, Answer, Request
+from spanyard_local.builds.step import CREDENTIALS, Request
 from spanyard_local.builds.steps import FailedError, Steps
 from spanyard_local.podapi import Pod
 from spanyard_local.servers.environment import Keys, MissingKeyError, resolved
@@ -262,9 +263,9 @@ class Attempt:
         request = self._request("publish", target=str(self._folder.artifact))
         request.output, request.output_name = str(output), self._build.spec.output
         request.within = str(self._folder.source)
-        answer = Answer()
+        answer = StepAnswer()
 
-        async def store(found: Answer) -> None:
+        async def store(found: StepAnswer) -> None:
             nonlocal answer
             answer = found
             self.artifact = ArtifactStatus(
@@ -323,16 +324,16 @@ class Attempt:
         secrets: Mapping[str, str],
         *,
         before: Callable[[], Awaitable[None]] | None = None,
-        after: Callable[[Answer], Awaitable[None]] | None = None,
-    ) -> Answer:
+        after: Callable[[StepAnswer], Awaitable[None]] | None = None,
+    ) -> StepAnswer:
         """`fetch` or `publish`: the program `builds.step`."""
         path = self._write_request(step, request)
-        answer = Answer()
+        answer = StepAnswer()
 
         async def look(end: ExitStatus) -> None:
             nonlocal answer
             with contextlib.suppress(OSError, msgspec.DecodeError):  # it was killed: `end` says so
-                answer = msgspec.json.decode(Path(request.answer).read_bytes(), type=Answer)
+                answer = msgspec.json.decode(Path(request.answer).read_bytes(), type=StepAnswer)
             if answer.reason:
                 facts: Any = answer.facts
                 raise FailedError(

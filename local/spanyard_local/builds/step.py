@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from spanyard_core.retry import Backoff
+from spanyard_core.step_answers import StepAnswer
 from spanyard_local.sources.folder import commit_of, copy_folder
 from spanyard_sidecar.sources.archive import check_digest, unpack
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
@@ -55,18 +56,6 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
     """As the spec has it."""
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What became of it."""
-
-    reason: str = ""
-    """Of the failure; empty when all is well."""
-    facts: dict[str, str] = {}
-    commit: str = ""
-    digest: str = ""
-    size: int = 0
-    files: int = 0
-
-
 def say(text: str) -> None:
     """A line of the step's log."""
     print(text, flush=True)
@@ -78,11 +67,11 @@ def main(arguments: list[str]) -> int:
     try:
         answer = _publish(request) if request.output else _fetch(request)
     except SourceError as error:
-        answer = Answer(reason=error.reason, facts=dict(error.facts))
+        answer = StepAnswer(reason=error.reason, facts=dict(error.facts))
     except OSError as error:
         text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        answer = Answer(reason="NoSpace" if full else "InternalError", facts={"detail": text})
+        answer = StepAnswer(reason="NoSpace" if full else "InternalError", facts={"detail": text})
     if answer.reason:
         from spanyard_core.resources.reasons import explain
 
@@ -91,24 +80,24 @@ def main(arguments: list[str]) -> int:
     return 1 if answer.reason else 0
 
 
-def _fetch(request: Request) -> Answer:
+def _fetch(request: Request) -> StepAnswer:
     target = Path(request.target)
     if request.git_url:
         return _fetch_git(request, target)
     if request.archive:
         check_digest(Path(request.archive), request.digest)
         copied = unpack(Path(request.archive), target, name=request.digest[:19] + "…", say=say)
-        return Answer(digest=request.digest, files=copied.files, size=copied.size)
+        return StepAnswer(digest=request.digest, files=copied.files, size=copied.size)
     say(f"copying {request.directory}")
     source = Path(request.directory)
     never = [Path(path) for path in request.never]
     copied = copy_folder(source, target, never=never, everything=request.everything, say=say)
     for line in copied.told():
         say(line)
-    return Answer(commit=commit_of(source), files=copied.files, size=copied.size)
+    return StepAnswer(commit=commit_of(source), files=copied.files, size=copied.size)
 
 
-def _fetch_git(request: Request, target: Path) -> Answer:
+def _fetch_git(request: Request, target: Path) -> StepAnswer:
     raw = os.environ.pop(CREDENTIALS, "")
     credentials = GitCredentials.of(msgspec.json.decode(raw, type=dict[str, str])) if raw else None
     where = shown(request.git_url)
@@ -134,11 +123,11 @@ def _fetch_git(request: Request, target: Path) -> Answer:
             target.mkdir()
         else:
             say(f"commit {commit}")
-            return Answer(commit=commit)
+            return StepAnswer(commit=commit)
     raise AssertionError("every round returns or raises")
 
 
-def _publish(request: Request) -> Answer:
+def _publish(request: Request) -> StepAnswer:
     output = Path(request.output)
     if not output.is_dir():
         what = "a file, not a folder" if output.exists() else "not there"
@@ -150,7 +139,7 @@ def _publish(request: Request) -> Answer:
         say(f"the output {request.output_name!r} is a link to {real}, outside of the source")
         raise SourceError("OutputMissing", where=f"{request.output_name} (a link to {real})")
     packed = pack(output, Path(request.target), say=say)
-    return Answer(digest=packed.digest, size=packed.size, files=packed.files)
+    return StepAnswer(digest=packed.digest, size=packed.size, files=packed.files)
 
 
 if __name__ == "__main__":

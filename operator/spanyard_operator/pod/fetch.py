@@ -11,9 +11,9 @@ import msgspec
 
 from spanyard_core.build_objects import artifact_key, meta_key
 from spanyard_core.resources.kinds import ArtifactStatus, Build, EnvVar, project_id, resource_id
+from spanyard_operator.pod.collector import TOKEN_FILE, token_mount
 from spanyard_operator.pod.parts import (
     SOURCE,
-    TOKEN_FOLDER,
     WORK,
     WORK_VOLUME,
     Object,
@@ -21,7 +21,6 @@ from spanyard_operator.pod.parts import (
     ca_mounts,
     restricted,
     surrounding_env,
-    token_mount,
     variables,
 )
 
@@ -98,7 +97,7 @@ def _ours(
 ) -> Object:
     ours = {
         "SPANYARD_STORAGE": settings.pod_storage,
-        "SPANYARD_GATEWAY_TOKEN": f"{TOKEN_FOLDER}/token",
+        "SPANYARD_GATEWAY_TOKEN": TOKEN_FILE,
         "SPANYARD_WORK": WORK,
         "SPANYARD_INTO": SOURCE,
     }

@@ -15,8 +15,7 @@ WORK = "/spanyard/work"
 SOURCE = f"{WORK}/src"
 CA_FOLDER = "/spanyard/ca"
 CA_FILE = f"{CA_FOLDER}/ca.crt"
-TOKEN_FOLDER = "/var/run/secrets/spanyard/token"  # noqa: S105 - where it is mounted
-WORK_VOLUME, TOKEN_VOLUME, CA_VOLUME = "spanyard-work", "spanyard-token", "spanyard-ca"
+WORK_VOLUME, CA_VOLUME = "spanyard-work", "spanyard-ca"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
 
 
@@ -157,8 +156,3 @@ def ca_volumes(settings: Surroundings) -> list[Object]:
 def pull_secrets(settings: Surroundings, *names: str) -> list[Object]:
     """The pod's `imagePullSecrets`, each once."""
     return [{"name": name} for name in dict.fromkeys([*names, *settings.image_pull_secrets])]
-
-
-def token_mount() -> Object:
-    """Only for containers of ours: the token that the gateway knows this pod by."""
-    return {"name": TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}
