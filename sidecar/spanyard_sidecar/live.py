@@ -50,6 +50,8 @@ class _Subscribe(msgspec.Struct, tag_field="type", tag="subscribe", forbid_unkno
     """None: all, also those that come later."""
     after: dict[str, int] = msgspec.field(default_factory=dict)
     history: int = 0
+    all: bool = False
+    """Of writers that `after` does not name too: everything that is still there."""
 
 
 class _Unsubscribe(msgspec.Struct, tag_field="type", tag="unsubscribe", forbid_unknown_fields=True):
@@ -163,12 +165,12 @@ class _Connection:
     async def _send_history(
         self, container: str, history: Iterator[Batch], wish: _Subscribe
     ) -> None:
-        """Everything after the writers' given seqs; of other writers the newest lines only."""
+        """Everything after the writers' given seqs; of other writers the newest lines, or all."""
         most = max(0, min(wish.history, self._limits.history))
         held: deque[Batch] = deque()
         count = 0
         for writer, first, lines in history:
-            if writer in wish.after:
+            if wish.all or writer in wish.after:
                 await self._send(container, writer, first, lines)
                 continue
             held.append((writer, first, lines))
