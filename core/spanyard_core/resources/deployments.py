@@ -44,6 +44,9 @@ class Content(Camel):
     """Of the values, so that a changed Secret rolls."""
     resources: Resources = msgspec.field(default_factory=Resources)
     health: HealthCheck = msgspec.field(default_factory=HealthCheck)
+    pod: str = ""
+    """Hash of what else the spec says of its pods in a cluster (node selector, security context,
+    service account, …); empty on a laptop, which uses none of it."""
 
 
 class Choice(Camel):
@@ -123,7 +126,9 @@ def _age(build: Build) -> tuple[str, str, str]:
     return build.metadata.creation_timestamp or queued_at, queued_at, name
 
 
-def content(deployment: Deployment, choice: Choice, values: Mapping[str, str]) -> Content:
+def content(
+    deployment: Deployment, choice: Choice, values: Mapping[str, str], *, pod: str = ""
+) -> Content:
     """The revision's content; `values` are the variables of `spec.env` as a process gets them."""
     spec = deployment.spec
     build = choice.build
@@ -138,6 +143,7 @@ def content(deployment: Deployment, choice: Choice, values: Mapping[str, str]) -
         env_hash=env_hash(values),
         resources=spec.resources,
         health=spec.health,
+        pod=pod,
     )
 
 

@@ -264,6 +264,8 @@ def _reconciling(wish: Wish, serving: Group | None, candidate: Group | None) -> 
         again = f"; it is tried again, for it {last.message}" if last else ""
         if serving:
             story = f"{_name(candidate)} starts while {_name(serving)} goes on serving"
+            if candidate.number == serving.number:  # in a cluster, what is no part of a revision
+                story = f"the pods of {_name(serving)} are being replaced"
             return Because("RollingOut", f"{story}; {_count(candidate)}{again}")
         return Because("Starting", f"{_name(candidate)} starts; {_count(candidate)}{again}")
     if serving and serving.ready < serving.wanted:

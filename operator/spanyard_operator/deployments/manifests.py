@@ -1,0 +1,119 @@
+"""The children of a Deployment: apps/v1 Deployment, Service, Ingress, HTTPRoute; pure.
+
+Each is the whole of what we say of it by server-side apply: a field that is left out here is not
+ours, and stays with whoever set it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanyard_core.kube import APPS_DEPLOYMENTS, HTTP_ROUTES, INGRESSES, SERVICES, Api
+from spanyard_core.resources.kinds import Deployment
+from spanyard_operator.deployments.probes import whole_seconds
+from spanyard_operator.names import owner_reference, server_labels, server_name, server_selector
+from spanyard_operator.pod.parts import Object
+
+SERVICE_PORT = 80
+PORT_NAME = "http"
+
+
+def endpoint(deployment: Deployment) -> str:
+    """The URL by which the cluster reaches the server."""
+    metadata = deployment.metadata
+    return f"http://{server_name(metadata.name)}.{metadata.namespace}.svc"
+
+
+def apps_deployment(
+    deployment: Deployment, template: Mapping[str, Any], *, replicas: int | None
+) -> Object:
+    """`replicas` None: they are somebody else's, an autoscaler's; nothing is said of them."""
+    spec = deployment.spec
+    made: Object = {
+        "selector": {"matchLabels": server_selector(deployment.metadata.name)},
+        # A revision that does not get ready takes nothing from the one that serves.
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "progressDeadlineSeconds": whole_seconds(spec.progress_deadline),
+        "revisionHistoryLimit": spec.revision_history_limit,
+        "template": dict(template),
+    }
+    if replicas is not None:
+        made["replicas"] = replicas
+    return _child(APPS_DEPLOYMENTS, deployment, spec=made)
+
+
+def service(deployment: Deployment) -> Object:
+    """Always there: the address stays when everything behind it is another."""
+    port = {
+        "name": PORT_NAME,
+        "port": SERVICE_PORT,
+        "targetPort": deployment.spec.port,
+        "protocol": "TCP",
+    }
+    spec = {
+        "type": "ClusterIP",
+        "selector": server_selector(deployment.metadata.name),
+        "ports": [port],
+    }
+    return _child(SERVICES, deployment, spec=spec)
+
+
+def ingress(deployment: Deployment) -> Object | None:
+    """What `spec.expose.ingress` asks for: paths without a backend lead to the Service."""
+    asked = deployment.spec.expose.ingress
+    if asked is None:
+        return None
+    backend = {
+        "service": {"name": server_name(deployment.metadata.name), "port": {"name": PORT_NAME}}
+    }
+    spec = dict(asked.get("spec") or {})
+    rules = [_ingress_rule(rule, backend) for rule in spec.get("rules") or []]
+    if rules:
+        spec["rules"] = rules
+    elif "defaultBackend" not in spec:
+        spec["defaultBackend"] = backend
+    return _child(INGRESSES, deployment, asked.get("metadata"), spec=spec)
+
+
+def _ingress_rule(rule: Mapping[str, Any], backend: Mapping[str, Any]) -> Object:
+    http = dict(rule.get("http") or {})
+    paths = http.get("paths") or [{}]
+    defaults = {"path": "/", "pathType": "Prefix", "backend": backend}
+    http["paths"] = [{**defaults, **path} for path in paths]
+    return {**rule, "http": http}
+
+
+def http_route(deployment: Deployment) -> Object | None:
+    """What `spec.expose.httpRoute` asks for: rules without `backendRefs` lead to the Service."""
+    asked = deployment.spec.expose.http_route
+    if asked is None:
+        return None
+    backend = {"name": server_name(deployment.metadata.name), "port": SERVICE_PORT}
+    spec = dict(asked.get("spec") or {})
+    spec["rules"] = [_route_rule(rule, backend) for rule in spec.get("rules") or [{}]]
+    return _child(HTTP_ROUTES, deployment, asked.get("metadata"), spec=spec)
+
+
+def _route_rule(rule: Mapping[str, Any], backend: Mapping[str, Any]) -> Object:
+    redirects = any(f.get("type") == "RequestRedirect" for f in rule.get("filters") or [])
+    if redirects or rule.get("backendRefs"):
+        return dict(rule)  # a redirect may have no backend: the API refuses it
+    return {**rule, "backendRefs": [backend]}
+
+
+def _child(
+    api: Api, deployment: Deployment, said: Mapping[str, Any] | None = None, *, spec: Object
+) -> Object:
+    metadata = deployment.metadata
+    said = said or {}
+    made: Object = {
+        "name": server_name(metadata.name),
+        "namespace": metadata.namespace,
+        "labels": {**(said.get("labels") or {}), **server_labels(deployment)},
+        "ownerReferences": [owner_reference(deployment)],
+    }
+    if said.get("annotations"):
+        made["annotations"] = dict(said["annotations"])
+    return {"apiVersion": api.api_version, "kind": api.kind, "metadata": made, "spec": spec}

@@ -1,0 +1,89 @@
+"""The list of revisions as a cluster moves it on: numbers from labels, states from what is seen; pure."""
+
+from collections.abc import Iterable, Sequence
+
+from spanyard_core.resources.deployments import (
+    Content,
+    begin,
+    limited,
+    marked,
+    revision_hash,
+)
+from spanyard_core.resources.kinds import Revision
+from spanyard_operator.deployments.observed import Seen
+
+
+def adopted(revisions: Sequence[Revision], seen: Seen) -> list[Revision]:
+    """The list with what ReplicaSets tell of and a status has lost: numbers are given once."""
+    there = {r.number for r in revisions}
+    found = {r.number: r for r in seen.known if r.number not in there}
+    return sorted([*revisions, *found.values()], key=lambda r: r.number)
+
+
+def wished(
+    revisions: Sequence[Revision], what: Content, seen: Seen, *, now: str
+) -> tuple[Revision, list[Revision]]:
+    """The revision that is to run, and the list with it. `revisions` are `adopted`.
+
+    What the child says already keeps its number: an operator that was killed before it wrote the
+    status must not number anew.
+    """
+    if seen.number and seen.hash == revision_hash(what):
+        known = next((r for r in revisions if r.number == seen.number), None)
+        if known is not None:
+            told = _named(known, what)
+            return told, [told if r.number == told.number else r for r in revisions]
+        made = Revision(
+            number=seen.number,
+            hash=seen.hash,
+            state="Starting",
+            build=what.build,
+            image=what.image,
+            started_at=now,
+        )
+        return made, sorted([*revisions, made], key=lambda r: r.number)
+    return begin(revisions, what, now=now)
+
+
+def _named(revision: Revision, what: Content) -> Revision:
+    """Labels do not say which build it is."""
+    if revision.build == what.build and revision.image == what.image:
+        return revision
+    return Revision(
+        number=revision.number,
+        hash=revision.hash,
+        state=revision.state,
+        build=what.build,
+        image=what.image,
+        started_at=revision.started_at,
+        reason=revision.reason,
+    )
+
+
+def settled(
+    revisions: Sequence[Revision], seen: Seen, *, failed: str, limit: int
+) -> list[Revision]:
+    """The list as of what is seen now. `failed`: the reason, when the newest one was given up."""
+    made = list(revisions)
+    state = {r.number: r.state for r in made}.get(seen.number)
+    if seen.complete:
+        made = marked(made, seen.number, "Serving")
+    elif failed:
+        made = marked(made, seen.number, "Failed", failed)
+    elif seen.candidate is not None and seen.candidate.number == seen.number:
+        # Of a revision that serves, pods may be replaced: it has not stopped serving for it.
+        same = seen.serving is not None and seen.serving.number == seen.number
+        if state != "Starting" and not same:
+            made = marked(made, seen.number, "Starting")
+    elif seen.serving is None and seen.candidate is None and state in {"Serving", "Starting"}:
+        made = marked(made, seen.number, "Replaced")  # stopped: nothing runs
+    return limited(_superseded(made, seen), limit)
+
+
+def _superseded(revisions: Iterable[Revision], seen: Seen) -> list[Revision]:
+    """What started and is no longer asked for."""
+    made = list(revisions)
+    for one in revisions:
+        if one.state == "Starting" and one.number != seen.number:
+            made = marked(made, one.number, "Replaced")
+    return made
