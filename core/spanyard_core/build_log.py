@@ -139,6 +139,21 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
     return BuildText("".join(line[3] for line in lines), complete=False, truncated=truncated)
 
 
+async def read_tail(storage: Storage, build: str, container: str, *, lines: int = 20) -> list[str]:
+    """The last lines of a container's newest run, of what is stored as parts; empty without any.
+
+    Reads one part, or a few when the last ones are short. Raises StorageError.
+    """
+    parts = [part for part in await _parts(storage, build) if part.container == container]
+    found: list[str] = []
+    for part in reversed((await _in_order(storage, parts) or [[]])[-1]):
+        text, *_ = await asyncio.to_thread(_text, await storage.read(part.key), 0)
+        found = [*text.decode("utf-8").splitlines(), *found]
+        if len(found) >= lines:
+            break
+    return found[-lines:]
+
+
 # --- the end ---------------------------------------------------------------------------------
 
 
