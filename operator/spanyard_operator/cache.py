@@ -192,7 +192,7 @@ def slim(api: Api, seen: Object) -> Object:
     about = seen["metadata"]
     kept = {
         "name", "namespace", "uid", "labels", "annotations", "ownerReferences", "generation",
-        "resourceVersion", "creationTimestamp", "deletionTimestamp",
+        "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
     }  # fmt: skip
     metadata = {name: value for name, value in about.items() if name in kept and value}
     if api == NAMESPACES:
@@ -202,18 +202,40 @@ def slim(api: Api, seen: Object) -> Object:
         return {"metadata": metadata}
     spec = seen.get("spec") or {}
     if api == PODS:
-        metadata.get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", 0)
-        return {
-            "metadata": metadata,
-            "spec": {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {},
-            "status": seen.get("status") or {},
-        }
+        return {"metadata": metadata, "spec": _pod_spec(spec), "status": _pod_status(seen)}
     metadata["managedFields"] = _replica_managers(about.get("managedFields") or ())
     template = (spec.get("template") or {}).get("metadata") or {}
     small = {name: spec[name] for name in ("replicas", "paused") if name in spec}
     if api == REPLICA_SETS:
         small["template"] = {"metadata": {"labels": template.get("labels") or {}}}
     return {"metadata": metadata, "spec": small, "status": seen.get("status") or {}}
+
+
+def _pod_spec(spec: Object) -> Object:
+    made: Object = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+    for part in ("initContainers", "containers"):
+        made[part] = [_container(one) for one in spec.get(part) or ()]
+    return made
+
+
+def _container(one: Object) -> Object:
+    limits = (one.get("resources") or {}).get("limits") or {}
+    made = {"name": one.get("name", ""), "image": one.get("image", "")}
+    return made | ({"resources": {"limits": limits}} if limits else {})
+
+
+def _pod_status(seen: Object) -> Object:
+    status = dict(seen.get("status") or {})
+    for name in ("hostIP", "hostIPs", "podIPs", "qosClass", "resourceClaimStatuses"):
+        status.pop(name, None)
+    unread = {"volumeMounts", "allocatedResources", "resources", "user", "imageID", "containerID"}
+    for part in ("initContainerStatuses", "containerStatuses"):
+        if part in status:
+            status[part] = [
+                {name: value for name, value in one.items() if name not in unread}
+                for one in status[part]
+            ]
+    return status
 
 
 def _replica_managers(entries: Any) -> list[Object]:

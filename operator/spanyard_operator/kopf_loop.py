@@ -1,0 +1,99 @@
+"""kopf, reduced to its watches: each event goes to one thin handler.
+
+Only `kopf.on.event` is used: kopf then writes nothing to any object, no annotation and no finalizer,
+and keeps no state (docs/adr/0020).
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import aiohttp
+
+from spanyard_core.kube import NAMESPACES, Api
+from spanyard_core.kube.access import Access
+from spanyard_operator.cache import KEPT
+from spanyard_operator.names import OURS
+from spanyard_operator.watches import REFERENCED, SELECTED, Watches
+
+
+async def run_kopf(watches: Watches, access: Access, namespaces: Iterable[str]) -> None:
+    """Watch for ever. Raises what kopf raises."""
+    kopf = _kopf()
+    registry = kopf.OperatorRegistry()
+    settings = _settings(kopf)
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> Any:
+        # kopf closes it, and asks for another one when the server refuses the token.
+        return kopf.AiohttpSession(
+            server=access.server, aiohttp_session=_session(access), default_namespace="default"
+        )
+
+    def watched(api: Api) -> None:
+        @kopf.on.event(api.group, api.version, api.plural, registry=registry, id=api.plural)
+        async def handler(event: Any, **_: Any) -> None:
+            watches.seen(api, event["type"], dict(event["object"]))
+
+    given = list(namespaces)
+    for api in (*KEPT, *REFERENCED):
+        if api == NAMESPACES and given:
+            continue  # those are compared from time to time: one reads them, and has no right to all
+        watched(api)
+        if api in SELECTED:
+            settings.watching.label_selectors[api.group, api.version, api.plural] = OURS
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        standalone=True,
+        clusterwide=not given,
+        namespaces=given,
+    )
+
+
+def _settings(kopf: Any) -> Any:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # kinds and namespaces are known at the start
+    settings.execution.max_workers = 1  # no handler runs in a thread
+    # The server ends a watch by then. kopf itself ends one that was silent for 70 s, bookmarks
+    # included: a connection that died unnoticed costs a minute.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.queueing.idle_timeout = 1.0
+    return settings
+
+
+def _session(access: Access) -> aiohttp.ClientSession:
+    async def with_token(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        token = await access.token(False)
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return await handler(request)
+
+    trust = access.trust
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=True if trust is None else trust),
+        headers=dict(access.headers),
+        proxy=access.proxy or None,
+        middlewares=(with_token,),
+    )
+
+
+def _kopf() -> Any:
+    """kopf, without the official client, which it imports for its type hints where it is there:
+    that costs 60 MB."""
+    absent = "kubernetes" not in sys.modules
+    if absent:
+        sys.modules["kubernetes"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        import kopf
+    finally:
+        if absent:
+            del sys.modules["kubernetes"]
+    return kopf
