@@ -25,6 +25,8 @@ from spanyard_core.errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiohttp import web
     from aiohttp.typedefs import Handler, Middleware
     from prometheus_client import CollectorRegistry
@@ -42,11 +44,12 @@ class Address:
 
     host: str
     port: int
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
         """`http://host:port`, with brackets around an IPv6 address."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def problem(
@@ -171,12 +174,13 @@ async def serving(
     before_stop: Callable[[], Awaitable[None]] | None = None,
     auto_decompress: bool = True,
     cancel_abandoned: bool = False,
+    tls: "ssl.SSLContext | None" = None,
 ) -> AsyncIterator[Address]:
     """Serve `app` while the block runs; gives the bound address (`port=0`: a free one).
 
     Without `auto_decompress` handlers get bodies as they came: aiohttp drops the connection when
     a body is not the gzip that it says, where OTLP has to answer 400.
-    With `cancel_abandoned` a handler is cancelled when its client has gone away; else it goes on.
+    With `tls` it speaks HTTPS alone. With `cancel_abandoned` a handler is cancelled when its client has gone away; else it goes on.
     At the end no new connection is taken, `before_stop` runs, and requests under way have `grace`
     seconds to finish. Raises SettingError when the address cannot be bound.
     """
@@ -191,7 +195,7 @@ async def serving(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
@@ -200,7 +204,7 @@ async def serving(
                 f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
                 "choose another address or port"
             ) from error
-        bound = _bound(runner)
+        bound = _bound(runner, "https" if tls else "http")
         log.info("listening on %s", bound.url)
         try:
             yield bound
@@ -212,7 +216,7 @@ async def serving(
         await runner.cleanup()
 
 
-def _bound(runner: "web.AppRunner") -> Address:
+def _bound(runner: "web.AppRunner", scheme: str) -> Address:
     # `localhost` binds IPv4 and IPv6; the first is as good as the other.
     name: Any = runner.addresses[0]
-    return Address(str(name[0]), int(name[1]))
+    return Address(str(name[0]), int(name[1]), scheme)

@@ -19,9 +19,11 @@ from spanyard_core.settings import settings_or_exit
 from spanyard_core.storage import open_storage
 from spanyard_core.tasks import run_root_tasks
 from spanyard_gateway.app import check_ready, make_app
+from spanyard_gateway.auth.start import open_kube, signer_of
 from spanyard_gateway.ingester_client import HttpIngesterClient
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.state import METRICS, READER
+from spanyard_gateway.tls import Certificate
 
 log = logging.getLogger("spanyard.gateway")
 
@@ -34,18 +36,33 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
         storage = open_storage(settings.storage)
         resources.push_async_callback(storage.close)
         session = await resources.enter_async_context(aiohttp.ClientSession())
+        kube = None
+        if settings.auth == "kubernetes":
+            kube = await open_kube()
+            resources.push_async_callback(kube.close)
+        tls = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         app = make_app(
             settings,
             database=None,
             storage=storage,
             ingester=HttpIngesterClient(session, settings.ingester, settings.ingester_token),
             clock=clock,
+            kube=kube,
+            signer=signer_of(settings),
         )
         await resources.enter_async_context(
-            serving(app, settings.listen, settings.port, cancel_abandoned=True)
+            serving(
+                app,
+                settings.listen,
+                settings.port,
+                cancel_abandoned=True,
+                tls=tls.context if tls else None,
+            )
         )
-        watch = _watch(app, settings.clickhouse, clock, resources)
-        await run_root_tasks({"watch over ClickHouse": watch}, until=_wait(stop))
+        tasks = {"watch over ClickHouse": _watch(app, settings.clickhouse, clock, resources)}
+        if tls is not None:
+            tasks["certificate"] = tls.keep_fresh(clock)
+        await run_root_tasks(tasks, until=_wait(stop))
 
 
 async def _watch(

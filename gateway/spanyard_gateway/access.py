@@ -1,4 +1,5 @@
-"""Who may ask: on a laptop, programs of this machine that mean it.
+"""From where may be asked: on a laptop, by programs of this machine that mean it; in a cluster by
+whoever the gate (`auth`) lets in, and by no page of another site.
 
 A web page of any site can make the browser send requests to loopback. So the Host header must be
 this machine (a name that an attacker points at 127.0.0.1 is not), and a request that says from
@@ -19,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from spanyard_core.serve import problem
 from spanyard_gateway import neighbours
+from spanyard_gateway.auth.gate import Gate
 from spanyard_gateway.settings import GatewaySettings
 
 REQUEST_HEADER = "X-Spanyard-Request"
@@ -29,6 +31,13 @@ _SIMPLE = {"", "text/plain", "multipart/form-data", "application/x-www-form-urle
 
 def _host_name(host: str) -> str:
     return (urlsplit(f"//{host}").hostname or "").lower()
+
+
+def _host_of(host: str) -> str:
+    try:
+        return _host_name(host)
+    except ValueError:
+        return ""
 
 
 def _origin_host(origin: str) -> str | None:
@@ -52,8 +61,21 @@ def is_local_host(host: str) -> bool:
         return False
 
 
-def guard(settings: GatewaySettings) -> Middleware:
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked by the pod's address, whatever its host name."""
+
+
+def guard(settings: GatewaySettings, gate: Gate) -> Middleware:
     """Refuses foreign hosts (unless remote access is allowed), origins and users."""
+    hosts = {name.lower() for name in settings.allowed_hosts}
+
+    def host_is_ours(request: web.Request, host: str) -> bool:
+        if is_local_host(host):
+            return True
+        if not (settings.allow_remote or gate.enabled):
+            return False
+        return not hosts or _host_of(host) in hosts or request.path in PROBES
+
     known: weakref.WeakKeyDictionary[asyncio.BaseTransport, int | None] = (
         weakref.WeakKeyDictionary()
     )
@@ -78,11 +100,12 @@ def guard(settings: GatewaySettings) -> Middleware:
                 "that user alone. Start one of your own.",
             )
         host = request.headers.get("Host", "")
-        if not settings.allow_remote and not is_local_host(host):
+        if gate.from_proxy(request):
+            host = request.headers.get("X-Forwarded-Host", host)
+        if not host_is_ours(request, host):
+            known = ", ".join(sorted(hosts)) or "localhost only"
             return problem(
-                421,
-                "Wrong host",
-                f"This gateway answers to localhost only, not to {host[:100]!r}.",
+                421, "Wrong host", f"This gateway answers to {known}, not to {host[:100]!r}."
             )
         origin = request.headers.get("Origin")
         if origin is not None and _origin_host(origin) != host.lower():

@@ -6,10 +6,14 @@ from prometheus_client import CollectorRegistry
 from spanyard_core.clickhouse import Database
 from spanyard_core.clock import Clock
 from spanyard_core.errors import DatabaseError
+from spanyard_core.kube import Kube
 from spanyard_core.resources.api import ResourceApi
 from spanyard_core.serve import operations_routes, problem_middleware
 from spanyard_core.storage import Storage
+from spanyard_core.tickets import Signer
 from spanyard_gateway.access import guard
+from spanyard_gateway.auth.gate import GATE, Gate
+from spanyard_gateway.auth.tenants import Tenants
 from spanyard_gateway.endpoints import routes
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
@@ -27,6 +31,7 @@ from spanyard_gateway.state import (
     SETTINGS,
     SOURCES,
     STORAGE,
+    TENANTS,
 )
 
 MAX_BODY_BYTES = 16 << 20
@@ -43,16 +48,21 @@ def make_app(
     clock: Clock,
     registry: CollectorRegistry | None = None,
     resources: ResourceApi | None = None,
+    kube: Kube | None = None,
+    signer: Signer | None = None,
 ) -> web.Application:
     """The gateway over what the caller opens and closes.
 
     Without a database it answers what the bucket can; `app[READER].connect` gives it one later.
     Without `resources` it shows what projects, builds and deployments left, and changes nothing.
+    `kube` is asked who may where the settings say so. Without a `signer` a key is made that lives
+    as long as the application.
     """
     registry = registry or CollectorRegistry()
+    gate = Gate(settings, kube, signer or Signer.generate(), clock)
     metrics = GatewayMetrics(registry)
     app = web.Application(
-        middlewares=[metrics.middleware(), problem_middleware(), guard(settings)],
+        middlewares=[metrics.middleware(), problem_middleware(), guard(settings, gate)],
         client_max_size=MAX_BODY_BYTES,
     )
     reader = Reader(settings, database)
@@ -63,15 +73,17 @@ def make_app(
     app[METRICS] = metrics
     app[RESOURCES] = resources
     app[SETTINGS] = settings
+    app[GATE] = gate
+    app[TENANTS] = Tenants(reader, clock)
     app[SOURCES] = SourceFinder(reader, storage)
     endpoints = all_endpoints()
-    document = openapi_document(endpoints)
+    document = openapi_document(endpoints, base_path=settings.base_path)
 
     async def openapi(request: web.Request) -> web.Response:
         return web.json_response(document)
 
-    app.add_routes(routes(endpoints))
-    app.add_routes([web.get("/openapi.json", openapi)])
+    app.add_routes(routes(endpoints, settings.base_path))
+    app.add_routes([web.get(settings.base_path + "/openapi.json", openapi)])
     app.add_routes(operations_routes(lambda: metrics.not_ready, registry))
     return app
 

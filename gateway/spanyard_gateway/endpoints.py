@@ -8,7 +8,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.errors import answer_to
+from spanyard_gateway.auth.gate import GATE, forgotten
+from spanyard_gateway.auth.rights import Check
 from spanyard_gateway.keeper import KeeperAwayError, NoKeeperError
 from spanyard_gateway.params import Query, parse_query
 from spanyard_gateway.reader import QueryLimitError
@@ -40,6 +44,8 @@ class Endpoint:
     media_types: tuple[str, ...] = ("application/json",)
     """Of the answer; those that are not JSON have `bytes` as `answer`."""
     errors: tuple[int, ...] = (400,)
+    check: Check | None = None
+    """Who may; an operation without one keeps the gateway from starting."""
     internal: bool = False
     """Between Spanyard's own parts: not in the document."""
 
@@ -51,12 +57,28 @@ class PageOf:
     item: type
 
 
-def routes(endpoints: list[Endpoint]) -> list[web.RouteDef]:
-    """aiohttp's routes for the endpoints; a GET answers HEAD too."""
-    return [web.route(e.method, e.path, _serve(e)) for e in endpoints]
+def routes(endpoints: list[Endpoint], base_path: str = "") -> list[web.RouteDef]:
+    """aiohttp's routes for the endpoints; a GET answers HEAD too.
+
+    Those of Spanyard's own parts are at the root: pods do not come through the proxy that the base
+    path is for. Raises SettingError when one does not say who may ask.
+    """
+    made = []
+    for endpoint in endpoints:
+        if endpoint.check is None:
+            raise SettingError(
+                f"{endpoint.method} {endpoint.path} does not say who may ask (Endpoint.check)"
+            )
+        prefix = "" if endpoint.internal else base_path
+        made.append(
+            web.route(endpoint.method, prefix + endpoint.path, _serve(endpoint, endpoint.check))
+        )
+    return made
 
 
-def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _serve(
+    endpoint: Endpoint, check: Check
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     encoder = msgspec.json.Encoder()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -66,8 +88,9 @@ def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamRe
             attributes=endpoint.attributes,
             now_ns=request.app[CLOCK].time_ns(),
         )
-        answering = endpoint.handler(request, query)
         try:
+            caller = await request.app[GATE].admit(request, check, query)
+            answering = endpoint.handler(request, query)
             answer = await (answering if endpoint.method == "GET" else _to_its_end(answering))
         except QueryLimitError as error:
             return problem(503, "Query too large", str(error))
@@ -75,6 +98,13 @@ def _serve(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamRe
             return problem(503, "Temporarily unavailable", str(error), headers={"Retry-After": "5"})
         except NoKeeperError as error:
             return problem(501, "No resources here", str(error))
+        except SpanyardError as error:
+            refusal = answer_to(error)
+            if refusal is None:
+                raise
+            return refusal
+        if forgotten(check, caller):
+            raise RuntimeError(f"{endpoint.method} {endpoint.path} asked about no right")
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(body=encoder.encode(answer), content_type="application/json")

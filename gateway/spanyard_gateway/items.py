@@ -302,6 +302,23 @@ class Proof(msgspec.Struct, rename="camel", kw_only=True):
     totals: dict[str, int]
 
 
+class WhoAmI(msgspec.Struct, rename="camel", kw_only=True):
+    """Who asks, as Kubernetes knows them."""
+
+    auth: Literal["none", "kubernetes"]
+    """`none`: nobody is asked who they are."""
+    user: str
+    groups: list[str]
+
+
+class Session(msgspec.Struct, rename="camel", kw_only=True):
+    """A session that has begun."""
+
+    user: str
+    groups: list[str]
+    ends: str
+
+
 class Page(msgspec.Struct, rename="camel", kw_only=True):
     """A page of items; `nextCursor` is null on the last one."""
 

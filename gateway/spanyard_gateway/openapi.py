@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from spanyard_core import __version__
+from spanyard_gateway.auth.rights import Public
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.params import ALL_PARAMS, ATTRIBUTE_HELP
 
@@ -33,6 +34,8 @@ _PROBLEM = {
 }
 _ERRORS = {
     400: "A parameter is wrong; `detail` names it.",
+    401: "Nobody is signed in, where the gateway asks who you are.",
+    403: "You have not the right; `detail` names it and the namespace.",
     404: "There is no such thing.",
     409: "Not possible in its present state.",
     413: "The body is larger than this gateway takes.",
@@ -45,7 +48,7 @@ _ERRORS = {
 _TYPES = (str, int, float, bool, bytes, dict, list, type(None))
 
 
-def openapi_document(endpoints: list[Endpoint]) -> dict[str, Any]:
+def openapi_document(endpoints: list[Endpoint], *, base_path: str = "") -> dict[str, Any]:
     """The document for the endpoints that are not internal."""
     public = [e for e in endpoints if not e.internal]
     types = {t for e in public for t in _named_types(e)}
@@ -66,7 +69,24 @@ def openapi_document(endpoints: list[Endpoint]) -> dict[str, Any]:
         },
         "tags": [{"name": tag} for tag in dict.fromkeys(e.tag for e in public)],
         "paths": paths,
-        "components": {"schemas": {**components, "Problem": _PROBLEM}},
+        "servers": [{"url": base_path or "/"}],
+        "security": [{"bearer": []}, {"session": []}, {}],
+        "components": {
+            "schemas": {**components, "Problem": _PROBLEM},
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A Kubernetes token.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "spanyard-session",
+                    "description": "Set by `/login`; behind TLS with the prefix `__Host-`.",
+                },
+            },
+        },
     }
 
 
@@ -133,14 +153,16 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                         *endpoint.errors,
                         503,
                         *([404] if endpoint.path_params else []),
+                        *([] if endpoint.check in {None, Public()} else [401, 403]),
                         *([415] if endpoint.method == "POST" else []),
                     }
                 )
             },
         },
     }
-    if endpoint.description:
-        operation["description"] = endpoint.description
+    told = [endpoint.description, endpoint.check.text() if endpoint.check else ""]
+    if any(told):
+        operation["description"] = " ".join(text for text in told if text)
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:

@@ -236,6 +236,12 @@ ALL_PARAMS = {
             lambda t, _n: _number(t),
             {"type": "number"},
         ),
+        Param(
+            "namespace",
+            "Namespace whose rights count; has to be said where the gateway asks who you are.",
+            _text,
+            _STRING,
+        ),
         Param("project", "Id of the project, `{namespace}.{name}`.", _text, _STRING),
         Param(
             "state",

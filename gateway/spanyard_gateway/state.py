@@ -5,6 +5,7 @@ from aiohttp import web
 from spanyard_core.clock import Clock
 from spanyard_core.resources.api import ResourceApi
 from spanyard_core.storage import Storage
+from spanyard_gateway.auth.tenants import Tenants
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
 from spanyard_gateway.reader import Reader
@@ -19,6 +20,7 @@ SOURCES = web.AppKey("sources", SourceFinder)
 METRICS = web.AppKey("metrics", GatewayMetrics)
 RESOURCES = web.AppKey("resources", object)
 """A ResourceApi, or None where nobody keeps resources; ask `resources_of`."""
+TENANTS = web.AppKey("tenants", Tenants)
 SETTINGS = web.AppKey("settings", GatewaySettings)
 
 

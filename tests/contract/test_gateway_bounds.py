@@ -18,6 +18,7 @@ from spanyard_gateway.__main__ import run
 from spanyard_gateway.queries.stored import stored_rows
 from spanyard_gateway.reader import QueryLimitError, Reader
 from spanyard_gateway.settings import GatewaySettings
+from spanyard_gateway.where import Where
 from tests.fakes.engine import engine_url
 from tests.fakes.gateway_api import eventually, running_gateway
 
@@ -196,14 +197,18 @@ async def test_what_is_stored_of_a_writer_is_counted_exactly(db: Database) -> No
             {"writers": [w for w, _ in rows], "seqs": [s for _, s in rows]},
         )
     reader = Reader(settings(), db)
-    found = await stored_rows(reader, "logs", "local.a")
+    where = Where()
+    where.add("project = {project:String}", project="local.a")
+    found = await stored_rows(reader, "logs", where)
     for writer, batches in writers.items():
         seqs = [seq for batch in batches for seq in batch]
         stored = found[writer]
         assert (stored.count, stored.distinct, stored.last) == (
             len(seqs), len(set(seqs)), max(seqs)
         ), writer  # fmt: skip
-    assert await stored_rows(reader, "logs", "local.b") == {}
+    other = Where()
+    other.add("project = {project:String}", project="local.b")
+    assert await stored_rows(reader, "logs", other) == {}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from spanyard_gateway.items import DeploymentItem, Page, ProjectItem
 from spanyard_gateway.keeper import shown
 from spanyard_gateway.params import Query
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
 
 _STORED = (
     "SELECT project, toString(toDate(min(time))) AS first_day,"
@@ -20,13 +21,20 @@ _STORED = (
 """From the ledger's copy: its rows are objects, not records."""
 
 
-async def list_projects(reader: Reader, declared: Sequence[Project], query: Query) -> Page:
-    """Projects by id: those that are declared, and those that have records."""
+async def list_projects(
+    reader: Reader, declared: Sequence[Project], query: Query, tenants: Where
+) -> Page:
+    """Projects by id: those that are declared, and those that have records.
+
+    `tenants` says whose; of `declared` the caller has left out the others.
+    """
     scope = scope_of("projects")
     after = str(decode_cursor(query["cursor"], scope, [str])[0]) if query["cursor"] else ""
     wanted = query.limit + 1
     rows = await reader.rows(
-        _STORED.format(condition="project > {after:String}") + f" LIMIT {wanted}", {"after": after}
+        _STORED.format(condition=f"project > {{after:String}} AND {tenants.sql()}")
+        + f" LIMIT {wanted}",
+        {"after": after, **tenants.params},
     )
     stored = {row["project"]: row for row in rows}
     known = {resource_id(p): p for p in declared if resource_id(p) > after}
@@ -86,8 +94,8 @@ _SEEN = (
 )
 
 
-async def list_deployments(reader: Reader, query: Query) -> Page:
-    """Deployments that wrote logs, by project and name."""
+async def list_deployments(reader: Reader, query: Query, tenants: Where) -> Page:
+    """Deployments that wrote logs, by project and name; `tenants` says whose."""
     scope = scope_of("deployments", *query.scope())
     position = (
         decode_cursor(query["cursor"], scope, [str, str, str]) if query["cursor"] else ["", "", ""]
@@ -95,11 +103,17 @@ async def list_deployments(reader: Reader, query: Query) -> Page:
     condition = "project = {project:String}" if query["project"] else "1"
     rows = await reader.rows(
         _SEEN.format(
-            condition=f"{condition} AND (project, deployment, uid) >"
+            condition=f"{condition} AND {tenants.sql()} AND (project, deployment, uid) >"
             " ({p:String}, {d:String}, {u:String})"
         )
         + f" ORDER BY project, deployment, uid LIMIT {query.limit + 1}",
-        {"project": query["project"] or "", "p": position[0], "d": position[1], "u": position[2]},
+        {
+            "project": query["project"] or "",
+            "p": position[0],
+            "d": position[1],
+            "u": position[2],
+            **tenants.params,
+        },
     )
     more = len(rows) > query.limit
     items = [_seen(row) for row in rows[: query.limit]]

@@ -8,27 +8,42 @@ from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import PENDING, ChunkName, parse_key, writer_hash
 from spanyard_core.records import SIGNALS
 from spanyard_core.storage import Storage
+from spanyard_gateway.auth.caller import Sight, namespace_of
 from spanyard_gateway.items import Proof
 from spanyard_gateway.proof import LifeEvent, Quarantined, StoredRows, Waiting, fold
 from spanyard_gateway.queries.stored import stored_rows
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
 
 MAX_LISTED = 100_000
 """Pending objects looked at; with more, loading is far behind, and nothing counts as missing yet."""
 
 
-async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
-    """The proof of one project, or of all. Raises DatabaseError, StorageError."""
+async def prove(
+    reader: Reader,
+    storage: Storage,
+    project: str | None,
+    tenants: Where | None = None,
+    sight: Sight | None = None,
+) -> Proof:
+    """The proof of one project, or of all that `tenants` and `sight` let see.
+
+    Raises DatabaseError, StorageError.
+    """
+    where = Where()
+    if project:
+        where.add("project = {project:String}", project=project)
+    if tenants is not None:
+        where.extend(tenants)
     # The bucket first: what is loaded between the questions then counts as stored, not as lost.
-    in_bucket, listed_all = await _waiting(storage, project)
-    condition = "project = {project:String}" if project else "1"
-    params = {"project": project or ""}
+    in_bucket, listed_all = await _waiting(storage, project, sight)
+    condition, params = where.sql(), where.params
     events = await _events(reader, condition, params)
     names = await _writers(reader, condition, params)
     names |= {e.subject: e.project for e in events} | {e.meta_writer: e.project for e in events}
     rows: dict[str, StoredRows] = {}
     for signal in SIGNALS:
-        rows |= await stored_rows(reader, signal, project)
+        rows |= await stored_rows(reader, signal, where)
     names |= {name: project or "" for name in rows if name not in names}
     quarantined = await _quarantined(reader, condition, params, names)
     by_hash = {writer_hash(name): name for name in names}
@@ -39,7 +54,9 @@ async def prove(reader: Reader, storage: Storage, project: str | None) -> Proof:
     return fold(events, rows, quarantined, waiting, projects=names, listed_all=listed_all)
 
 
-async def _waiting(storage: Storage, project: str | None) -> tuple[dict[str, Waiting], bool]:
+async def _waiting(
+    storage: Storage, project: str | None, sight: Sight | None
+) -> tuple[dict[str, Waiting], bool]:
     """What waits, by the hash of its writer, and whether that is all."""
     found: dict[str, Waiting] = {}
     seen = 0
@@ -52,6 +69,8 @@ async def _waiting(storage: Storage, project: str | None) -> tuple[dict[str, Wai
             try:
                 name = parse_key(info.key)
             except BadRecordError:
+                continue
+            if sight is not None and not await sight.holds(namespace_of(name.project)):
                 continue
             hashed = name.writer_hash if isinstance(name, ChunkName) else writer_hash(name.writer)
             records, last = (

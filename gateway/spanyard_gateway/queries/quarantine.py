@@ -33,10 +33,11 @@ def _item(row: dict[str, Any]) -> QuarantineItem:
     )
 
 
-async def list_quarantine(reader: Reader, query: Query) -> Page:
-    """A page of what was set aside, by project and id."""
+async def list_quarantine(reader: Reader, query: Query, tenants: Where) -> Page:
+    """A page of what was set aside, by project and id; `tenants` says whose."""
     scope = scope_of("quarantine", *query.scope())
     where = Where()
+    where.extend(tenants)
     if query["project"]:
         where.add("project = {project:String}", project=query["project"])
     if query["signal"]:
@@ -63,10 +64,15 @@ async def list_quarantine(reader: Reader, query: Query) -> Page:
     )
 
 
-async def one_quarantined(reader: Reader, quarantine_id: str) -> QuarantineItem | None:
-    """One line or object that was set aside; None when the id is unknown."""
+async def one_quarantined(
+    reader: Reader, quarantine_id: str, tenants: Where
+) -> QuarantineItem | None:
+    """One line or object that was set aside; None when the id is unknown, or of none of these
+    tenants."""
+    where = Where()
+    where.extend(tenants)
+    where.add("id = {id:String}", id=quarantine_id)
     rows = await reader.rows(
-        f"SELECT {_COLUMNS} FROM quarantine FINAL WHERE id = {{id:String}} LIMIT 1",
-        {"id": quarantine_id},
+        f"SELECT {_COLUMNS} FROM quarantine FINAL WHERE {where.sql()} LIMIT 1", where.params
     )
     return _item(rows[0]) if rows else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from spanyard_gateway.proof import StoredRows
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
 
 AT_ONCE = 500
 """Writers in one question."""
@@ -18,12 +19,14 @@ _SUMS = "count() AS rows, min(seq) AS first, max(seq) AS last, sum(seq) AS total
 Row = dict[str, Any]
 
 
-async def stored_rows(reader: Reader, signal: str, project: str | None) -> dict[str, StoredRows]:
-    """By writer. Raises DatabaseError."""
-    # A writer belongs to one project, so its rows' smallest project is that one.
-    having = "HAVING min(project) = {project:String}" if project else ""
+async def stored_rows(reader: Reader, signal: str, where: Where) -> dict[str, StoredRows]:
+    """By writer, of the projects that `where` is true of. Raises DatabaseError."""
+    # A writer belongs to one project, so its rows' smallest project is that one; only so the
+    # projection answers.
     rows = await reader.rows(
-        f"SELECT writer, {_SUMS} FROM {signal} GROUP BY writer {having}", {"project": project or ""}
+        f"SELECT * FROM (SELECT writer, min(project) AS project, {_SUMS} FROM {signal}"
+        f" GROUP BY writer) WHERE {where.sql()}",
+        where.params,
     )
     broken = sorted(row["writer"] for row in rows if not _is_run(row))
     distinct: dict[str, int] = {}

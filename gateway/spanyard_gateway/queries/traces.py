@@ -243,13 +243,19 @@ def _item(project: str, row: Row) -> TraceItem:
     )
 
 
-async def places_of_trace(reader: Reader, trace: str) -> dict[str, tuple[int, int]]:
-    """Projects in which the trace id occurs, with the times (ns) of its first start and last end."""
+async def places_of_trace(reader: Reader, trace: str, tenants: Where) -> dict[str, tuple[int, int]]:
+    """Projects in which the trace id occurs, with the times (ns) of its first start and last end.
+
+    `tenants` says which projects may be looked into.
+    """
+    where = Where()
+    where.extend(tenants)
+    where.add("trace_id = {trace:String}", trace=trace)
     rows = await reader.rows(
         "SELECT project, toUnixTimestamp64Nano(min(start_time)) AS low,"
         " toUnixTimestamp64Nano(max(end_time)) AS high"
-        " FROM trace_index WHERE trace_id = {trace:String} GROUP BY project ORDER BY project LIMIT 10",
-        {"trace": trace},
+        f" FROM trace_index WHERE {where.sql()} GROUP BY project ORDER BY project LIMIT 10",
+        where.params,
     )
     return {row["project"]: (row["low"], row["high"]) for row in rows}
 

@@ -13,6 +13,7 @@ from spanyard_gateway.routes import (
     quarantine,
     resources,
     scores,
+    sessions,
     source_archives,
     spans,
     sql,
@@ -37,6 +38,7 @@ def all_endpoints() -> list[Endpoint]:
         sql,
         quarantine,
         proof,
+        sessions,
         internal,
     )
     return [endpoint for module in modules for endpoint in module.ENDPOINTS]

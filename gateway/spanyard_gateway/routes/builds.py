@@ -12,6 +12,8 @@ from spanyard_core.object_names import check_project
 from spanyard_core.resources.kinds import Build, resource_id
 from spanyard_core.serve import problem
 from spanyard_core.storage import Storage
+from spanyard_gateway.auth.caller import Caller, Sight
+from spanyard_gateway.auth.rights import READ, Across, InPath, Right
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import BuildDetail, BuildItem, BuildLog, Page
@@ -32,9 +34,10 @@ async def _list(request: web.Request, query: Query) -> Any:
         )
     scope = scope_of("builds", project)
     after = str(decode_cursor(query["cursor"], scope, [str])[0]) if query["cursor"] else ""
-    declared = await keeper.all(Build, project) if keeper else []
+    sight = Caller.of(request).sight()
+    declared = await sight.those(await keeper.all(Build, project) if keeper else [])
     known = {resource_id(b): b for b in declared if _place(resource_id(b)) > _place(after)}
-    left = [] if project else await _left_after(storage, after, query.limit + 1)
+    left = [] if project else await _left_after(storage, after, query.limit + 1, sight)
     ids = sorted({*left, *known}, key=_place)
     if len(left) > query.limit:
         ids = [
@@ -50,19 +53,25 @@ def _place(build: str) -> str:
     return build and build + "/"
 
 
-async def _left_after(storage: Storage, after: str, wanted: int) -> list[str]:
+async def _left_after(storage: Storage, after: str, wanted: int, sight: Sight) -> list[str]:
     """Ids of builds that left something in the bucket, from build to build: one with a thousand
-    parts costs one listed row."""
+    parts costs one listed row, a namespace that may not be seen too."""
     found: list[str] = []
+    start = f"builds/{after}0" if after else ""
     while len(found) < wanted:
         build = ""
-        async for info in storage.list("builds/", after=f"builds/{after}0" if after else ""):
+        async for info in storage.list("builds/", after=start):
             build = info.key.split("/")[1]
             break
         if not build:
             break
-        found.append(build)
-        after = build
+        namespace, dot, _ = build.partition(".")
+        if dot and not await sight.holds(namespace):
+            start = f"builds/{namespace}/"  # behind all of `{namespace}.`
+            continue
+        if dot or await sight.everything():
+            found.append(build)
+        start = f"builds/{build}0"
     return found
 
 
@@ -128,6 +137,7 @@ ENDPOINTS = [
         _list,
         "builds",
         params=("limit", "cursor", "project"),
+        check=Across((Right("list", "builds"),)),
     ),
     Endpoint(
         "GET",
@@ -136,6 +146,7 @@ ENDPOINTS = [
         BuildDetail,
         _one,
         "builds",
+        check=InPath((Right("get", "builds"),)),
         path_params=BUILD_PATH,
         errors=(400, 404),
     ),
@@ -146,6 +157,7 @@ ENDPOINTS = [
         BuildLog,
         _logs,
         "builds",
+        check=InPath((READ,)),
         description="The whole log from storage, or what there is so far while the build runs. "
         "Who has the first `offset` bytes, whose sha256 is `prefix`, gets the rest alone; `offset` "
         "of the answer says whether that was so.",

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from aiohttp import web
 
+from spanyard_gateway.auth.rights import READ, InPath
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.export import PARAMS, Export, export_of, json_lines
@@ -76,6 +77,7 @@ ENDPOINTS = [
         params=PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
         media_types=tuple(_MEDIA.values()),
     ),
 ]

@@ -7,6 +7,9 @@ from aiohttp import web
 
 from spanyard_core.errors import BadRecordError, SpanyardError
 from spanyard_core.object_names import PENDING, parse_key
+from spanyard_gateway.auth.errors import ForbiddenError
+from spanyard_gateway.auth.gate import pod_of
+from spanyard_gateway.auth.rights import OfPods
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.params import Query
 from spanyard_gateway.state import INGESTER, METRICS, SOURCES
@@ -27,9 +30,12 @@ async def _hints(request: web.Request, query: Query) -> Any:
         raise BadRecordError(f'the body is not {{"keys": [...]}}: {error}') from error
     if len(hints.keys) > MAX_HINTS:
         raise BadRecordError(f"{len(hints.keys)} keys in one hint; at most {MAX_HINTS}")
+    pod = pod_of(request)
     for key in hints.keys:
         if parse_key(key).root != PENDING:
             raise BadRecordError(f"{key[:200]!r} is not below {PENDING}/")
+        if pod is not None and parse_key(key).project != pod.project:
+            raise ForbiddenError(f"{key[:200]!r} is not of {pod.project}, the project of this pod")
     counter = request.app[METRICS].hints
     try:
         await request.app[INGESTER].hint(hints.keys)
@@ -42,13 +48,25 @@ async def _hints(request: web.Request, query: Query) -> Any:
 
 
 async def _sources(request: web.Request, query: Query) -> Any:
-    stored = await request.app[SOURCES].find(query["project"], query["fingerprint"])
+    project, pod = query["project"], pod_of(request)
+    if pod is not None and project != pod.project:
+        raise ForbiddenError(
+            f"{str(project)[:200]!r} is not {pod.project}, the project of this pod"
+        )
+    stored = await request.app[SOURCES].find(project, query["fingerprint"])
     return {"stored": stored}
 
 
 ENDPOINTS = [
     Endpoint(
-        "POST", "/internal/hints", "Tell of new objects", dict, _hints, "internal", internal=True
+        "POST",
+        "/internal/hints",
+        "Tell of new objects",
+        dict,
+        _hints,
+        "internal",
+        check=OfPods(),
+        internal=True,
     ),
     Endpoint(
         "GET",
@@ -58,6 +76,7 @@ ENDPOINTS = [
         _sources,
         "internal",
         params=("project", "fingerprint"),
+        check=OfPods(),
         internal=True,
     ),
 ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from spanyard_gateway.auth.rights import READ, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import FollowPage, LogItem
 from spanyard_gateway.params import Query
@@ -34,6 +35,7 @@ ENDPOINTS = [
         params=PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
     ),
     Endpoint(
         "GET",
@@ -48,5 +50,6 @@ ENDPOINTS = [
         params=FOLLOW_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
     ),
 ]

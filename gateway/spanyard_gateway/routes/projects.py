@@ -8,6 +8,8 @@ from aiohttp import web
 from spanyard_core.object_names import check_project
 from spanyard_core.resources.kinds import Deployment, Project
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.caller import Caller
+from spanyard_gateway.auth.rights import READ, Across, InPath, Right
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import (
     DeploymentDetail,
@@ -26,15 +28,17 @@ from spanyard_gateway.queries.projects import (
     one_project,
 )
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
-from spanyard_gateway.state import READER
+from spanyard_gateway.state import READER, TENANTS
 
 DEPLOYMENT_PATH = {"id": "Id of the deployment, `{namespace}.{name}`."}
 
 
 async def _projects(request: web.Request, query: Query) -> Any:
     keeper = Keeper.of(request.app)
-    declared = await keeper.all(Project) if keeper else []
-    return await list_projects(request.app[READER], declared, query)
+    sight = Caller.of(request).sight()
+    declared = await sight.those(await keeper.all(Project) if keeper else [])
+    tenants = await request.app[TENANTS].where(sight)
+    return await list_projects(request.app[READER], declared, query, tenants)
 
 
 async def _project(request: web.Request, query: Query) -> Any:
@@ -50,10 +54,12 @@ async def _project(request: web.Request, query: Query) -> Any:
 
 
 async def _deployments(request: web.Request, query: Query) -> Any:
-    keeper = Keeper.of(request.app)
+    keeper, sight = Keeper.of(request.app), Caller.of(request).sight()
     if keeper is None:
-        return await list_deployments(request.app[READER], query)
-    return declared_deployments(await keeper.all(Deployment, query["project"] or ""), query)
+        tenants = await request.app[TENANTS].where(sight)
+        return await list_deployments(request.app[READER], query, tenants)
+    found = await sight.those(await keeper.all(Deployment, query["project"] or ""))
+    return declared_deployments(found, query)
 
 
 async def _deployment(request: web.Request, query: Query) -> Any:
@@ -81,6 +87,7 @@ ENDPOINTS = [
         _projects,
         "projects",
         params=("limit", "cursor"),
+        check=Across((Right("list", "projects"), READ)),
     ),
     Endpoint(
         "GET",
@@ -90,6 +97,7 @@ ENDPOINTS = [
         _project,
         "projects",
         path_params=PROJECT_PATH,
+        check=InPath((Right("get", "projects"), READ)),
         errors=(400, 404),
     ),
     Endpoint(
@@ -100,6 +108,7 @@ ENDPOINTS = [
         _deployments,
         "deployments",
         params=("limit", "cursor", "project"),
+        check=Across((Right("list", "deployments"), READ)),
     ),
     Endpoint(
         "GET",
@@ -109,6 +118,7 @@ ENDPOINTS = [
         _deployment,
         "deployments",
         path_params=DEPLOYMENT_PATH,
+        check=InPath((Right("get", "deployments"), READ)),
         errors=(400, 404),
     ),
 ]

@@ -5,17 +5,21 @@ from typing import Any
 from aiohttp import web
 
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.caller import Caller
+from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.items import Proof
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.proof import prove
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
-from spanyard_gateway.state import READER, STORAGE
+from spanyard_gateway.state import READER, STORAGE, TENANTS
 
 
 async def _all(request: web.Request, query: Query) -> Any:
     app = request.app
-    return await prove(app[READER], app[STORAGE], None)
+    sight = Caller.of(request).sight()
+    tenants = await app[TENANTS].where(sight)
+    return await prove(app[READER], app[STORAGE], None, tenants, sight)
 
 
 async def _project(request: web.Request, query: Query) -> Any:
@@ -37,7 +41,16 @@ _TEXT = (
     "without an end are open."
 )
 ENDPOINTS = [
-    Endpoint("GET", "/proof", "What is stored of everything", Proof, _all, "proof", _TEXT),
+    Endpoint(
+        "GET",
+        "/proof",
+        "What is stored of everything",
+        Proof,
+        _all,
+        "proof",
+        _TEXT,
+        check=Across((READ,)),
+    ),
     Endpoint(
         "GET",
         "/projects/{id}/proof",
@@ -47,6 +60,7 @@ ENDPOINTS = [
         "proof",
         _TEXT,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
         errors=(400, 404),
     ),
 ]

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from spanyard_core.errors import BadRecordError
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.rights import REMOVE, InPath
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedError
 from spanyard_gateway.items import Pruned
@@ -64,6 +65,7 @@ ENDPOINTS = [
         description="Rows, objects, told losses and quarantined lines of sources whose last record "
         "was collected before then. A source goes whole or stays: what has not ended stays.",
         path_params=PROJECT_PATH,
+        check=InPath((REMOVE,)),
         body=Prune,
         body_required=True,
         errors=(400, 413, 501, 502),

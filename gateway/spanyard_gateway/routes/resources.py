@@ -7,16 +7,20 @@ import msgspec
 from aiohttp import web
 
 from spanyard_core.errors import BadRecordError, InvalidResourceError
-from spanyard_core.object_names import check_project
+from spanyard_core.object_names import check_label, check_project
 from spanyard_core.resources.api import Applied
 from spanyard_core.resources.kinds import FINISHED, PLURALS, Build, Deployment, Project, R
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.caller import Caller
+from spanyard_gateway.auth.gate import GATE
+from spanyard_gateway.auth.rights import ByHandler, InPath, Right, changes
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.items import AppliedList, Deleted
 from spanyard_gateway.keeper import Keeper, shown
 from spanyard_gateway.params import Query
 
 MAX_MANIFESTS = 1_000
+_PLURALS: dict[str, str] = {str(kind): plural for kind, plural in PLURALS.items()}
 T = TypeVar("T")
 
 
@@ -37,10 +41,34 @@ async def _apply(request: web.Request, query: Query) -> Any:
     body = await _body(request, Manifests, '{"manifests": [{"apiVersion": …, "kind": …}]}')
     if not 1 <= len(body.manifests) <= MAX_MANIFESTS:
         raise BadRecordError(f"manifests: {len(body.manifests)} of them; send 1 to {MAX_MANIFESTS}")
-    applied = await Keeper.needed(request.app).apply(
-        body.manifests, dry_run=query["dryRun"] == "true"
-    )
+    keeper = Keeper.needed(request.app)
+    await _may_apply(request, body.manifests)
+    applied = await keeper.apply(body.manifests, dry_run=query["dryRun"] == "true")
     return AppliedList(applied=list(applied))
+
+
+async def _may_apply(request: web.Request, manifests: list[dict[str, Any]]) -> None:
+    """Raises InvalidResourceError for what does not say where it belongs, ForbiddenError."""
+    caller = Caller.of(request)
+    caller.asked = True
+    if not request.app[GATE].enabled:
+        return
+    wrong: list[tuple[str, str]] = []
+    places: dict[tuple[str, str], None] = {}
+    for number, manifest in enumerate(manifests, 1):
+        metadata = manifest.get("metadata")
+        namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+        kind = manifest.get("kind")
+        plural = _PLURALS.get(kind) if isinstance(kind, str) else None
+        if plural is None or not isinstance(namespace, str) or not namespace:
+            where = "kind" if plural is None else "metadata.namespace"
+            wrong.append((f"manifest {number}: {where}", "is missing, or none that can be here"))
+        else:
+            places[check_label(namespace, "namespace"), plural] = None
+    if wrong:
+        raise InvalidResourceError(wrong)
+    for namespace, plural in places:
+        await caller.require(namespace, *changes(plural))
 
 
 def _put(kind: type[R]) -> Callable[[web.Request, Query], Awaitable[Any]]:
@@ -128,6 +156,7 @@ def _operations(kind: type[R]) -> list[Endpoint]:
             plural,
             params=("dryRun",),
             path_params=path,
+            check=InPath(changes(plural)),
             body=dict,
             body_required=True,
             errors=(400, 404, 413, 422, 501),
@@ -140,6 +169,7 @@ def _operations(kind: type[R]) -> list[Endpoint]:
             _patch(kind),
             plural,
             description="RFC 7386: null takes a field away.",
+            check=InPath((Right("patch", plural),)),
             path_params=path,
             body=dict,
             body_required=True,
@@ -152,6 +182,7 @@ def _operations(kind: type[R]) -> list[Endpoint]:
             Deleted,
             _delete(kind),
             plural,
+            check=InPath((Right("delete", plural),)),
             path_params=path,
             errors=(400, 404, 501),
         ),
@@ -166,6 +197,7 @@ ENDPOINTS = [
         AppliedList,
         _apply,
         "resources",
+        check=ByHandler((Right("create", "…"), Right("patch", "…"))),
         description="All of them, or none when one is not valid. YAML is the command line's.",
         params=("dryRun",),
         body=Manifests,
@@ -182,6 +214,7 @@ ENDPOINTS = [
         Build,
         _cancel,
         "builds",
+        check=InPath((Right("patch", "builds"),)),
         path_params={"id": "Id of the build, `{namespace}.{name}`."},
         errors=(400, 404, 409, 501),
     ),

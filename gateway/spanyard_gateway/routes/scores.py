@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from spanyard_gateway.auth.rights import READ, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import ScoreItem
 from spanyard_gateway.params import Query
@@ -27,5 +28,6 @@ ENDPOINTS = [
         params=PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
     ),
 ]

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from spanyard_core.errors import BadRecordError
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.rights import UPLOAD, InQuery
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.items import SourceArchive
 from spanyard_gateway.params import Query
@@ -79,7 +80,9 @@ ENDPOINTS = [
         SourceArchive,
         _one,
         "builds",
+        params=("namespace",),
         path_params=_PATH,
+        check=InQuery((UPLOAD,)),
         errors=(400, 404),
     ),
     Endpoint(
@@ -90,7 +93,9 @@ ENDPOINTS = [
         _put,
         "builds",
         description="A tar.zst, checked against its digest; twice is once.",
+        params=("namespace",),
         path_params=_PATH,
+        check=InQuery((UPLOAD,)),
         body=bytes,
         body_required=True,
         errors=(400, 413),

@@ -5,13 +5,14 @@ from typing import Any
 from aiohttp import web
 
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.caller import Caller
+from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import SpanItem
 from spanyard_gateway.params import Query, span_id
 from spanyard_gateway.queries.spans import PARAMS, list_spans, spans_of_trace
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
-from spanyard_gateway.state import READER
-from spanyard_gateway.where import Where
+from spanyard_gateway.state import READER, TENANTS
 
 
 async def _list(request: web.Request, query: Query) -> Any:
@@ -20,7 +21,7 @@ async def _list(request: web.Request, query: Query) -> Any:
 
 async def _one(request: web.Request, query: Query) -> Any:
     span = span_id(request.match_info["id"])
-    where = Where()
+    where = await request.app[TENANTS].where(Caller.of(request).sight())
     where.add("id = {id:String}", id=span)
     if query["project"]:
         where.add("project = {project:String}", project=query["project"])
@@ -49,6 +50,7 @@ ENDPOINTS = [
         params=PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
     ),
     Endpoint(
         "GET",
@@ -60,5 +62,6 @@ ENDPOINTS = [
         params=("project", "traceId"),
         path_params={"id": "Id of the span, 16 hex digits."},
         errors=(400, 404, 409),
+        check=Across((READ,)),
     ),
 ]

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from spanyard_core.errors import BadRecordError, DatabaseError, DatabaseUnavailableError
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.rights import READ, Everywhere
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.params import Query
 from spanyard_gateway.sql import SqlLimits, SqlRefusedError, read_only
@@ -66,6 +67,7 @@ ENDPOINTS = [
         description="One statement that only reads, within the limits of every query. Tables and "
         "views are those of `SHOW TABLES`; values are bound by `params`.",
         body=Statement,
+        check=Everywhere((READ,)),
         body_required=True,
         media_types=(
             "application/json",

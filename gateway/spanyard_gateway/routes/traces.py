@@ -5,12 +5,14 @@ from typing import Any
 from aiohttp import web
 
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.caller import Caller
+from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import TraceDetail, TraceItem
 from spanyard_gateway.params import Query, trace_id
 from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
-from spanyard_gateway.state import READER
+from spanyard_gateway.state import READER, TENANTS
 
 
 async def _list(request: web.Request, query: Query) -> Any:
@@ -20,7 +22,8 @@ async def _list(request: web.Request, query: Query) -> Any:
 async def _one(request: web.Request, query: Query) -> Any:
     trace = trace_id(request.match_info["id"])
     reader = request.app[READER]
-    places = await places_of_trace(reader, trace)
+    tenants = await request.app[TENANTS].where(Caller.of(request).sight())
+    places = await places_of_trace(reader, trace, tenants)
     project = query["project"]
     if project is None:
         projects = list(places)
@@ -55,6 +58,7 @@ ENDPOINTS = [
         params=PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
+        check=InPath((READ,)),
     ),
     Endpoint(
         "GET",
@@ -66,5 +70,6 @@ ENDPOINTS = [
         params=("project",),
         path_params={"id": "Id of the trace, 32 hex digits."},
         errors=(400, 404, 409),
+        check=Across((READ,)),
     ),
 ]

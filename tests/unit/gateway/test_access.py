@@ -6,10 +6,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from spanyard_core.clock import SystemClock
 from spanyard_core.errors import SettingError
 from spanyard_core.serve import serving
+from spanyard_core.tickets import Signer
 from spanyard_gateway import neighbours
 from spanyard_gateway.access import guard, is_local_host
+from spanyard_gateway.auth.gate import Gate
 from spanyard_gateway.settings import GatewaySettings
 
 
@@ -50,7 +53,9 @@ async def _status(*, same_user: bool) -> int:
         return web.Response()
 
     settings = GatewaySettings(storage="file:///s", clickhouse="chdb:///c", same_user=same_user)
-    app = web.Application(middlewares=[guard(settings)])
+    app = web.Application(
+        middlewares=[guard(settings, Gate(settings, None, Signer.generate(), SystemClock()))]
+    )
     app.router.add_post("/apply", answer)
     async with (
         serving(app, "127.0.0.1", 0) as address,
