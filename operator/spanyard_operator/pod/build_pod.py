@@ -6,16 +6,25 @@ first that fails ends the pod. Users' containers see the source, a home of their
 spec gives them: no token of ours, no credentials of the repository, no other step's files.
 """
 
+import math
 from collections.abc import Sequence
 
 from spanyard_core.resources import builds as life
 from spanyard_core.resources.kinds import Build, resource_id
+from spanyard_operator import names
+from spanyard_operator.pod.capture import Capture
+from spanyard_operator.pod.collector import (
+    PodOwner,
+    collector_container,
+    collector_volumes,
+    spans_mount,
+    telemetry_env,
+)
 from spanyard_operator.pod.fetch import FETCH, PUBLISH, fetch_source, private_volumes, publish
 from spanyard_operator.pod.parts import (
     SOURCE,
     WORK_VOLUME,
     Object,
-    Surroundings,
     ca_mounts,
     ca_volumes,
     literal,
@@ -27,6 +36,7 @@ from spanyard_operator.pod.parts import (
     users_variables,
     variables,
 )
+from spanyard_operator.settings import OperatorSettings
 
 HOME, TOLD = "/spanyard/home", "/spanyard/told"
 CACHE_VOLUME = "spanyard-cache"
@@ -58,42 +68,33 @@ exit "$code"
 `wait` ends at a trap, so it is called until the command is gone."""
 
 
-def pod_name(build: str, attempt: int) -> str:
-    """Deterministic: an attempt is started at most once. `build` is a name without namespace."""
-    return f"{build}-build-{attempt}"
-
-
 def build_pod(
     build: Build,
     attempt: int,
-    settings: Surroundings,
+    settings: OperatorSettings,
+    capture: Capture,
     *,
-    builder_image: str,
-    service_account: str,
-    collector: Object,
-    collector_volumes: Sequence[Object],
-    telemetry: Sequence[Object],
-    mounts: Sequence[Object] = (),
-    labels: dict[str, str] | None = None,
-    annotations: dict[str, str] | None = None,
+    live_key: str = "",
 ) -> Object:
-    """The manifest, without an owner reference.
-
-    `collector`, `collector_volumes`, `telemetry` (variables) and `mounts` (of users' containers, for
-    span files) are `pod.collector`'s.
-    """
-    name, namespace = build.metadata.name, build.metadata.namespace
-    spec: Object = {
+    """The manifest, with the Build as its owner. `live_key` as in `collector_options`."""
+    name, spec = build.metadata.name, build.spec
+    grace = GRACE_S + math.ceil(settings.termination_reserve)
+    options = settings.collector_options(live_key=live_key)
+    owner = PodOwner(build.metadata.namespace, spec.project, uid=build.metadata.uid, build=name)
+    collector = collector_container(
+        options, owner, capture, grace=grace, disk_limited=_limits_disk(build)
+    )
+    pod: Object = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "serviceAccountName": build.spec.service_account_name or service_account,
-        "terminationGracePeriodSeconds": GRACE_S + round(settings.termination_reserve),
+        "serviceAccountName": spec.service_account_name or names.RUNNER_ACCOUNT,
+        "terminationGracePeriodSeconds": grace,
         "securityContext": pod_security(),
         "initContainers": [
             collector,
             fetch_source(build, settings),
-            *_steps(build, settings, builder_image, telemetry, mounts),
+            *_steps(build, settings, telemetry_env(owner)),
         ],
         "containers": [publish(build, attempt, settings)],
         "volumes": [
@@ -101,45 +102,44 @@ def build_pod(
             *private_volumes(build),
             *_cache_volumes(build),
             *ca_volumes(settings),
-            *collector_volumes,
+            *collector_volumes(options, capture),
         ],
     }
-    secrets = pull_secrets(settings, *(s.name for s in build.spec.builder.image_pull_secrets))
-    if secrets:
-        spec["imagePullSecrets"] = secrets
-    if build.spec.node_selector:
-        spec["nodeSelector"] = dict(build.spec.node_selector)
-    if build.spec.tolerations:
-        spec["tolerations"] = list(build.spec.tolerations)
+    if secrets := pull_secrets(settings, *(s.name for s in spec.builder.image_pull_secrets)):
+        pod["imagePullSecrets"] = secrets
+    if spec.node_selector:
+        pod["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        pod["tolerations"] = list(spec.tolerations)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": pod_name(name, attempt),
-            "namespace": namespace,
-            "labels": {
-                "app.kubernetes.io/managed-by": "spanyard",
-                "app.kubernetes.io/component": "build",
-                "spanyard.dev/project": build.spec.project,
-                "spanyard.dev/build": name,
-                **(labels or {}),
-            },
+            "name": names.build_pod_name(name, attempt),
+            "namespace": build.metadata.namespace,
+            "labels": names.build_labels(build),
             "annotations": {
-                "spanyard.dev/resource-uid": build.metadata.uid,
-                **(annotations or {}),
+                names.RESOURCE_UID: build.metadata.uid,
+                names.COLLECTOR: capture,
+                "kubectl.kubernetes.io/default-container": _default_container(build),
             },
+            "ownerReferences": [names.owner_reference(build)],
         },
-        "spec": spec,
+        "spec": pod,
     }
 
 
-def _steps(
-    build: Build,
-    settings: Surroundings,
-    image: str,
-    telemetry: Sequence[Object],
-    mounts: Sequence[Object],
-) -> list[Object]:
+def _default_container(build: Build) -> str:
+    """Whose log `kubectl logs` shows: what people wrote, not what we did."""
+    own = [step for step in life.steps_of(build) if step in {"install", "build"}]
+    return CONTAINERS[own[-1]] if own else FETCH
+
+
+def _limits_disk(build: Build) -> bool:
+    return "ephemeral-storage" in build.spec.resources.limits
+
+
+def _steps(build: Build, settings: OperatorSettings, telemetry: Sequence[Object]) -> list[Object]:
     spec = build.spec
     commands = {"install": spec.install, "build": spec.build}
     ours = {
@@ -154,7 +154,7 @@ def _steps(
     return [
         {
             "name": step,
-            "image": spec.builder.image or image,
+            "image": spec.builder.image or settings.builder_image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["/bin/sh", "-c", literal(_STEP), step, literal(commands[step])],
             "workingDir": f"{SOURCE}/{spec.source.sub_path}".rstrip("/"),
@@ -167,7 +167,7 @@ def _steps(
                 {"name": WORK_VOLUME, "mountPath": TOLD, "subPath": "told", "readOnly": True},
                 *_cache_mounts(build),
                 *ca_mounts(settings),
-                *mounts,
+                spans_mount(),
             ],
         }
         for step in life.steps_of(build)

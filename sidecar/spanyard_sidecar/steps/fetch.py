@@ -19,7 +19,7 @@ from spanyard_sidecar.sources.archive import unpack
 from spanyard_sidecar.sources.counting import in_units
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 from spanyard_sidecar.sources.git import GitCredentials, fetch_git, shown
-from spanyard_sidecar.steps.running import TRIES, opened, patience, patiently, run, say
+from spanyard_sidecar.steps.running import opened, patience, patiently, run, say
 from spanyard_sidecar.steps.settings import FetchSettings
 
 BLOCK = 8 << 20
@@ -194,8 +194,7 @@ async def _download(storage: Storage, key: str, digest: str, archive: Path) -> i
     except ObjectNotFoundError as error:
         raise SourceError("SourceNotFound", where=where) from error
     except StorageError as error:
-        detail = f"{error} (tried {TRIES} times)"
-        raise SourceError("SourceUnreachable", where=where, detail=detail) from error
+        raise SourceError("SourceUnreachable", where=where, detail=str(error)) from error
     if f"sha256:{found.hexdigest()}" != digest:
         detail = f"its bytes have the digest sha256:{found.hexdigest()}"
         raise SourceError("ArchiveInvalid", where=digest[:19] + "…", detail=detail)

@@ -80,6 +80,10 @@ def _tell(path: str, answer: StepAnswer) -> None:
 
 def opened(url: str, token_file: str) -> Storage:
     """The storage of a pod: the gateway's signatures, or a bucket of its own. Raises SettingError."""
+    if url.startswith("gateway+"):
+        from spanyard_sidecar.gateway_storage import GatewayStorage
+
+        return GatewayStorage(url, token_file=token_file)
     return open_storage(url)
 
 
