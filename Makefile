@@ -8,10 +8,10 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench soak chaos docs lock clean
+.PHONY: help setup demo test unit lint format bench soak chaos docs cluster cluster-down lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything in locked versions
 
@@ -59,8 +59,22 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
 	@$(BIN)/python -m spanyard_local.cli.reference docs/cli.md
 
-lock: ## refresh requirements/dev.lock
-	@$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o $(LOCK)
+cluster: setup ## a Kubernetes for tests on this machine, with our images (ARGS=--fresh: a new one)
+	@$(BIN)/python -m tests.cluster up $(ARGS)
+
+cluster-down: setup ## end it; images are kept
+	@$(BIN)/python -m tests.cluster down
+
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+chart: setup ## regenerate what the chart says twice: schema, CRDs, dashboards, docs of values and alerts
+	@$(BIN)/python charts/generate.py
+
+lock: ## refresh requirements/*.lock; the images get the versions that were tested
+	@$(COMPILE) --extra dev pyproject.toml -o $(LOCK)
+	@$(COMPILE) -c $(LOCK) --extra sidecar pyproject.toml -o requirements/images-sidecar.lock
+	@$(COMPILE) -c $(LOCK) --extra operator pyproject.toml -o requirements/images-operator.lock
+	@$(COMPILE) -c $(LOCK) --extra local pyproject.toml -o requirements/images-server.lock
+	@printf 'uv==$(UV_VERSION)\nhatchling==1.33.0\n' | $(COMPILE) - -o requirements/images-build.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .spanyard .mypy_cache .ruff_cache .pytest_cache .hypothesis
