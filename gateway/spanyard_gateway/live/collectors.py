@@ -1,0 +1,103 @@
+"""Collectors over the network: `/live` of the sidecar (docs/live-collector.md)."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import aiohttp
+import msgspec
+
+from spanyard_gateway.live.records import block_of_array
+from spanyard_gateway.live.upstream import (
+    Left,
+    LivePod,
+    UpstreamError,
+    UpstreamEvent,
+    UpToDate,
+)
+
+CONNECT_S = 3.0
+LARGEST = 4 << 20
+"""A message holds about 256 KiB, or one line of 1 MiB with its escapes."""
+
+Token = Callable[[LivePod], str]
+"""A ticket for the pod's collector; empty where none is asked for."""
+
+
+class _Lines(msgspec.Struct, tag_field="type", tag="lines"):
+    container: str
+    writer: str
+    first: int
+    records: msgspec.Raw
+
+
+class _Hello(msgspec.Struct, tag_field="type", tag="hello"):
+    version: int
+
+
+class _Live(msgspec.Struct, tag_field="type", tag="live"):
+    pass
+
+
+class _Dropped(msgspec.Struct, tag_field="type", tag="dropped"):
+    writer: str
+    count: int
+
+
+class _Error(msgspec.Struct, tag_field="type", tag="error"):
+    message: str
+
+
+_decode = msgspec.json.Decoder(_Lines | _Hello | _Live | _Dropped | _Error).decode
+
+
+class Collectors:
+    """Implements `Upstream` over one aiohttp session."""
+
+    def __init__(self, session: aiohttp.ClientSession, token: Token = lambda _: "") -> None:
+        self._session = session
+        self._token = token
+
+    @contextlib.asynccontextmanager
+    async def listen(
+        self, pod: LivePod, after: Mapping[str, int]
+    ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
+        token = self._token(pod)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            async with self._session.ws_connect(
+                f"{pod.url.rstrip('/')}/live",
+                headers=headers,
+                heartbeat=20.0,
+                max_msg_size=LARGEST,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CONNECT_S),
+            ) as socket:
+                wish = {"type": "subscribe", "after": dict(after), "all": True}
+                await socket.send_str(msgspec.json.encode(wish).decode())
+                yield _events(pod, socket)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UpstreamError(
+                f"the collector of pod {pod.name} does not answer: {error}"
+            ) from error
+
+
+async def _events(
+    pod: LivePod, socket: aiohttp.ClientWebSocketResponse
+) -> AsyncIterator[UpstreamEvent]:
+    async for message in socket:
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            continue
+        try:
+            said = _decode(message.data)
+            if isinstance(said, _Lines):
+                yield block_of_array(said.writer, said.first, said.records)
+            elif isinstance(said, _Live):
+                yield UpToDate()
+            elif isinstance(said, _Dropped):
+                yield Left(said.writer, said.count)
+            elif isinstance(said, _Error):
+                raise UpstreamError(f"the collector of pod {pod.name} refuses: {said.message}")
+        except msgspec.DecodeError as error:
+            raise UpstreamError(
+                f"the collector of pod {pod.name} says what nobody understands: {error}"
+            ) from error
+    raise UpstreamError(f"the collector of pod {pod.name} has closed the connection")

@@ -1,0 +1,304 @@
+"""`/ws`: one socket, many channels. docs/live.md is the protocol.
+
+Everything that a client can make grow is bounded: subscriptions, its messages, what waits for it.
+A client that does not understand the protocol is told what was wrong and disconnected; one that is
+slow gets an exact count of what it missed; one that is dead is noticed by its missing pongs.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from spanyard_core.clock import rfc3339
+from spanyard_core.errors import SpanyardError
+from spanyard_core.serve import problem
+from spanyard_gateway.live.channels import BadChannelError, Channel, parse_channel
+from spanyard_gateway.live.hub import Hub
+from spanyard_gateway.live.inlet import Inlet
+from spanyard_gateway.live.messages import (
+    VERSION,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    decode_client,
+    encode,
+    said,
+)
+from spanyard_gateway.live.statuses import Statuses
+from spanyard_gateway.live.stored import Target
+from spanyard_gateway.live.subscription import MOST_HISTORY, MOST_RESUMED, Subscription, Wish
+
+log = logging.getLogger("spanyard.gateway")
+
+
+class RefusedError(SpanyardError):
+    """A subscription is refused; the socket stays."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotUnderstoodError(Exception):
+    """What the client said makes no sense: it is told, and disconnected."""
+
+
+Find = Callable[[web.Request, Channel], Awaitable[Target]]
+"""Whom a channel is about. Raises RefusedError: no such thing, or not for this user."""
+Check = Callable[[web.Request, Target], Awaitable[None]]
+"""Asked every minute of open subscriptions. Raises RefusedError."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """What one client, and all together, may cost."""
+
+    connections: int = 10_000
+    subscriptions: int = 64
+    """Per connection."""
+    waiting_bytes: int = 1 << 20
+    """Records that wait for a slow client, per subscription; memory that all of them share."""
+    message_bytes: int = 256 * 1024
+    """A client's largest: a resume token of 2,000 writers."""
+    heartbeat: float = 15.0
+    """Seconds between heartbeats, and pings; without a pong within half of it the client is dead."""
+    check_every: float = 60.0
+    send_timeout: float = 60.0
+    """A client that takes nothing for so long is cut off: its pongs come from its kernel's side."""
+
+
+@dataclass(slots=True)
+class LiveCounts:
+    """For `/metrics`."""
+
+    connections: int = 0
+    subscriptions: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Open:
+    subscription: Subscription
+    task: asyncio.Task[None]
+    target: Target
+
+
+class _Connection:
+    def __init__(self, live: "LiveSockets", request: web.Request, ws: web.WebSocketResponse):
+        self._live = live
+        self._request = request
+        self._ws = ws
+        self._open: dict[str, _Open] = {}
+
+    async def run(self) -> None:
+        limits, clock = self._live.limits, self._live.hub.clock
+        await self._say(
+            said(
+                "hello",
+                version=VERSION,
+                time=rfc3339(clock.time_ns()),
+                heartbeat=limits.heartbeat,
+                history=MOST_HISTORY,
+                subscriptions=limits.subscriptions,
+            )
+        )
+        beats = asyncio.create_task(self._beat(), name="heartbeats of a listener")
+        try:
+            async for message in self._ws:
+                await self._take(message)
+        except NotUnderstoodError as error:
+            with contextlib.suppress(ConnectionError):
+                await self._say(said("error", code="not-understood", message=str(error)))
+            await self._ws.close(code=WSCloseCode.POLICY_VIOLATION)
+        finally:
+            tasks = [beats, *(each.task for each in self._open.values())]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _say(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._live.limits.send_timeout):
+                await self._ws.send_frame(data, WSMsgType.TEXT)
+        except TimeoutError:
+            transport = self._request.transport
+            if transport is not None:
+                transport.abort()
+            raise ConnectionResetError("the client takes nothing") from None
+
+    async def _beat(self) -> None:
+        limits, clock = self._live.limits, self._live.hub.clock
+        checked = clock.monotonic()
+        try:
+            while True:
+                await clock.sleep(limits.heartbeat)
+                await self._heartbeat()
+                if clock.monotonic() - checked >= limits.check_every:
+                    checked = clock.monotonic()
+                    await self._check_again()
+        except ConnectionError:
+            await self._ws.close()
+
+    async def _heartbeat(self) -> None:
+        tokens = {name: each.subscription.resume() for name, each in self._open.items()}
+        now = rfc3339(self._live.hub.clock.time_ns())
+        await self._say(said("heartbeat", time=now, resume=tokens))
+
+    async def _check_again(self) -> None:
+        for name, each in list(self._open.items()):
+            try:
+                await self._live.check(self._request, each.target)
+            except RefusedError as error:
+                await self._end(name)
+                await self._say(said("error", id=name, code=error.code, message=str(error)))
+
+    async def _take(self, received: WSMessage) -> None:
+        if received.type is not WSMsgType.TEXT:
+            raise NotUnderstoodError("messages are JSON texts")
+        try:
+            message = decode_client(received.data)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise NotUnderstoodError(f"not understood: {str(error)[:300]}") from error
+        if isinstance(message, Ping):
+            await self._heartbeat()
+        elif isinstance(message, Unsubscribe):
+            await self._end(message.id)
+            await self._say(said("ended", id=message.id, reason="unsubscribed"))
+        else:
+            try:
+                await self._subscribe(message)
+            except (RefusedError, BadChannelError) as error:
+                code = error.code if isinstance(error, RefusedError) else "bad-channel"
+                name = message.id[:200]
+                await self._say(said("error", id=name, code=code, message=str(error)))
+
+    async def _subscribe(self, message: Subscribe) -> None:
+        live = self._live
+        if not 0 < len(message.id) <= 100:
+            raise RefusedError("bad-id", "id: 1 to 100 characters")
+        if message.id in self._open:
+            raise RefusedError("bad-id", f"{message.id!r} is subscribed already: unsubscribe first")
+        if len(self._open) >= live.limits.subscriptions:
+            raise RefusedError(
+                "too-many", f"{live.limits.subscriptions} subscriptions per connection are most"
+            )
+        if not 0 <= message.history <= MOST_HISTORY:
+            raise RefusedError("bad-history", f"history: 0 to {MOST_HISTORY:,}")
+        if message.resume is not None and len(message.resume.seen) > 2 * MOST_RESUMED:
+            raise RefusedError("bad-resume", "resume: too many writers; begin anew with history")
+        channel = parse_channel(message.channel)
+        target = await live.find(self._request, channel)
+        wish = Wish(message.id, channel, message.filter, message.history, message.resume)
+        inlet = Inlet(live.limits.waiting_bytes)
+        subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self._say)
+        work = self._serve(message.id, wish, target, inlet, subscription)
+        task = asyncio.create_task(work, name=f"subscription to {channel}")
+        self._open[message.id] = _Open(subscription, task, target)
+        live.counts.subscriptions += 1
+
+    async def _end(self, name: str) -> None:
+        each = self._open.pop(name, None)
+        if each is not None:
+            each.task.cancel()
+            await asyncio.gather(each.task, return_exceptions=True)
+
+    async def _serve(
+        self, name: str, wish: Wish, target: Target, inlet: Inlet, subscription: Subscription
+    ) -> None:
+        live = self._live
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._statuses(name, wish.channel))
+                if wish.channel.signals:
+                    group.create_task(self._records(name, wish, target, inlet, subscription))
+                else:
+                    await self._say(said("subscribed", id=name, channel=str(wish.channel), pods=0))
+        except* ConnectionError:
+            await self._ws.close()
+        except* Exception as errors:
+            log.error("a subscription to %s failed", wish.channel, exc_info=errors)
+            with contextlib.suppress(ConnectionError):
+                told = "something failed on our side; subscribe again"
+                await self._say(said("error", id=name, code="internal", message=told))
+        finally:
+            live.counts.subscriptions -= 1
+            for reason, count in subscription.dropped.items():
+                live.counts.dropped[reason] = live.counts.dropped.get(reason, 0) + count
+            if self._open.get(name) is not None and self._open[name].subscription is subscription:
+                del self._open[name]
+
+    async def _records(
+        self, name: str, wish: Wish, target: Target, inlet: Inlet, subscription: Subscription
+    ) -> None:
+        async with self._live.hub.attached(target, inlet) as attached:
+            pods = len(attached.feeds)
+            await self._say(said("subscribed", id=name, channel=str(wish.channel), pods=pods))
+            for pod, trouble in attached.troubles().items():
+                told = f"pod {pod}: {trouble}"
+                await self._say(said("partial", id=name, reason="collector-away", message=told))
+            await subscription.run(inlet.waiting_now(), attached.reached())
+
+    async def _statuses(self, name: str, channel: Channel) -> None:
+        async for message in self._live.statuses.changes(channel):
+            await self._say(encode({"id": name, **message}))
+
+
+class LiveSockets:
+    """The endpoint and its open connections."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        statuses: Statuses,
+        find: Find,
+        check: Check,
+        limits: SocketLimits | None = None,
+    ) -> None:
+        self.hub = hub
+        self.statuses = statuses
+        self.find = find
+        self.check = check
+        self.limits = limits or SocketLimits()
+        self.counts = LiveCounts()
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One connection, from its upgrade to its end."""
+        limits = self.limits
+        if self.counts.connections >= limits.connections:
+            return problem(
+                503,
+                "Too many listeners",
+                f"{limits.connections:,} connections are most",
+                headers={"Retry-After": "5"},
+            )
+        ws = web.WebSocketResponse(
+            heartbeat=limits.heartbeat, max_msg_size=limits.message_bytes, compress=False
+        )
+        if not ws.can_prepare(request).ok:
+            return problem(426, "A WebSocket", "Connect to /ws with a WebSocket; see docs/live.md.")
+        self.counts.connections += 1
+        self._sockets.add(ws)
+        try:
+            await ws.prepare(request)
+            await _Connection(self, request, ws).run()
+        except ConnectionError:
+            log.debug("a listener went away")
+        finally:
+            self._sockets.discard(ws)
+            self.counts.connections -= 1
+        return ws
+
+    async def close(self, *_: Any) -> None:
+        """Tell all to come again elsewhere: this gateway ends."""
+        closing = [
+            ws.close(code=WSCloseCode.GOING_AWAY, message=b"the gateway ends; connect again")
+            for ws in list(self._sockets)
+        ]
+        await asyncio.gather(*closing, return_exceptions=True)

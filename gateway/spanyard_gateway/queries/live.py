@@ -1,0 +1,193 @@
+"""The stored part of live streams: the newest records, and runs of one writer's numbers.
+
+The projection `by_batch` knows which batches hold a writer's numbers, so that a run is read without
+looking through a project's history.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from spanyard_core.clickhouse import rfc3339
+from spanyard_gateway.live.channels import Filter
+from spanyard_gateway.live.inlet import Reached
+from spanyard_gateway.live.records import NOTHING, Block, LiveSignal, LogRecord, Record, SpanRecord
+from spanyard_gateway.live.stored import Row, Target
+from spanyard_gateway.live.upstream import LivePod
+from spanyard_gateway.queries.common import add_text
+from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
+
+PAGE = 2_000
+"""Rows of one question."""
+
+
+class ClickHouseStored:
+    """Implements `Stored`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def reached(self, pod: LivePod) -> Mapping[str, Reached]:
+        found: dict[str, Reached] = {}
+        for signal in _BOTH:
+            rows = await self._reader.rows(
+                f"SELECT writer, max(seq) AS last FROM {signal}"
+                " WHERE startsWith(writer, {prefix:String}) GROUP BY writer",
+                {"prefix": f"{pod.uid}/"},
+            )
+            found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
+        return found
+
+    async def newest(
+        self,
+        target: Target,
+        signals: Sequence[LiveSignal],
+        filter_: Filter,
+        count: int,
+        below: Mapping[str, int],
+    ) -> list[Row]:
+        found: list[tuple[int, Row]] = []
+        for signal in signals:
+            where = _where(target)
+            if signal == "logs":
+                _add_filter(where, filter_)
+            if below:
+                where.add(
+                    "seq < transform(writer, {writers:Array(String)}, {firsts:Array(UInt64)},"
+                    " toUInt64(18446744073709551615))",
+                    writers=list(below),
+                    firsts=list(below.values()),
+                )
+            time = "timestamp" if signal == "logs" else "start_time"
+            rows = await self._reader.rows(
+                f"SELECT writer, toUnixTimestamp64Nano({time}) AS at, {_COLUMNS[signal]}"
+                f" FROM {signal} WHERE {where.sql()} ORDER BY {time} DESC, writer DESC, seq DESC"
+                f" LIMIT 1 BY writer, seq LIMIT {int(count)}",
+                where.params,
+            )
+            found += [(int(r["at"]), Row(r["writer"], _record(signal, r))) for r in rows]
+        found.sort(key=lambda each: each[0])
+        return [row for _, row in found[-count:]] if count else []
+
+    async def between(
+        self, writer: str, signal: LiveSignal, after: int, before: int | None
+    ) -> list[Block]:
+        params: dict[str, Any] = {"writer": writer, "after": after}
+        limit = ""
+        if before is not None:
+            params["before"] = before
+            limit = " AND min(seq) < {before:UInt64}"
+        batches = await self._reader.rows(
+            f"SELECT batch, min(seq) AS first FROM {signal} WHERE writer = {{writer:String}}"
+            f" GROUP BY ingest_day, batch, writer HAVING max(seq) > {{after:UInt64}}{limit}"
+            " ORDER BY first LIMIT 20",
+            params,
+        )
+        if not batches:
+            return []
+        params["batches"] = [int(row["batch"]) for row in batches]
+        rows = await self._reader.rows(
+            f"SELECT {_COLUMNS[signal]} FROM {signal} WHERE batch IN {{batches:Array(UInt64)}}"
+            " AND writer = {writer:String} AND seq > {after:UInt64}"
+            + (" AND seq < {before:UInt64}" if before is not None else "")
+            + f" ORDER BY seq LIMIT 1 BY seq LIMIT {PAGE}",
+            params,
+        )
+        return _blocks(writer, [_record(signal, row) for row in rows])
+
+    async def begun_since(
+        self, target: Target, signals: Sequence[LiveSignal], since_ms: int
+    ) -> Mapping[str, Reached]:
+        found: dict[str, Reached] = {}
+        for signal in signals:
+            where = _where(target, trace=False)
+            # An attempt's number begins with the milliseconds at which it was planned.
+            where.add("batch >= {batch:UInt64}", batch=max(0, since_ms) << 20)
+            rows = await self._reader.rows(
+                f"SELECT writer, max(seq) AS last FROM {signal} WHERE {where.sql()} GROUP BY writer",
+                where.params,
+            )
+            found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
+        return found
+
+    async def end_of(self, writer: str) -> int | None:
+        rows = await self._reader.rows(
+            "SELECT after_seq FROM gaps WHERE subject = {writer:String} AND event = 'end'"
+            " ORDER BY seq DESC LIMIT 1",
+            {"writer": writer},
+        )
+        return int(rows[0]["after_seq"]) if rows else None
+
+
+_BOTH: tuple[LiveSignal, ...] = ("logs", "spans")
+_COLUMNS: dict[LiveSignal, str] = {
+    "logs": f"seq, {rfc3339('timestamp')} AS time_text, level, message, pod, container, stream,"
+    " trace_id, span_id, attributes, marks",
+    "spans": "seq, id, trace_id, name, ended, pod, service, parent_span_id, status,"
+    f" status_message, span_kind, attributes, events, {rfc3339('start_time')} AS start_text,"
+    f" {rfc3339('end_time')} AS end_text",
+}
+
+
+def _where(target: Target, *, trace: bool = True) -> Where:
+    where = Where()
+    where.add("project = {project:String}", project=target.project_id)
+    if target.deployment:
+        where.add("deployment = {deployment:String}", deployment=target.deployment)
+    if target.build:
+        where.add("build = {build:String}", build=target.build)
+    if target.uid:
+        where.add("uid = {uid:String}", uid=target.uid)
+    if target.trace and trace:
+        where.add("trace_id = {trace:String}", trace=target.trace)
+    return where
+
+
+def _add_filter(where: Where, filter_: Filter) -> None:
+    if filter_.level:
+        where.add("level IN {levels:Array(String)}", levels=list(filter_.level))
+    if filter_.stream:
+        where.add("stream IN {streams:Array(String)}", streams=list(filter_.stream))
+    if filter_.container:
+        where.add("container IN {containers:Array(String)}", containers=list(filter_.container))
+    if filter_.text:
+        add_text(where, "message", filter_.text)
+
+
+def _record(signal: LiveSignal, row: Mapping[str, Any]) -> Record:
+    attributes = _raw(row["attributes"])
+    if signal == "logs":
+        return LogRecord(
+            int(row["seq"]), row["time_text"], row["level"], row["message"], row["pod"],
+            row["container"], row["stream"], row["trace_id"], row["span_id"], attributes,
+            list(row["marks"]),
+        )  # fmt: skip
+    return SpanRecord(
+        int(row["seq"]), row["id"], row["trace_id"], row["name"], row["start_text"],
+        row["end_text"] if row["ended"] else None, row["pod"], row["service"],
+        row["parent_span_id"], row["status"], row["status_message"], row["span_kind"], attributes,
+        _raw(row["events"]),
+    )  # fmt: skip
+
+
+def _raw(text: str) -> msgspec.Raw:
+    if text in {"", "{}", "[]", "null"}:
+        return NOTHING
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return NOTHING
+    return msgspec.Raw(text.encode())
+
+
+def _blocks(writer: str, records: Sequence[Record]) -> list[Block]:
+    """Records in order as runs without holes."""
+    runs: list[list[Record]] = []
+    for record in records:
+        if runs and runs[-1][-1].seq + 1 == record.seq:
+            runs[-1].append(record)
+        else:
+            runs.append([record])
+    return [Block(writer, run[0].seq, len(run), run, 300 * len(run)) for run in runs]
