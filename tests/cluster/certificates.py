@@ -1,7 +1,7 @@
 """The test cluster's certificate authority, its certificates and kubeconfigs."""
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -96,7 +96,9 @@ def made(folder: Path) -> Certificates:
     names += [x509.IPAddress(ipaddress.ip_address(one)) for one in SERVER_ADDRESSES]
     for name, (common, organisation) in {**USERS, "api": ("kube-apiserver", "")}.items():
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if name == "api" else ExtendedKeyUsageOID.CLIENT_AUTH
+        usage = (
+            ExtendedKeyUsageOID.SERVER_AUTH if name == "api" else ExtendedKeyUsageOID.CLIENT_AUTH
+        )
         builder = _builder(_name(common, organisation), ca_name, key.public_key())
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if name == "api":
@@ -116,15 +118,15 @@ def _name(common: str, organisation: str) -> x509.Name:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=DAYS))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=DAYS))
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster import cluster as clusters
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.binaries import API_TIER, kept
+from tests.cluster.cluster import Cluster, NoClusterError
 
 REQUIRED = os.environ.get("SPANYARD_REQUIRE_CLUSTER") == "1"
 
@@ -23,3 +25,29 @@ def api_server() -> Iterator[ApiServer]:
         )
     with running_api_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real cluster with our images: the one that runs, else one of the session's own.
+
+    One that ran before stays; take a namespace of your own. Without a cluster that runs it is
+    started only where it is required: it is a matter of minutes and of root.
+    """
+    try:
+        found = clusters.running()
+    except NoClusterError as e:
+        if REQUIRED:
+            raise
+        pytest.skip(str(e))
+    own = found is None
+    if found is None:
+        if not REQUIRED:
+            pytest.skip("no cluster runs: `make cluster`, or set SPANYARD_REQUIRE_CLUSTER=1")
+        found = clusters.up()
+    try:
+        found.load()
+        yield found
+    finally:
+        if own:
+            clusters.down()

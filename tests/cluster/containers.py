@@ -65,12 +65,17 @@ def ctr(folders: Folders, *arguments: str) -> str:
 
 
 def load(folders: Folders, archive: Path) -> None:
-    """Import a `docker-archive`: its names come from inside it."""
-    ctr(folders, "images", "import", "--no-unpack", str(archive))
+    """Import an archive: its names come from inside it. Layers that are there may be missing."""
+    ctr(folders, "images", "import", str(archive))
 
 
 def images(folders: Folders) -> set[str]:
     return set(ctr(folders, "images", "list", "-q").split())
+
+
+def blobs(folders: Folders) -> set[str]:
+    """Digests of what containerd has, layers too."""
+    return set(ctr(folders, "content", "list", "-q").split())
 
 
 def end_containers(folders: Folders) -> None:

@@ -229,9 +229,7 @@ def start_dns(folders: Folders, coredns: Path, certificates: Certificates) -> No
     daemons.start(folders, "coredns", [str(coredns), "-conf", str(file)])
 
 
-def kubectl(
-    binaries: Binaries, kubeconfig: Path, *arguments: str, given: str | None = None
-) -> str:
+def kubectl(binaries: Binaries, kubeconfig: Path, *arguments: str, given: str | None = None) -> str:
     """The output of the real kubectl. Raises RuntimeError with its error text."""
     done = subprocess.run(
         [str(binaries.path("kubectl")), f"--kubeconfig={kubeconfig}", *arguments],

@@ -82,9 +82,7 @@ def start(folders: Folders) -> None:
     node.start_dns(folders, coredns, certificates)
     s3.start(folders)
     _wait_for_node(folders, binaries)
-    node.kubectl(
-        binaries, folders.kubeconfig, "apply", "-f", "-", given=node.volumes(folders)
-    )
+    node.kubectl(binaries, folders.kubeconfig, "apply", "-f", "-", given=node.volumes(folders))
 
 
 def _wait_for_node(folders: Folders, binaries: Binaries) -> None:

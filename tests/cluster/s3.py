@@ -1,4 +1,4 @@
-"""The cluster's bucket: a real S3 server on the node's bridge, the same address for pods and tests."""
+"""The cluster's bucket: a real S3 server on the node's bridge, one address for pods and tests."""
 
 import http.client
 import json
@@ -9,13 +9,14 @@ from tests.fakes import s3_server
 
 PORTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 23646}
 """Fixed: the address is ours alone. gRPC of each is 10,000 above."""
-ENDPOINT = f"http://{NODE_ADDRESS}:{PORTS['s3']}"
 BUCKET = s3_server.BUCKET
+DAEMON = "s3"
 
 
-def url(prefix: str = "") -> str:
+def url(prefix: str = "", *, address: str = NODE_ADDRESS) -> str:
     """For `open_storage`, here and in a pod."""
-    query = f"endpoint={ENDPOINT}&region={s3_server.REGION}&listing=walk"
+    endpoint = f"http://{address}:{PORTS['s3']}"
+    query = f"endpoint={endpoint}&region={s3_server.REGION}&listing=walk"
     return f"s3://{BUCKET}/{prefix}?{query}"
 
 
@@ -28,29 +29,34 @@ def environ() -> dict[str, str]:
     }
 
 
-def start(folders: Folders) -> None:
-    """Its data goes with the cluster. Started again (`tests of storage being away`) it is kept."""
+def start(folders: Folders, address: str = NODE_ADDRESS) -> None:
+    """Its data goes with the cluster; stopped and started again it is kept."""
     folder = folders.run / "s3"
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "s3.json").write_text(json.dumps(s3_server.identities()), "utf-8")
     ports = {**PORTS, **{f"{name}.grpc": port + 10_000 for name, port in PORTS.items()}}
-    daemon = daemons.start(
-        folders, "s3", s3_server.command(folder, ports, address=NODE_ADDRESS)
-    )
-    daemons.wait_until(folders, daemon, answers)
+    command = s3_server.command(folder, ports, address=address)
+    daemon = daemons.start(folders, DAEMON, command)
+    daemons.wait_until(folders, daemon, lambda: answers(address))
 
 
-def answers() -> bool:
+def stop(folders: Folders) -> None:
+    daemon = daemons.find(folders, DAEMON)
+    if daemon is not None:
+        daemons.end(daemon)
+
+
+def answers(address: str = NODE_ADDRESS) -> bool:
     """The bucket is there (403 to strangers), and there is room for objects."""
     return (
-        _ask("s3", "GET", f"/{BUCKET}/?list-type=2&max-keys=1")[0] == 403
-        and _ask("filer", "HEAD", f"/buckets/{BUCKET}/")[0] == 200
-        and b'"fid"' in _ask("master", "GET", f"/dir/assign?collection={BUCKET}")[1]
+        _ask(address, "s3", "GET", f"/{BUCKET}/?list-type=2&max-keys=1")[0] == 403
+        and _ask(address, "filer", "HEAD", f"/buckets/{BUCKET}/")[0] == 200
+        and b'"fid"' in _ask(address, "master", "GET", f"/dir/assign?collection={BUCKET}")[1]
     )
 
 
-def _ask(part: str, method: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(NODE_ADDRESS, PORTS[part], timeout=5)
+def _ask(address: str, part: str, method: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, PORTS[part], timeout=5)
     try:
         connection.request(method, path)
         answer = connection.getresponse()

@@ -79,8 +79,7 @@ def _go(arguments: list[str], folder: Path) -> None:
     done = subprocess.run(
         ["nice", "-n", "15", go, *arguments],
         cwd=folder,
-        env=os.environ
-        | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOBIN": str(folder)},
+        env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOBIN": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,100 @@
+# The images of Spanyard, one target each:
+#   docker build --target sidecar -t registry.example.com/spanyard/sidecar:0.1.0 .
+# Targets: sidecar operator gateway ingester server. Dependencies are locked with hashes, in layers
+# of their own: a change of our code rebuilds the last layer only. The build needs no compiler.
+# For a build that can be repeated bit by bit, name the base by digest: --build-arg PYTHON_IMAGE=….
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+# --- tools: in no image ------------------------------------------------------------------------
+FROM ${PYTHON_IMAGE} AS tools
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy \
+    UV_PYTHON_DOWNLOADS=never SOURCE_DATE_EPOCH=1767225600
+COPY requirements/images-build.lock /tools.lock
+RUN python3 -m venv /opt/tools \
+    && /opt/tools/bin/pip install -q --require-hashes --only-binary :all: -r /tools.lock
+# Where the programs live, without pip: nothing is ever installed into an image that runs.
+RUN python3 -m venv --without-pip /opt/spanyard
+
+# --- our own code, the same for all ------------------------------------------------------------
+FROM tools AS ours
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY crds crds
+COPY core core
+COPY sdk sdk
+COPY sidecar sidecar
+COPY ingester ingester
+COPY gateway gateway
+COPY operator operator
+COPY local local
+RUN PATH=/opt/tools/bin:$PATH uv build -q --wheel --no-build-isolation -p /opt/tools/bin/python \
+        --out-dir /wheel . \
+    && /opt/tools/bin/uv pip install -q --no-deps -p /opt/spanyard/bin/python /wheel/*.whl \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
+
+# --- what every image is made of ---------------------------------------------------------------
+FROM ${PYTHON_IMAGE} AS base
+LABEL org.opencontainers.image.title="Spanyard" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="Spanyard" \
+      org.opencontainers.image.description="Run agent servers on Kubernetes and keep everything they say"
+# A name for the number: ssh refuses to run for a user that has none.
+RUN echo 'spanyard:x:65532:65532:Spanyard:/tmp:/usr/sbin/nologin' >> /etc/passwd \
+    && echo 'spanyard:x:65532:' >> /etc/group
+ENV PATH=/opt/spanyard/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /tmp
+USER 65532:65532
+
+# --- sidecar: the collector; fetch and publish of builds, which need git -----------------------
+FROM tools AS sidecar-dependencies
+COPY requirements/images-sidecar.lock /requirements.lock
+RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
+
+FROM base AS sidecar-system
+USER 0
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        ca-certificates git openssh-client >/dev/null \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+USER 65532:65532
+
+FROM sidecar-system AS sidecar
+COPY --from=sidecar-dependencies /opt/spanyard /opt/spanyard
+COPY --from=ours /opt/spanyard /opt/spanyard
+ENTRYPOINT ["spanyard-sidecar"]
+
+# --- operator ----------------------------------------------------------------------------------
+FROM tools AS operator-dependencies
+COPY requirements/images-operator.lock /requirements.lock
+RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
+
+FROM base AS operator
+COPY --from=operator-dependencies /opt/spanyard /opt/spanyard
+COPY --from=ours /opt/spanyard /opt/spanyard
+ENTRYPOINT ["spanyard-operator"]
+
+# --- ingester, gateway, server: the same layers, as the ClickHouse engine weighs most ------------
+# A node that runs all three pulls them once.
+FROM tools AS engine-dependencies
+COPY requirements/images-server.lock /requirements.lock
+RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
+
+FROM base AS engine
+COPY --from=engine-dependencies /opt/spanyard /opt/spanyard
+COPY --from=ours /opt/spanyard /opt/spanyard
+
+FROM engine AS ingester
+ENTRYPOINT ["spanyard-ingester"]
+
+FROM engine AS gateway
+ENTRYPOINT ["spanyard-gateway"]
+
+# Everything in one pod, for evaluation.
+FROM engine AS server
+ENTRYPOINT ["spanyard-server"]
