@@ -18,6 +18,7 @@ from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import DatabaseUnavailableError, SettingError, SpanyardError
 from spanyard_core.files import SystemFiles
+from spanyard_core.kube.lease import Lease
 from spanyard_core.logs import setup_logs
 from spanyard_core.retry import Backoff
 from spanyard_core.serve import operations_routes, serving
@@ -33,6 +34,7 @@ from spanyard_ingester.quarantine_store import ClickHouseQuarantine
 from spanyard_ingester.rebuild import Rebuild
 from spanyard_ingester.server import make_app
 from spanyard_ingester.settings import IngesterSettings
+from spanyard_ingester.standby import lease_of, stand_by
 from spanyard_ingester.stored_rows import ClickHouseRows
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
 
@@ -84,34 +86,58 @@ async def run(settings: IngesterSettings) -> None:
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    connecting = True
+    begun = Begun()
 
     def told() -> None:
         if stop.is_set():
             os._exit(1)  # what is under way is recovered at the next start
         stop.set()
-        if connecting:
-            task.cancel()  # it may wait for ClickHouse for ever, and nothing is under way
+        if not begun.working:
+            task.cancel()  # it may wait for the Lease or ClickHouse, and nothing is under way
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     try:
-        async with ingester_of(settings) as parts:
-            connecting = False
-            app = make_app(
-                parts.ingester,
-                parts.quarantine,
-                token=settings.token,
-                jobs=parts.jobs,
-                eraser=parts.eraser,
-                pruner=parts.pruner,
-            )
-            async with serving(app, settings.listen, settings.port):
-                await parts.ingester.run(stop)
+        if not settings.has_lease:
+            await _work(settings, stop, begun)
+            return
+        settings = replace(settings, owner=settings.owner or settings.lease_in_force)
+        async with lease_of(settings, SystemClock()) as lease:
+            await stand_by(lease, settings)
+            await lease.while_held(_work(settings, stop, begun, lease))
     except asyncio.CancelledError:
-        if not (connecting and stop.is_set()):
+        if begun.working or not stop.is_set():
             raise
-        log.info("told to end before there was a ClickHouse")
+        log.info("told to end before there was a %s", "ClickHouse" if begun.chosen else "lease")
+
+
+@dataclass(slots=True)
+class Begun:
+    """How far a start has come."""
+
+    chosen: bool = False
+    """It is this replica that works."""
+    working: bool = False
+    """There is a ClickHouse."""
+
+
+async def _work(
+    settings: IngesterSettings, stop: asyncio.Event, begun: "Begun", lease: Lease | None = None
+) -> None:
+    begun.chosen = True
+    async with ingester_of(settings) as parts:
+        begun.working = True
+        app = make_app(
+            parts.ingester,
+            parts.quarantine,
+            token=settings.token,
+            jobs=parts.jobs,
+            eraser=parts.eraser,
+            pruner=parts.pruner,
+            lease=lease,
+        )
+        async with serving(app, settings.listen, settings.port):
+            await parts.ingester.run(stop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from spanyard_core.errors import BadRecordError
+from spanyard_core.kube.lease import Lease
 from spanyard_core.serve import operations_routes, problem, problem_middleware
 from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester
@@ -20,6 +21,7 @@ from spanyard_ingester.jobs import Jobs, prune_scope, scope_of_request, selectio
 from spanyard_ingester.metrics import IngesterMetrics
 from spanyard_ingester.prune import Pruner
 from spanyard_ingester.quarantine import CannotReplayError, NotInQuarantineError, Quarantine
+from spanyard_ingester.standby import held_gauge
 
 MAX_HINTS = 10_000
 _MAX_BODY = 16 * 1024 * 1024
@@ -65,6 +67,7 @@ def make_app(
     jobs: Jobs | None = None,
     eraser: Eraser | None = None,
     pruner: Pruner | None = None,
+    lease: Lease | None = None,
 ) -> web.Application:
     """The application; with `token`, everything but health and metrics asks for it."""
 
@@ -111,6 +114,8 @@ def make_app(
         return _json(msgspec.to_builtins(await pruner.run(scope, dry_run=body.dry_run)))
 
     metrics = IngesterMetrics(ingester)
+    if lease is not None:
+        held_gauge(metrics.registry, lease)
     app = web.Application(
         middlewares=[problem_middleware(), _token_middleware(token)], client_max_size=_MAX_BODY
     )

@@ -1,6 +1,7 @@
 """Settings of the ingester."""
 
 import ipaddress
+import os
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -53,10 +54,30 @@ class IngesterSettings:
 
     owner: str = setting(
         "",
-        help="name of this ingester in the ledger, the same after a restart; empty: the host's",
+        help="name of this ingester in the ledger, the same after a restart; empty: the Lease's or "
+        "the host's",
         group="ledger",
     )
     shard: int = setting(0, least=0, help="the shard it works on", group="ledger")
+    lease: str = setting(
+        "auto",
+        choices=("auto", "on", "off"),
+        help="of several replicas one works, the one that holds a Lease of Kubernetes; auto: where "
+        "this is a pod",
+        group="ledger",
+    )
+    lease_name: str = setting(
+        "", help="name of the Lease; empty: spanyard-ingester-{shard}", group="ledger"
+    )
+    lease_namespace: str = setting(
+        "", help="namespace of the Lease; empty: that of the pod or kubeconfig", group="ledger"
+    )
+    lease_address: str = setting(
+        "",
+        help="where other replicas pass requests on to while this one works; empty: http:// and "
+        "this host's address",
+        group="ledger",
+    )
     takeover_after: float = setting(
         30.0,
         unit="duration",
@@ -158,6 +179,18 @@ class IngesterSettings:
     def name(self) -> str:
         """The owner's name in force."""
         return self.owner or socket.gethostname()
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether a Lease says who works."""
+        if self.lease == "auto":
+            return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return self.lease == "on"
+
+    @property
+    def lease_in_force(self) -> str:
+        """The Lease's name; also the owner's in the ledger, which outlives every replica."""
+        return self.lease_name or f"spanyard-ingester-{self.shard}"
 
     @property
     def folder(self) -> str:

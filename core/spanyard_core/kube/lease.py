@@ -53,7 +53,8 @@ class Lease:
 
     `holder` must be unique among living processes: with the same name after a restart (a
     container's in its pod) a process goes on with its own Lease at once. `annotations` are written
-    when it is taken: where the holder can be reached.
+    when it is taken: where the holder can be reached. With `fenced`, two at work do no harm, only
+    waste: then silence of the API server does not end the work, another holder does.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Lease:
         *,
         clock: Clock,
         times: LeaseTimes | None = None,
+        fenced: bool = False,
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class Lease:
         self._holder = holder
         self._clock = clock
         self._times = times or LeaseTimes()
+        self._fenced = fenced
         self._labels = dict(labels or {})
         self._annotations = dict(annotations or {})
         self._seen: Object | None = None
@@ -85,10 +88,17 @@ class Lease:
         """Why the API server cannot be asked just now, for /readyz."""
 
     @property
+    def name(self) -> str:
+        """Of the Lease."""
+        return self._name
+
+    @property
     def is_held(self) -> bool:
         """Whether it is ours, as far as one can know."""
         at = self._renewed_at
-        return at is not None and self._clock.monotonic() - at < self._times.deadline
+        if at is None or self._fenced:
+            return at is not None
+        return self._clock.monotonic() - at < self._times.deadline
 
     @property
     def seen_holder(self) -> str:
@@ -112,12 +122,16 @@ class Lease:
         except BaseException:
             work.close()
             raise
+        return await self.while_held(work)
+
+    async def while_held(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work under the Lease that was acquired, then release. Raises LeaseLostError."""
         try:
-            return await self._while_held(work)
+            return await self._work(work)
         finally:
             await self.release()
 
-    async def _while_held(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _work(self, work: Coroutine[Any, Any, T]) -> T:
         working = asyncio.create_task(work, name=f"work under the lease {self._name}")
         keeping = asyncio.create_task(self.keep(), name=f"renewal of the lease {self._name}")
         try:
@@ -240,7 +254,9 @@ class Lease:
         while True:
             asked = self._clock.monotonic()
             assert self._renewed_at is not None, "acquire first"
-            left = self._renewed_at + self._times.deadline - asked
+            left = self._times.deadline
+            if not self._fenced:
+                left += self._renewed_at - asked
             if left <= 0:
                 self._lost(
                     f"it could not be renewed for {self._times.deadline:g} s: {self.problem}"

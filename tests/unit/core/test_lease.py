@@ -98,13 +98,13 @@ class Working:
             self.now.discard(name)
 
 
-def lease(way: Way, holder: str, *, skew: float = 0.0) -> Lease:
+def lease(way: Way, holder: str, *, skew: float = 0.0, fenced: bool = False) -> Lease:
     wall = WallClock()
     wall.jump(skew)
     return Lease(
         way,  # type: ignore[arg-type]  # what a Lease needs of Kube
         "spanyard", "ingester-0", holder,
-        clock=SimClock(wall), annotations={"spanyard.dev/address": f"http://{holder}"},
+        clock=SimClock(wall), fenced=fenced, annotations={"spanyard.dev/address": f"http://{holder}"},
     )  # fmt: skip
 
 
@@ -257,6 +257,29 @@ def test_it_waits_for_an_api_server_that_is_away_and_says_so() -> None:
         await asyncio.wait_for(waiting, 3)
         assert one.is_held
         assert one.problem is None
+
+    run(history())
+
+
+def test_fenced_work_goes_on_without_an_api_server_until_another_holds_the_lease() -> None:
+    async def history() -> None:
+        leases, working = Leases(), Working()
+        way = Way(leases, random.Random(1))
+        held = lease(way, "one", fenced=True)
+        one = asyncio.create_task(held.run(working.work("one")))
+        await asyncio.sleep(5)
+        way.is_cut = True
+        await asyncio.sleep(3600)
+        assert working.now == {"one"}
+        assert held.is_held
+        other = lease(Way(leases, random.Random(2)), "two", fenced=True)
+        await other.acquire()
+        await asyncio.sleep(60)
+        assert working.now == {"one"}, "it cannot know yet"
+        way.is_cut = False
+        with pytest.raises(LeaseLostError, match="two holds it now"):
+            await one
+        assert not working.now
 
     run(history())
 
