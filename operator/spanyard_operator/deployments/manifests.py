@@ -8,13 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanyard_core.kube import APPS_DEPLOYMENTS, HTTP_ROUTES, INGRESSES, SERVICES, Api
-from spanyard_core.resources.kinds import Deployment
+from spanyard_core.resources.kinds import Deployment, Revision
 from spanyard_operator.deployments.probes import whole_seconds
-from spanyard_operator.names import owner_reference, server_labels, server_name, server_selector
+from spanyard_operator.names import (
+    REVISION,
+    REVISION_HASH,
+    owner_reference,
+    server_labels,
+    server_name,
+    server_selector,
+)
 from spanyard_operator.pod.parts import Object
 
 SERVICE_PORT = 80
 PORT_NAME = "http"
+EXPOSED = "spanyard.dev/exposed"
+"""Annotation of the apps Deployment: which ways in were made, to be removed when they are not asked
+for any more."""
+
+
+def revision_labels(revision: Revision) -> dict[str, str]:
+    """By which ReplicaSets and pods are told apart, and found again after a restart."""
+    return {REVISION: str(revision.number), REVISION_HASH: revision.hash}
 
 
 def endpoint(deployment: Deployment) -> str:
@@ -23,10 +38,24 @@ def endpoint(deployment: Deployment) -> str:
     return f"http://{server_name(metadata.name)}.{metadata.namespace}.svc"
 
 
+def ways_in(deployment: Deployment) -> list[str]:
+    """The fields of `spec.expose` that are set."""
+    expose = deployment.spec.expose
+    found = {"ingress": expose.ingress, "httpRoute": expose.http_route}
+    return [name for name, asked in found.items() if asked is not None]
+
+
 def apps_deployment(
-    deployment: Deployment, template: Mapping[str, Any], *, replicas: int | None
+    deployment: Deployment,
+    template: Mapping[str, Any],
+    revision: Revision,
+    *,
+    replicas: int | None,
 ) -> Object:
-    """`replicas` None: they are somebody else's, an autoscaler's; nothing is said of them."""
+    """`replicas` None: they are somebody else's, an autoscaler's; nothing is said of them.
+
+    The revision stands in its own labels too: who keeps a slim picture of it has no template.
+    """
     spec = deployment.spec
     made: Object = {
         "selector": {"matchLabels": server_selector(deployment.metadata.name)},
@@ -41,7 +70,12 @@ def apps_deployment(
     }
     if replicas is not None:
         made["replicas"] = replicas
-    return _child(APPS_DEPLOYMENTS, deployment, spec=made)
+    exposed = ways_in(deployment)
+    said = {
+        "labels": revision_labels(revision),
+        "annotations": {EXPOSED: ",".join(exposed)} if exposed else {},
+    }
+    return _child(APPS_DEPLOYMENTS, deployment, said, spec=made)
 
 
 def service(deployment: Deployment) -> Object:

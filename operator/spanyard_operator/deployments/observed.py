@@ -52,7 +52,7 @@ def look(
     """`sets` and `pods` are all of this Deployment; `wanted` replicas are asked for."""
     if apps is None:
         return Seen()
-    number, hash_ = revision_of(_template_labels(apps))
+    number, hash_ = revision_of(_labels(apps))
     uid = apps["metadata"].get("uid")
     ours = sorted((s for s in sets if _owner(s) == uid), key=_age)
     newest = next((s for s in reversed(ours) if revision_of(_labels(s)) == (number, hash_)), None)
@@ -178,11 +178,6 @@ def revision_of(labels: Mapping[str, str]) -> tuple[int, str]:
     """Number and hash in the labels of a pod template; (0, "") where there are none."""
     number = labels.get(REVISION, "")
     return int(number) if number.isdecimal() else 0, labels.get(REVISION_HASH, "")
-
-
-def _template_labels(apps: Mapping[str, Any]) -> Mapping[str, str]:
-    template = (apps.get("spec") or {}).get("template") or {}
-    return (template.get("metadata") or {}).get("labels") or {}
 
 
 def _labels(one: Mapping[str, Any]) -> Mapping[str, str]:

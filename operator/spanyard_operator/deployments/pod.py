@@ -73,11 +73,10 @@ def template(deployment: Deployment, around: Around) -> Object:
 
 def _pod(spec: DeploymentSpec, around: Around) -> Object:
     settings = around.settings
-    grace = seconds(spec.termination_grace_period) + settings.termination_reserve
     made: Object = {
         "serviceAccountName": spec.service_account_name or around.account,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": math.ceil(grace),
+        "terminationGracePeriodSeconds": grace_seconds(spec, settings.termination_reserve),
         "securityContext": merged(pod_security(spec), spec.pod_security_context),
         "containers": [_server(spec, around)],
     }
@@ -138,6 +137,11 @@ def _server(spec: DeploymentSpec, around: Around) -> Object:
     if given := parts.resources(spec.resources):
         made["resources"] = given
     return made
+
+
+def grace_seconds(spec: DeploymentSpec, reserve: float) -> int:
+    """The server's own time to end, and the collector's after it."""
+    return math.ceil(seconds(spec.termination_grace_period) + reserve)
 
 
 def pod_security(spec: DeploymentSpec) -> Object:

@@ -84,8 +84,13 @@ def apps(
     """The apps Deployment."""
     labels = {"spanyard.dev/revision": str(number), "spanyard.dev/revision-hash": hash_}
     return {
-        "metadata": {"name": "web-server", "uid": "apps-1", "generation": generation},
-        "spec": {"template": {"metadata": {"labels": labels}}},
+        "metadata": {
+            "name": "web-server",
+            "uid": "apps-1",
+            "generation": generation,
+            "labels": labels,
+        },
+        "spec": {},
         "status": {"observedGeneration": observed, **status},
     }
 

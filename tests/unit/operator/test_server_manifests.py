@@ -16,6 +16,7 @@ from spanyard_core.resources.kinds import (
     KeyReference,
     LocalReference,
     Resources,
+    Revision,
     ValueFrom,
 )
 from spanyard_operator.deployments import manifests
@@ -31,6 +32,7 @@ SETTINGS = OperatorSettings(
     ca_config_map="authorities",
     image_pull_secrets=["ours"],
 )
+REV = Revision(number=1, hash="a", state="Starting")
 PLAIN = OperatorSettings(storage="file:///objects", gateway="http://gateway")
 
 
@@ -158,7 +160,7 @@ def test_probes_are_those_of_a_laptop() -> None:
 
 
 def test_a_rollout_takes_nothing_from_what_serves() -> None:
-    child = manifests.apps_deployment(server(progress_deadline="90s"), {}, replicas=2)
+    child = manifests.apps_deployment(server(progress_deadline="90s"), {}, REV, replicas=2)
     assert child["metadata"]["name"] == "web-server"
     assert child["metadata"]["ownerReferences"][0]["uid"] == "uid-web"
     assert child["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
@@ -167,7 +169,7 @@ def test_a_rollout_takes_nothing_from_what_serves() -> None:
 
 
 def test_replicas_of_somebody_else_are_not_mentioned() -> None:
-    assert "replicas" not in manifests.apps_deployment(server(), {}, replicas=None)["spec"]
+    assert "replicas" not in manifests.apps_deployment(server(), {}, REV, replicas=None)["spec"]
 
 
 def test_the_service_leads_to_the_port_and_is_the_endpoint() -> None:
@@ -177,7 +179,7 @@ def test_the_service_leads_to_the_port_and_is_the_endpoint() -> None:
     ]
     selector = child["spec"]["selector"]
     assert selector["spanyard.dev/deployment"] == "web"
-    apps = manifests.apps_deployment(server(), {}, replicas=1)
+    apps = manifests.apps_deployment(server(), {}, REV, replicas=1)
     assert apps["spec"]["selector"]["matchLabels"] == selector
     assert manifests.endpoint(server()) == "http://web-server.team.svc"
 
