@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.addresses import Folders
 
@@ -95,7 +96,9 @@ def thin_archive(folders: Folders, image: str, folder: Path, there: Container[st
         _buildah("push", "--disable-compression", name(image), f"oci:{layout}:{image}")
         index = json.loads((layout / "index.json").read_text("utf-8"))
         mark = "org.opencontainers.image.ref.name"
-        [found] = [m for m in index["manifests"] if m["annotations"].get(mark) == image]
+        tagged = [m for m in index["manifests"] if m.get("annotations", {}).get(mark)]
+        _prune(layout, {**index, "manifests": tagged})
+        [found] = [m for m in tagged if m["annotations"][mark] == image]
         found["annotations"] = {"io.containerd.image.name": name(image), mark: TAG}
         manifest = json.loads(_blob(layout, found["digest"]).read_text("utf-8"))
         layers = [one["digest"] for one in manifest["layers"] if one["digest"] not in there]
@@ -106,6 +109,19 @@ def thin_archive(folders: Folders, image: str, folder: Path, there: Container[st
             for digest in dict.fromkeys([*layers, manifest["config"]["digest"], found["digest"]]):
                 tar.add(_blob(layout, digest), f"blobs/{digest.replace(':', '/')}")
     return file
+
+
+def _prune(layout: Path, index: dict[str, Any]) -> None:
+    """Only what a name leads to stays: layers of each change of our code would fill the disk."""
+    kept = set()
+    for one in index["manifests"]:
+        manifest = json.loads(_blob(layout, one["digest"]).read_text("utf-8"))
+        kept |= {one["digest"], manifest["config"]["digest"]}
+        kept |= {layer["digest"] for layer in manifest["layers"]}
+    (layout / "index.json").write_text(json.dumps(index), "utf-8")
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        if f"sha256:{blob.name}" not in kept:
+            blob.unlink()
 
 
 def _blob(layout: Path, digest: str) -> Path:
