@@ -36,8 +36,11 @@ def repository(folder: Path, *commits: Mapping[str, str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def git_over_http(root: Path, *, password: str = "") -> Iterator[str]:
-    """The URL under which the repositories below `root` are; with a password for user `u`."""
+def git_over_http(root: Path, *, password: str = "", host: str = "127.0.0.1") -> Iterator[str]:
+    """The URL under which the repositories below `root` are; with a password for user `u`.
+
+    `host`: the address to listen on, for pods of a cluster on this machine.
+    """
     backend = Path(git(root, "--exec-path")) / "git-http-backend"
     wanted = "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
 
@@ -76,11 +79,11 @@ def git_over_http(root: Path, *, password: str = "") -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="git server")
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{host}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
