@@ -2,21 +2,20 @@
 #   docker build --target sidecar -t registry.example.com/spanyard/sidecar:0.1.0 .
 # Targets: sidecar operator gateway ingester server. Dependencies are locked with hashes, in layers
 # of their own: a change of our code rebuilds the last layer only. The build needs no compiler.
-# For a build that can be repeated bit by bit, name the base by digest: --build-arg PYTHON_IMAGE=….
+# For a build that can be repeated, name the base by its digest: --build-arg PYTHON_IMAGE=…@sha256:….
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 # --- tools: in no image ------------------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS tools
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy \
-    UV_PYTHON_DOWNLOADS=never SOURCE_DATE_EPOCH=1767225600
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/images-build.lock /tools.lock
 RUN python3 -m venv /opt/tools \
     && /opt/tools/bin/pip install -q --require-hashes --only-binary :all: -r /tools.lock
-# Where the programs live, without pip: nothing is ever installed into an image that runs.
-RUN python3 -m venv --without-pip /opt/spanyard
 
 # --- our own code, the same for all ------------------------------------------------------------
 FROM tools AS ours
+ENV UV_NO_CACHE=1 UV_LINK_MODE=copy SOURCE_DATE_EPOCH=1767225600
+RUN python3 -m venv --without-pip /opt/spanyard
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
@@ -38,56 +37,50 @@ LABEL org.opencontainers.image.title="Spanyard" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.vendor="Spanyard" \
       org.opencontainers.image.description="Run agent servers on Kubernetes and keep everything they say"
-# A name for the number: ssh refuses to run for a user that has none.
+# A name for the number, as ssh refuses to run for a user that has none. The programs live in an
+# environment without pip: nothing is ever installed into an image that runs.
 RUN echo 'spanyard:x:65532:65532:Spanyard:/tmp:/usr/sbin/nologin' >> /etc/passwd \
-    && echo 'spanyard:x:65532:' >> /etc/group
+    && echo 'spanyard:x:65532:' >> /etc/group \
+    && python3 -m venv --without-pip /opt/spanyard
 ENV PATH=/opt/spanyard/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /tmp
-USER 65532:65532
 
 # --- sidecar: the collector; fetch and publish of builds, which need git -----------------------
-FROM tools AS sidecar-dependencies
-COPY requirements/images-sidecar.lock /requirements.lock
-RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /requirements.lock \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
-
-FROM base AS sidecar-system
-USER 0
+FROM base AS sidecar
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         ca-certificates git openssh-client >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
-USER 65532:65532
-
-FROM sidecar-system AS sidecar
-COPY --from=sidecar-dependencies /opt/spanyard /opt/spanyard
+COPY requirements/images-sidecar.lock /opt/spanyard/requirements.lock
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
+USER 65532:65532
 ENTRYPOINT ["spanyard-sidecar"]
 
 # --- operator ----------------------------------------------------------------------------------
-FROM tools AS operator-dependencies
-COPY requirements/images-operator.lock /requirements.lock
-RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /requirements.lock \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
-
 FROM base AS operator
-COPY --from=operator-dependencies /opt/spanyard /opt/spanyard
+COPY requirements/images-operator.lock /opt/spanyard/requirements.lock
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
+USER 65532:65532
 ENTRYPOINT ["spanyard-operator"]
 
-# --- ingester, gateway, server: the same layers, as the ClickHouse engine weighs most ------------
+# --- ingester, gateway, server: the same layers, as the ClickHouse engine weighs most ----------
 # A node that runs all three pulls them once.
-FROM tools AS engine-dependencies
-COPY requirements/images-server.lock /requirements.lock
-RUN /opt/tools/bin/uv pip sync -q --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /requirements.lock \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
-
 FROM base AS engine
-COPY --from=engine-dependencies /opt/spanyard /opt/spanyard
+COPY requirements/images-server.lock /opt/spanyard/requirements.lock
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
+        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
+USER 65532:65532
 
 FROM engine AS ingester
 ENTRYPOINT ["spanyard-ingester"]

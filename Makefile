@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench soak chaos docs cluster cluster-down lock clean
+.PHONY: help setup demo test unit lint format bench soak chaos docs cluster cluster-prepare cluster-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## run the whole chain on this machine (ARGS=--once: run, check, exit)
 	@$(BIN)/spanyard demo $(ARGS)
 
-test: setup lint ## everything, on real components
+test: setup cluster-prepare lint ## everything, on real components
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: setup ## the quick tier, on all cores
@@ -61,6 +61,9 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 
 cluster: setup ## a Kubernetes for tests on this machine, with our images (ARGS=--fresh: a new one)
 	@$(BIN)/python -m tests.cluster up $(ARGS)
+
+cluster-prepare: setup # programs and images for a required cluster, beside lint and the other tests
+	@$(BIN)/python -m tests.cluster prepare
 
 cluster-down: setup ## end it; images are kept
 	@$(BIN)/python -m tests.cluster down

@@ -29,7 +29,9 @@ def test_the_outcome_is_told_by_last_line_and_exit_code(
     shutil.copy(SCRIPT, tmp_path / ".ci" / "run")
     (tmp_path / "Makefile").write_text(f"test:\n\t{recipe}\n")
     # Once with the Python that it finds; `true` is one that is quick to look at.
-    environ = os.environ if recipe == f"@echo '{PASSED}'" else {**os.environ, "PYTHON": "true"}
+    environ = {**os.environ, "SPANYARD_REQUIRE_CLUSTER": "0"}  # it installs nothing
+    if recipe != f"@echo '{PASSED}'":
+        environ["PYTHON"] = "true"
     done = subprocess.run(
         [str(tmp_path / ".ci" / "run")],
         cwd="/", env=environ, capture_output=True, text=True, check=False,
