@@ -8,6 +8,7 @@ import sys
 
 import aiohttp
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from spanyard_core.clickhouse import Database, open_database
 from spanyard_core.clickhouse.schema import check_version
@@ -19,7 +20,8 @@ from spanyard_core.settings import settings_or_exit
 from spanyard_core.storage import open_storage
 from spanyard_core.tasks import run_root_tasks
 from spanyard_gateway.app import check_ready, make_app
-from spanyard_gateway.auth.start import open_kube, signer_of
+from spanyard_gateway.auth.start import signer_of
+from spanyard_gateway.cluster import open_cluster
 from spanyard_gateway.ingester_client import HttpIngesterClient
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.state import METRICS, READER
@@ -36,10 +38,8 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
         storage = open_storage(settings.storage)
         resources.push_async_callback(storage.close)
         session = await resources.enter_async_context(aiohttp.ClientSession())
-        kube = None
-        if settings.auth == "kubernetes":
-            kube = await open_kube()
-            resources.push_async_callback(kube.close)
+        registry = CollectorRegistry()
+        cluster = await open_cluster(settings, clock, registry, resources)
         tls = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         app = make_app(
             settings,
@@ -47,7 +47,9 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
             storage=storage,
             ingester=HttpIngesterClient(session, settings.ingester, settings.ingester_token),
             clock=clock,
-            kube=kube,
+            registry=registry,
+            resources=cluster.resources,
+            kube=cluster.kube,
             signer=signer_of(settings),
         )
         await resources.enter_async_context(
@@ -59,7 +61,8 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
                 tls=tls.context if tls else None,
             )
         )
-        tasks = {"watch over ClickHouse": _watch(app, settings.clickhouse, clock, resources)}
+        tasks = cluster.tasks()
+        tasks["watch over ClickHouse"] = _watch(app, settings.clickhouse, clock, resources)
         if tls is not None:
             tasks["certificate"] = tls.keep_fresh(clock)
         await run_root_tasks(tasks, until=_wait(stop))

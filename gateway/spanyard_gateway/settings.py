@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 
@@ -114,6 +115,16 @@ class GatewaySettings:
         "the API server does (`oidc:`)",
         group="authentication",
     )
+    kubernetes: str = setting(
+        "auto",
+        help="whether projects, builds and deployments are kept in the Kubernetes API; auto: where "
+        "this is a pod",
+        choices=["auto", "on", "off"],
+        group="resources",
+    )
+    namespaces: list[str] = setting(
+        [], help="namespaces whose resources are shown; empty: all", group="resources"
+    )
     log_level: str = setting(
         "info", help="what is logged", choices=["debug", "info", "warn", "error"]
     )
@@ -146,6 +157,13 @@ class GatewaySettings:
                 "is believed by nobody: name the proxy in --trusted-proxies and choose "
                 "--auth kubernetes",
             )
+
+    @property
+    def has_resources(self) -> bool:
+        """Whether the Kubernetes API keeps resources for this gateway."""
+        if self.kubernetes == "auto":
+            return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return self.kubernetes == "on"
 
 
 def _is_loopback(host: str) -> bool:
