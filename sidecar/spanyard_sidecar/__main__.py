@@ -3,6 +3,8 @@
 Signals: the first SIGTERM or SIGINT ends in order (read to the end, spool, upload), the second
 ends at once; what is spooled goes out at the next start. Exit codes: 0 all stored, 1 failed,
 2 wrong settings, 3 ended with something unsent (it is in the spool).
+
+In a pod it does not end by itself, whatever fails: it stands by (`standby`) and begins again.
 """
 
 import asyncio
@@ -14,24 +16,29 @@ import random
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_core.files import SystemFiles
 from spanyard_core.logs import setup_logs
-from spanyard_core.settings import settings_or_exit, shown_settings
+from spanyard_core.settings import load_settings, shown_settings
 from spanyard_core.storage import Storage, open_storage
 from spanyard_sidecar import steps
+from spanyard_sidecar.build_parts import BuildParts
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
 from spanyard_sidecar.inotify import Inotify
 from spanyard_sidecar.kinds import sources_of
 from spanyard_sidecar.memory import limit_heap, settle
 from spanyard_sidecar.nostorage import NoStorage
+from spanyard_sidecar.pod_token import PodToken
 from spanyard_sidecar.servers import Servers
 from spanyard_sidecar.settings import CollectorSettings
+from spanyard_sidecar.standby import MOST_PAUSE_S, pause_after, stand_by
 
 log = logging.getLogger("spanyard.sidecar")
 
@@ -56,6 +63,10 @@ MOST_FILES = 65_536
 MAX_MESSAGE = 4000
 """The kubelet keeps 4096 bytes of a termination message."""
 UNSENT = 3
+PORT = 4320
+TERMINATION_LOG = "/dev/termination-log"
+_FAILURES = "SPANYARD_FAILURES_IN_A_ROW"
+"""Tells the next process how patient to be."""
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -64,23 +75,87 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in steps.COMMANDS:
         steps.main(argv, environ)
-    settings = settings_or_exit(
-        CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
-    )
+    in_pod = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    try:
+        settings = load_settings(
+            CollectorSettings, prog=PROG, description=DESCRIPTION, argv=argv, environ=environ
+        )
+    except SettingError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        if in_pod:  # nothing but another pod mends its variables
+            setup_logs("collector", level="info")
+            stand_by(str(error), _addresses(None, environ), None)
+            _tell_kubelet(TERMINATION_LOG, str(error))
+        raise SystemExit(2) from None
     limit_heap()
     raise_file_limit()
     setup_logs("collector", level=settings.log_level)
-    in_pod = settings.must_start or bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    in_pod = in_pod or settings.must_start
+    began = time.monotonic()
     try:
-        storage = _storage(settings, in_pod=in_pod)
-        with _only_one(settings.spool):
-            raise SystemExit(asyncio.run(_run(settings, storage, in_pod=in_pod)))
+        code = _collect(settings, in_pod=in_pod)
     except SettingError as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        if not in_pod:
+            print(f"{PROG}: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        failure: Exception = error
     except (SpanyardError, OSError) as error:
         log.error("%s", error)
-        raise SystemExit(1) from None
+        if not in_pod:
+            raise SystemExit(1) from None
+        failure = error
+    except Exception as error:
+        if not in_pod:
+            raise
+        log.exception("the collector failed")
+        failure = error
+    else:
+        raise SystemExit(code)
+    _begin_again(settings, failure, argv, environ, lasted=time.monotonic() - began)
+
+
+def _collect(settings: CollectorSettings, *, in_pod: bool) -> int:
+    """Until told to end; the exit code."""
+    storage = _storage(settings, in_pod=in_pod)
+    if settings.build:
+        storage = BuildParts(storage, settings.build)
+    with _only_one(settings.spool):
+        return asyncio.run(_run(settings, storage, in_pod=in_pod))
+
+
+def _begin_again(
+    settings: CollectorSettings,
+    failure: Exception,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    lasted: float,
+) -> NoReturn:
+    """Stand by for a while, then become a new process: nothing of this one's state is trusted."""
+    failures = 1 if lasted > MOST_PAUSE_S else int(environ.get(_FAILURES, "0")) + 1
+    why = str(failure) or type(failure).__name__
+    log.error("standing by, beginning again in %g s: %s", pause_after(failures), why)
+    if stand_by(why, _addresses(settings, environ), pause_after(failures)):
+        _tell_kubelet(settings.termination_log, f"ended while standing by: {why}")
+        raise SystemExit(1)
+    logging.shutdown()
+    again = [sys.executable, "-m", "spanyard_sidecar", *argv]
+    os.execve(sys.executable, again, {**environ, _FAILURES: str(failures)})  # noqa: S606 - ourselves
+
+
+def _addresses(
+    settings: CollectorSettings | None, environ: Mapping[str, str]
+) -> list[tuple[str, int]]:
+    """Where to answer; without settings, as far as the variables tell."""
+    if settings is not None:
+        pairs = [
+            (settings.listen, settings.port),
+            (settings.otlp_listen, settings.otlp_port),
+        ]
+        return [(host, port) for host, port in pairs if host]
+    said = environ.get("SPANYARD_PORT", "")
+    port = int(said) if said.isdecimal() and int(said) < 65_536 else PORT
+    return [(environ.get("SPANYARD_LISTEN") or "0.0.0.0", port)]  # noqa: S104 - the kubelet asks
 
 
 def raise_file_limit() -> None:
@@ -94,6 +169,10 @@ def raise_file_limit() -> None:
 
 def _storage(settings: CollectorSettings, *, in_pod: bool) -> Storage:
     try:
+        if settings.storage.startswith("gateway+"):
+            from spanyard_sidecar.gateway_storage import GatewayStorage
+
+            return GatewayStorage(settings.storage, token_file=settings.gateway_token)
         return open_storage(settings.storage)
     except SettingError as error:
         if not in_pod:
@@ -133,7 +212,8 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "files"))
     log.info("starting", extra={"fields": shown_settings(settings)})
     clock = SystemClock()
-    http = GatewayHttp(settings.gateway) if settings.gateway else None
+    token = PodToken(settings.gateway_token)
+    http = GatewayHttp(settings.gateway, token) if settings.gateway else None
     collector: Collector | None = None
     try:
         collector = Collector(

@@ -36,6 +36,10 @@ log = logging.getLogger("spanyard.sidecar")
 
 FAST_FLUSH = 0.5
 """Seconds between flushes once the pod has begun to end."""
+FAST_FOR = 120.0
+"""Seconds beyond the grace period after which a pod that was said to end has not ended."""
+LEAST_GRACE = 1.5
+"""Seconds that the kubelet leaves a sidecar at least (it grants 2), however late its turn comes."""
 HOUSEKEEPING = 1.0
 OTLP_SHARE = 4
 """OTLP's log takes at most this part of the spool's limit: its records need room in entries, too,
@@ -104,6 +108,8 @@ class Collector:
         )
         self._deadline = 0.0
         self._ending_begun = False
+        self._fast_since: float | None = None
+        """Monotonic time at which the pod's end was announced last."""
         self._drained = asyncio.Event()
 
     async def open(self) -> None:
@@ -179,9 +185,10 @@ class Collector:
         try:
             await self.pipeline.run(stop)
             self._begin_ending()  # a busy reader sees `stop` before anybody whom it wakes
+            left = self._deadline - self.clock.monotonic()
             await self.pipeline.drain(
                 quiet=self.settings.quiet,
-                deadline=self._deadline - min(LAST_MOMENTS, self.settings.grace / 4),
+                deadline=self._deadline - min(LAST_MOMENTS, left / 4),
                 closing=self.otlp_log.refuse,
             )
         except DrainDeadlineError as error:
@@ -194,11 +201,16 @@ class Collector:
     def _begin_ending(self) -> None:
         if not self._ending_begun:
             self._ending_begun = True
-            self._deadline = self.clock.monotonic() + self.settings.grace
+            now = self.clock.monotonic()
+            self._deadline = now + self.settings.grace
+            if self._fast_since is not None and now - self._fast_since < self.settings.grace:
+                # The grace period is the whole pod's and began then: the server used some of it.
+                rest = self._fast_since + self.settings.grace - now
+                self._deadline = now + max(rest, min(LEAST_GRACE, self.settings.grace))
             self.pipeline.committer.give_up_at(self._deadline)
             self.pipeline.wake()
             self.uploader.hurry()
-            log.info("ending: reading to the end, at most %g s", self.settings.grace)
+            log.info("ending: reading to the end, at most %g s", self._deadline - now)
 
     async def _ending(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -224,15 +236,25 @@ class Collector:
         while True:
             await self.clock.sleep(HOUSEKEEPING)
             await self.spool.maintain()
+            self._flush_as_before()
             for chore in self.chores:
                 chore()
 
     def flush_fast(self) -> None:
         """The pod has begun to end: little time is left, so flush often."""
+        self._fast_since = self.clock.monotonic()
         if self.pipeline.flush_interval > FAST_FLUSH:
             log.info("flushing every %g s from now on", FAST_FLUSH)
             self.pipeline.flush_interval = FAST_FLUSH
             self.pipeline.wake()
+
+    def _flush_as_before(self) -> None:
+        """Whoever reaches the port can say that the pod ends; when it does not, that is undone."""
+        if self._fast_since is None or self._ending_begun:
+            return
+        if self.clock.monotonic() - self._fast_since > self.settings.grace + FAST_FOR:
+            self._fast_since = None
+            self.pipeline.flush_interval = self.pipeline.settings.flush_interval
 
     def troubles(self) -> list[str]:
         """What is wrong right now, in words. Never a reason to be unready."""

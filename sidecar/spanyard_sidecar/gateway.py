@@ -16,6 +16,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.errors import StorageError
 from spanyard_sidecar.metrics import CollectorMetrics, Seldom
 from spanyard_sidecar.model import Stored
+from spanyard_sidecar.pod_token import PodToken
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -40,8 +41,10 @@ class Http(Protocol):
 class GatewayHttp:
     """The gateway at `address`, such as `http://spanyard-gateway:8080`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: PodToken | None = None) -> None:
+        """`token` is shown with every request."""
         self._address = address.rstrip("/")
+        self._token = token or PodToken("")
         self._session: ClientSession | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -60,11 +63,19 @@ class GatewayHttp:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 connector=aiohttp.TCPConnector(limit=4),
             )
+        given = options.pop("headers", {})
         try:
-            async with self._session.request(method, self._address + path, **options) as answer:
-                return answer.status, await answer.content.read(MAX_ANSWER)
+            for renew in (False, True):
+                headers = {**given, **self._token.headers(renew=renew)}
+                async with self._session.request(
+                    method, self._address + path, headers=headers, **options
+                ) as answer:
+                    if answer.status == 401 and not renew:
+                        continue  # renewed in its file meanwhile
+                    return answer.status, await answer.content.read(MAX_ANSWER)
         except aiohttp.ClientError as error:
             raise OSError(f"{self._address}: {error}") from error
+        raise AssertionError("two rounds, and the second answers or raises")
 
     async def close(self) -> None:
         """Give back connections."""

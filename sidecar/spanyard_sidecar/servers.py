@@ -28,6 +28,7 @@ def operations_app(collector: Collector) -> "web.Application":
     from aiohttp import web
 
     from spanyard_sidecar.live import live_routes
+    from spanyard_sidecar.live_access import live_check
 
     async def readyz(request: "web.Request") -> "web.Response":
         return web.Response(text="".join(f"{t}\n" for t in collector.troubles()) or "ok\n")
@@ -38,8 +39,9 @@ def operations_app(collector: Collector) -> "web.Application":
         if route.path != "/readyz"
     ]
     app = web.Application(middlewares=[problem_middleware()])
-    app.add_routes([*others, web.get("/readyz", readyz), _flush_fast(collector)])
-    app.add_routes(live_routes(collector.ring, clock=collector.clock))
+    app.add_routes([*others, web.get("/readyz", readyz), *_flush_fast(collector)])
+    check = live_check(collector.settings, collector.clock)
+    app.add_routes(live_routes(collector.ring, clock=collector.clock, check=check))
     return app
 
 
@@ -50,18 +52,19 @@ def otlp_app(collector: Collector) -> "web.Application":
     from spanyard_sidecar.otlp.server import otlp_routes
 
     app = web.Application()
-    app.add_routes([*otlp_routes(collector.receiver), _flush_fast(collector)])
+    app.add_routes([*otlp_routes(collector.receiver), *_flush_fast(collector)])
     return app
 
 
-def _flush_fast(collector: Collector) -> "web.RouteDef":
+def _flush_fast(collector: Collector) -> "list[web.RouteDef]":
     from aiohttp import web
 
     async def flush_fast(request: "web.Request") -> "web.Response":
         collector.flush_fast()
         return web.Response(text="ok\n")
 
-    return web.post("/flush-fast", flush_fast)
+    # The kubelet's preStop knows GET alone.
+    return [web.post("/flush-fast", flush_fast), web.get("/flush-fast", flush_fast)]
 
 
 class Servers:

@@ -20,7 +20,10 @@ class CollectorSettings:
     """Filled by `load_settings`."""
 
     storage: str = setting(
-        help="where objects go: a file://, s3:// or gs:// URL", required=True, group=SENDING
+        help="where objects go: a file://, s3:// or gs:// URL, or gateway+http://host:port, where "
+        "the gateway signs each upload and no credentials are needed",
+        required=True,
+        group=SENDING,
     )
     project: str = setting(
         help="whose records these are: namespace.name", required=True, group=IDENTITY
@@ -33,6 +36,13 @@ class CollectorSettings:
         "local", help="uid of the pod; part of the ids of its records", group=IDENTITY
     )
 
+    capture: str = setting(
+        "files",
+        help="how container logs are read: from the runtime's files (see logs), or, in a pod, by "
+        "the Kubernetes API, which needs no access to the node and promises less",
+        choices=["files", "api"],
+        group=READING,
+    )
     logs: str = setting(
         "",
         help="folder with container logs in the kubelet's layout: /var/log/pods, or one pod's "
@@ -89,6 +99,11 @@ class CollectorSettings:
         "how far files are stored when the spool was lost",
         group=SENDING,
     )
+    gateway_token: str = setting(
+        "",
+        help="file with the token that the gateway knows this pod by; the kubelet renews it",
+        group=SENDING,
+    )
     index_wait: float = setting(
         600.0,
         help="how long a file waits for the gateway's answer about it, before it is read from "
@@ -115,6 +130,13 @@ class CollectorSettings:
         help="port for health, metrics and live records; 0 takes a free one",
         least=0,
         most=65_535,
+        group=LISTENING,
+    )
+
+    live_key: str = setting(
+        "",
+        help="public key of the gateway's tickets, which live records are given for; without one "
+        "they are given to everybody who reaches the port and is no web page: only on loopback",
         group=LISTENING,
     )
 
@@ -177,11 +199,13 @@ class CollectorSettings:
             check_project(self.project)
         except BadRecordError as error:
             raise refuse(self, "project", f"is not a project: {error}") from error
-        for name in ("spool", "logs", "spans_dir"):
+        for name in ("spool", "logs", "spans_dir", "gateway_token"):
             value: str = getattr(self, name)
             if value and not value.startswith("/"):
                 raise refuse(self, name, "is not an absolute path")
         if self.gateway and not self.gateway.startswith(("http://", "https://")):
             raise refuse(self, "gateway", "is not an address like http://host:port")
+        if self.capture == "api" and not self.pod:
+            raise refuse(self, "capture", "needs the pod's name")
         if self.chunk_size * 2 > self.spool_limit:
             raise refuse(self, "chunk_size", "is more than half of spool_limit")

@@ -1,5 +1,6 @@
 """How the collector's process starts and ends: exit codes, messages, signals, ports."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -151,3 +152,62 @@ def test_help_and_fault_points_are_printed() -> None:
         [*command, "--list-fault-points"], capture_output=True, check=True, text=True
     ).stdout
     assert "collector.drained" in points
+
+
+def in_pod(folder: Path, **settings: str) -> Program:
+    """With variables, as a pod has them, and a port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environ = {
+        "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+        "SPANYARD_STORAGE": f"file://{folder}/bucket",
+        "SPANYARD_PROJECT": "ns.app",
+        "SPANYARD_SPOOL": f"{folder}/spool",
+        "SPANYARD_LISTEN": "127.0.0.1",
+        "SPANYARD_PORT": port,
+        "SPANYARD_OTLP_PORT": "0",
+        "SPANYARD_TERMINATION_LOG": f"{folder}/termination-log",
+        "SPANYARD_GRACE": "5s",
+        **{f"SPANYARD_{name.upper()}": value for name, value in settings.items()},
+    }
+    (folder / "termination-log").touch()
+    return Program("spanyard_sidecar", [], log=folder / "collector.log", environ=environ)
+
+
+def test_in_a_pod_wrong_settings_never_end_it_and_are_told(tmp_path: Path) -> None:
+    with in_pod(tmp_path, project="nodot", chunk_size="many") as program:
+        (operations,) = program.addresses(1)
+        assert fetch(f"{operations}/healthz")[0] == 200
+        assert fetch(f"{operations}/flush-fast")[0] == 200
+        status, _, said = fetch(f"{operations}/readyz")
+        assert (status, b"chunk_size" in said) == (200, True)
+        program.check_alive()
+        assert program.stop() == 2
+
+
+def test_in_a_pod_it_stands_by_until_its_disk_works_and_then_collects(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where a folder should be")
+    with in_pod(tmp_path) as program:
+        address = program.addresses(1)[0]
+
+        def said() -> str:
+            with contextlib.suppress(OSError):
+                return str(fetch(f"{address}/readyz")[2].decode())
+            return ""
+
+        assert "spool" in wait_for("its trouble", said)
+        pid = program.pid
+        (tmp_path / "spool").unlink()
+        wait_for("the trouble's end", lambda: said() == "ok\n" or None)
+        assert program.pid == pid
+        assert program.stop() == 0
+
+
+def test_in_a_pod_one_that_is_told_to_end_while_it_stands_by_says_why_it_did(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "spool").write_text("a file where a folder should be")
+    with in_pod(tmp_path) as program:
+        program.addresses(1)
+        assert program.stop() == 1
+    assert "spool" in (tmp_path / "termination-log").read_text()

@@ -217,8 +217,10 @@ EDGES: dict[str, str] = {
     ),
     "ingester/spanyard_ingester/warehouse_selftest.py": "runs against the real engine only",
     "sidecar/spanyard_sidecar/__main__.py": "composes the real world: this is where seams are made",
+    "sidecar/spanyard_sidecar/gateway_storage.py": "is a Storage: the seam's far side",
     "sidecar/spanyard_sidecar/inotify.py": "wakes the reader early; what is read goes through Files",
     "sidecar/spanyard_sidecar/metrics.py": "the default of an injected clock",
+    "sidecar/spanyard_sidecar/pod_token.py": "goes with requests to the gateway, which are a seam",
 }
 """Module → why it may touch the world directly."""
 BESIDE = ("sidecar/spanyard_sidecar/sources/", "sidecar/spanyard_sidecar/steps/")

@@ -10,6 +10,7 @@ from spanyard_core.files import SystemFiles
 from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.committer import DrainDeadlineError
 from spanyard_sidecar.model import Block, Stored
+from spanyard_sidecar.nostorage import NoStorage
 from spanyard_sidecar.settings import CollectorSettings
 from spanyard_sidecar.spanfiles import SpanFileSources
 from tests.unit.sidecar.machine import (
@@ -206,3 +207,50 @@ async def test_a_source_that_cannot_be_read_at_the_end_gets_no_end_line() -> Non
         await machine.pipeline.drain(quiet=0.5, deadline=2)
     assert messages(machine.spooled("w@e")) == ["a"]
     assert machine.events("w@e") == ["begin"]
+
+
+@pytest.mark.parametrize(
+    ("announced", "ends_after"), [(None, 30.0), (20.0, 10.0), (29.9, 1.5), (500.0, 30.0)]
+)
+def test_the_grace_period_began_when_the_pods_end_was_announced(
+    announced: float | None, ends_after: float
+) -> None:
+    """The server used some of it; an announcement long ago was none of this end."""
+
+    @virtual
+    async def check() -> None:
+        machine = Machine()
+        source = FakeSource("w@e").add("a")
+        collector = collector_of(machine, source, grace=30)
+        collector.storage = NoStorage("sim:///", "it is away")
+        await collector.open()
+        stop = asyncio.Event()
+        running = asyncio.create_task(collector.run(stop))
+        await machine.clock.sleep(1)
+        if announced is not None:
+            collector.flush_fast()
+            await machine.clock.sleep(announced)
+        began = machine.clock.monotonic()
+        stop.set()
+        await running
+        assert abs(machine.clock.monotonic() - began - ends_after) < 0.5
+        assert "not uploaded" in collector.leftover
+
+    check()
+
+
+@virtual
+async def test_an_end_that_was_announced_and_does_not_come_is_forgotten() -> None:
+    machine = Machine()
+    collector = collector_of(machine, FakeSource("w@e"), grace=30)
+    await collector.open()
+    stop = asyncio.Event()
+    running = asyncio.create_task(collector.run(stop))
+    collector.flush_fast()
+    assert collector.pipeline.flush_interval < 1
+    await machine.clock.sleep(100)
+    assert collector.pipeline.flush_interval < 1
+    await machine.clock.sleep(100)
+    assert collector.pipeline.flush_interval == collector.settings.flush_interval
+    stop.set()
+    await running
