@@ -16,7 +16,9 @@ from spanyard_gateway.auth.gate import GATE, Gate
 from spanyard_gateway.auth.tenants import Tenants
 from spanyard_gateway.endpoints import routes
 from spanyard_gateway.ingester_client import IngesterClient
+from spanyard_gateway.live.mount import LiveParts, NoCollectors, NoPods, mount_live
 from spanyard_gateway.metrics import GatewayMetrics
+from spanyard_gateway.objects.service import Objects
 from spanyard_gateway.openapi import openapi_document
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.routes import all_endpoints
@@ -26,6 +28,7 @@ from spanyard_gateway.state import (
     CLOCK,
     INGESTER,
     METRICS,
+    OBJECTS,
     READER,
     RESOURCES,
     SETTINGS,
@@ -50,6 +53,7 @@ def make_app(
     resources: ResourceApi | None = None,
     kube: Kube | None = None,
     signer: Signer | None = None,
+    live: LiveParts | None = None,
 ) -> web.Application:
     """The gateway over what the caller opens and closes.
 
@@ -74,6 +78,11 @@ def make_app(
     app[RESOURCES] = resources
     app[SETTINGS] = settings
     app[GATE] = gate
+    app[OBJECTS] = objects = (
+        Objects(settings, kube, storage, gate.signer, clock) if gate.enabled and kube else None
+    )
+    if objects is not None:
+        app.on_cleanup.append(lambda _: objects.close())
     app[TENANTS] = Tenants(reader, clock)
     app[SOURCES] = SourceFinder(reader, storage)
     endpoints = all_endpoints()
@@ -85,6 +94,8 @@ def make_app(
     app.add_routes(routes(endpoints, settings.base_path))
     app.add_routes([web.get(settings.base_path + "/openapi.json", openapi)])
     app.add_routes(operations_routes(lambda: metrics.not_ready, registry))
+    live = live or LiveParts(NoPods(), NoCollectors())
+    mount_live(app, live, settings.base_path, registry)
     return app
 
 

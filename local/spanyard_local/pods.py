@@ -23,6 +23,7 @@ from spanyard_core.errors import SpanyardError
 from spanyard_core.files import SystemFiles, write_durably
 from spanyard_core.storage import Storage
 from spanyard_local import pod_collector
+from spanyard_local.live import LocalLive
 from spanyard_local.pod_collector import PodCollector
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.shimmed import read_status
@@ -100,6 +101,7 @@ class Pods:
         held: Sequence[int] = (),
         clock: Clock | None = None,
         viewer: Viewer | None = None,
+        live: LocalLive | None = None,
     ) -> None:
         """`storage` may give builds a storage that keeps their log parts, too."""
         self._root = root
@@ -109,6 +111,7 @@ class Pods:
         self._held = tuple(held)
         self._clock = clock or SystemClock()
         self._viewer = viewer
+        self._live = live
         self._rng = random.SystemRandom()
         self._running: dict[str, PodCollector] = {}
         self._left: dict[str, PodIdentity] = {}
@@ -150,6 +153,8 @@ class Pods:
                 if run.drained:
                     await asyncio.to_thread(_remove, folder)
             finally:
+                if self._live is not None:
+                    self._live.closed(identity)
                 if not run.drained:
                     self._left[identity.uid] = identity
                 del self._running[identity.uid]
@@ -184,7 +189,11 @@ class Pods:
         )
 
     def _show(self, identity: PodIdentity, ring: Ring) -> None:
-        if self._viewer is not None and identity.uid in self._running:
+        if identity.uid not in self._running:
+            return
+        if self._live is not None:
+            self._live.opened(identity, ring)
+        if self._viewer is not None:
             self._viewer.opened(identity, ring)
 
     async def _close(self, identity: PodIdentity, folder: Path) -> None:

@@ -29,6 +29,7 @@ from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.app import check_ready, make_app
 from spanyard_gateway.ingester_client import IngesterRefusedError
 from spanyard_gateway.items import Proof
+from spanyard_gateway.live.mount import LiveParts
 from spanyard_gateway.queries.proof import prove
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.sources import SourceFinder
@@ -151,7 +152,12 @@ class LocalServer:
 
 @contextlib.asynccontextmanager
 async def local_server(
-    layout: Layout, *, host: str, port: int, resources: ResourceApi | None = None
+    layout: Layout,
+    *,
+    host: str,
+    port: int,
+    resources: ResourceApi | None = None,
+    live: LiveParts | None = None,
 ) -> AsyncIterator[LocalServer]:
     """Open the folder's database and listen. Raises SpanyardError.
 
@@ -198,6 +204,7 @@ async def local_server(
             ingester=DirectIngester(ingester, quarantine, pruner),
             clock=clock,
             resources=resources,
+            live=live,
         )
         address = await stack.enter_async_context(serving(app, host, port, cancel_abandoned=True))
         await check_ready(app)

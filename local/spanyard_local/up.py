@@ -31,11 +31,13 @@ from spanyard_core.tasks import run_root_tasks
 from spanyard_gateway.access import is_local_host
 from spanyard_gateway.front import USER, front_app, token_of
 from spanyard_gateway.items import Proof
+from spanyard_gateway.live.mount import LiveParts
 from spanyard_local.builds.runner import BuildRunner
 from spanyard_local.controller import Controller
 from spanyard_local.controller_builds import Builds
 from spanyard_local.controller_servers import Changed, Event, Make, Servers
 from spanyard_local.layout import Hold, Layout
+from spanyard_local.live import LocalLive
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.pods import Pods
 from spanyard_local.secret_files import SecretFiles, read_env
@@ -96,6 +98,7 @@ class Up:
         )
         self._clock = SystemClock()
         self._rng = random.SystemRandom()
+        self._live = LocalLive()
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unstored = False
@@ -220,7 +223,11 @@ class Up:
         async with contextlib.AsyncExitStack() as stack:
             for port in dict.fromkeys((self.options.port, 0)):
                 server = local_server(
-                    self.layout, host=self.options.host, port=port, resources=store
+                    self.layout,
+                    host=self.options.host,
+                    port=port,
+                    resources=store,
+                    live=LiveParts(self._live, self._live),
                 )
                 try:
                     found = await stack.enter_async_context(server)
@@ -254,6 +261,7 @@ class Up:
             held=[hold.descriptor],
             clock=self._clock,
             viewer=self.output.lines,
+            live=self._live,
         )
 
     def _controller(
