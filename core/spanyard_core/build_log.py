@@ -170,11 +170,12 @@ async def begin_build_log(storage: Storage, build: str, *, first: bool = False) 
             await storage.delete(key)
 
 
-async def finish_build_log(storage: Storage, build: str) -> FinishedLog:
+async def finish_build_log(storage: Storage, build: str, *, open_tail: str = "") -> FinishedLog:
     """Make one readable object of the parts, then delete them. Repeatable at any point.
 
     Call it when all collectors of the build's pods have stored everything: a part that comes later
-    is not in it. Holds one part in memory. Raises StorageError, OSError (the temporary file).
+    is not in it. Where a collector went away before that, `open_tail` says so in a last line. Holds
+    one part in memory. Raises StorageError, OSError (the temporary file).
     """
     key = log_key(build)
     parts = await _parts(storage, build)
@@ -194,6 +195,8 @@ async def finish_build_log(storage: Storage, build: str) -> FinishedLog:
                     text += f"[spanyard: a part of the log cannot be read: {part.key}]\n".encode()
                 lines += added
                 await asyncio.to_thread(file.write, text)
+        if open_tail:
+            await asyncio.to_thread(file.write, f"[spanyard: {open_tail}]\n".encode())
         file.flush()
         size = file.tell()
         await storage.write_file(key, Path(file.name))

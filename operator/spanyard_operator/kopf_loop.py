@@ -23,17 +23,19 @@ async def run_kopf(watches: Watches, access: Access, namespaces: Iterable[str]) 
     registry = kopf.OperatorRegistry()
     settings = _settings(kopf)
 
-    @kopf.on.login(registry=registry)
     async def login(**_: Any) -> Any:
         # kopf closes it, and asks for another one when the server refuses the token.
         return kopf.AiohttpSession(
             server=access.server, aiohttp_session=_session(access), default_namespace="default"
         )
 
+    kopf.on.login(registry=registry)(login)
+
     def watched(api: Api) -> None:
-        @kopf.on.event(api.group, api.version, api.plural, registry=registry, id=api.plural)
         async def handler(event: Any, **_: Any) -> None:
             watches.seen(api, event["type"], dict(event["object"]))
+
+        kopf.on.event(api.group, api.version, api.plural, registry=registry, id=api.plural)(handler)
 
     given = list(namespaces)
     for api in (*KEPT, *REFERENCED):

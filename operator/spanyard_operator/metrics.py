@@ -47,9 +47,9 @@ class OperatorMetrics(Collector):
         for name, text, number in self._gauges():
             yield GaugeMetricFamily(PREFIX + name, text, value=number)
         builds = GaugeMetricFamily(PREFIX + "builds", "Builds, by phase.", labels=["phase"])
-        phases = Counter(build.status.phase for build in context.cache.builds())
+        phases: Counter[str] = Counter(build.status.phase for build in context.cache.builds())
         for phase in PHASES:
-            builds.add_metric([phase], phases.get(phase, 0))
+            builds.add_metric([phase], phases[phase])
         yield builds
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:

@@ -7,7 +7,7 @@ time to time.
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import cast
 
 from spanyard_core.kube import (
     APPS_DEPLOYMENTS,
@@ -23,6 +23,7 @@ from spanyard_core.kube import (
     Kube,
     Object,
 )
+from spanyard_core.resources.kinds import Build, Kind
 from spanyard_operator.cache import KEPT, OWN, Cache, owner_key
 from spanyard_operator.names import OURS
 from spanyard_operator.workqueue import Key, WorkQueue
@@ -59,44 +60,51 @@ class Watches:
             for key in self._referenced(api, about.get("namespace", ""), about["name"]):
                 self._queue.add(key)
             return
-        before = self._touched(api, found) if type_ == "DELETED" else set()
-        if self._cache.drop(api, found) if type_ == "DELETED" else self._cache.put(api, found):
-            for key in before | self._touched(api, found):
+        gone = type_ == "DELETED"
+        before = self._story(api, found)
+        if self._cache.drop(api, found) if gone else self._cache.put(api, found):
+            for key in self._touched(api, found, news=gone or self._story(api, found) != before):
                 self._queue.add(key)
 
-    def _touched(self, api: Api, found: Object) -> set[Key]:
-        """Whose turn it is when this object changed."""
+    def _story(self, api: Api, found: Object) -> object:
+        """What others than the object itself care about."""
         about = found["metadata"]
         namespace, name = str(about.get("namespace", "")), str(about["name"])
         if api == PROJECTS:
-            mine = [Key("Project", namespace, name)]
-            mine += [
-                Key("Build", namespace, b.metadata.name)
-                for b in self._cache.builds(namespace, name)
-                if b.status.phase == "Queued"
-            ]
-            mine += [
-                Key("Deployment", namespace, d.metadata.name)
-                for d in self._cache.deployments(namespace, name)
-                if not d.status.revisions
-            ]
-            return set(mine)
-        if api in (BUILDS, DEPLOYMENTS):
-            project = str((found.get("spec") or {}).get("project", ""))
-            kind: Any = api.kind
-            mine = [Key(kind, namespace, name)]
-            mine += [Key("Project", namespace, project)] if project else []
-            if api == BUILDS:
-                mine += [
-                    Key("Deployment", namespace, d.metadata.name)
-                    for d in self._cache.deployments(namespace, project)
-                    if d.spec.follow or (d.spec.build_ref and d.spec.build_ref.name == name)
-                ]
-            return set(mine)
+            return self._cache.project(namespace, name) is not None
+        if api == BUILDS and (build := self._cache.build(namespace, name)) is not None:
+            return build.metadata.uid, build.status.phase
+        return None
+
+    def _touched(self, api: Api, found: Object, *, news: bool) -> set[Key]:
+        """Whose turn it is when this object changed; with `news` also those that look at it."""
+        about = found["metadata"]
+        namespace, name = str(about.get("namespace", "")), str(about["name"])
         if api == NAMESPACES:
             return set()  # read when a pod is made
-        owner_kind, _, owner = owner_key(found).partition("/")
-        return {Key(owner_kind, namespace, owner)} if owner else set()  # type: ignore[arg-type]
+        if api not in OWN.values():
+            kind, _, owner = owner_key(found).partition("/")
+            return {Key(cast("Kind", kind), namespace, owner)} if owner else set()
+        mine = {Key(cast("Kind", api.kind), namespace, name)}
+        if api == PROJECTS:
+            return mine | (self._that_wait(namespace, name) if news else set())
+        project = str((found.get("spec") or {}).get("project", ""))
+        if project:
+            mine.add(Key("Project", namespace, project))
+        if api == BUILDS and news:
+            mine |= {
+                Key("Deployment", namespace, one.metadata.name)
+                for one in self._cache.deployments(namespace, project)
+                if one.spec.follow or (one.spec.build_ref and one.spec.build_ref.name == name)
+            }
+        return mine
+
+    def _that_wait(self, namespace: str, project: str) -> set[Key]:
+        """For their project to be there."""
+        builds = self._cache.builds(namespace, project)
+        servers = self._cache.deployments(namespace, project)
+        waiting = {Key("Build", namespace, b.metadata.name) for b in builds if _waits(b)}
+        return waiting | {Key("Deployment", namespace, d.metadata.name) for d in servers}
 
     async def compare(self, kube: Kube, namespaces: Iterable[str] = ()) -> int:
         """List all that is kept, take what is new and drop what has gone; returns how many differed.
@@ -111,7 +119,7 @@ class Watches:
             for one in sorted(found, key=_made):
                 if self._cache.put(api, one):
                     differed += 1
-                    for key in sorted(self._touched(api, one)):
+                    for key in sorted(self._touched(api, one, news=True)):
                         self._queue.add(key)
             for namespace, name, uid in self._cache.names(api):
                 if uid not in there:
@@ -125,10 +133,12 @@ class Watches:
         """Enough of an object that has gone to tell whose turn it is."""
         about: Object = {"namespace": namespace, "name": name, "uid": uid}
         made: Object = {"metadata": about}
-        if api in OWN.values():
-            for resource in (*self._cache.builds(namespace), *self._cache.deployments(namespace)):
-                if resource.metadata.uid == uid:
-                    made["spec"] = {"project": resource.spec.project}
+        if api == BUILDS and (build := self._cache.build(namespace, name)) is not None:
+            made["spec"] = {"project": build.spec.project}
+        elif api == DEPLOYMENTS and (server := self._cache.deployment(namespace, name)) is not None:
+            made["spec"] = {"project": server.spec.project}
+        elif api in OWN.values():
+            pass
         elif (kept := self._cache.get(api, name, namespace)) is not None:
             about["labels"] = kept["metadata"].get("labels") or {}
         return made
@@ -151,3 +161,7 @@ def _made(found: Object) -> tuple[str, int]:
     about = found["metadata"]
     version = str(about.get("resourceVersion", ""))
     return str(about.get("creationTimestamp", "")), int(version) if version.isdigit() else 0
+
+
+def _waits(build: Build) -> bool:
+    return build.status.phase == "Queued"

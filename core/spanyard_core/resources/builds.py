@@ -115,6 +115,33 @@ def step_ended(status: BuildStatus, *, now: str, exit_code: int | None) -> Build
     return msgspec.structs.replace(status, steps=[*before, last])
 
 
+def observed(
+    build: Build,
+    status: BuildStatus,
+    *,
+    now: str,
+    step: str,
+    steps: Sequence[StepStatus],
+    waits: Failure | None = None,
+) -> BuildStatus:
+    """Where a build is, for a runner that sees it from outside; `waits` keeps `step` from going on.
+
+    Equal facts give an equal status: nothing is written when nothing happened.
+    """
+    status = msgspec.structs.replace(status, step=step, steps=list(steps))
+    because = Because("Building", REASONS["Building"].told(step=step) if step else "starts")
+    if waits is not None:
+        because = Because(waits.reason, waits.message)
+    elif status.reason == "Interrupted" and not steps:
+        because = Because("Interrupted", status.message)  # until the new attempt does something
+    return _as(build, status, because, now)
+
+
+def waits_for(build: Build, because: Because, *, now: str) -> BuildStatus:
+    """It has not begun and something else must happen first; `because` says what."""
+    return _as(build, build.status, because, now)
+
+
 def fetched(status: BuildStatus, source: SourceStatus) -> BuildStatus:
     """What was fetched is known."""
     return msgspec.structs.replace(status, source=source)

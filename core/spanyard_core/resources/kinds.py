@@ -49,6 +49,7 @@ class Metadata(Camel):
     deletion_timestamp: str | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    finalizers: list[str] = []
     owner_references: list[OwnerReference] = []
 
 
