@@ -92,6 +92,11 @@ MANAGED: dict[str, set[str]] = {
         "allow_remote",
         "token",
         "owner",
+        "shard",
+        "lease",
+        "lease_name",
+        "lease_namespace",
+        "lease_address",
     },
     "spanyard_gateway.settings:GatewaySettings": _GATEWAY,
 }

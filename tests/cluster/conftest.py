@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.cluster import cluster as clusters
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.binaries import API_TIER, kept
 from tests.cluster.cluster import Cluster, NoClusterError
+from tests.cluster.tools import HELM
 
 REQUIRED = os.environ.get("SPANYARD_REQUIRE_CLUSTER") == "1"
 
@@ -25,6 +27,16 @@ def api_server() -> Iterator[ApiServer]:
         )
     with running_api_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """Helm. Built when the cluster is required, else only used."""
+    if not HELM.path.exists() and not REQUIRED:
+        pytest.skip(
+            "helm is not there: `make cluster` builds it, or set SPANYARD_REQUIRE_CLUSTER=1"
+        )
+    return HELM.built()
 
 
 @pytest.fixture(scope="session")

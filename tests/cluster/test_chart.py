@@ -1,0 +1,584 @@
+"""The chart without a cluster: what Helm makes of values, and that it fits what our code says."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from spanyard_core.settings import load_settings, settings_of
+from spanyard_core.storage import open_storage
+from tests.cluster import chart
+from tests.cluster.chart import ROOT, ChartError, Rendering, env_of, pod_of, render
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+sys.path.insert(0, str(ROOT / "charts"))
+generate = importlib.import_module("generate")
+definitions = importlib.import_module("definitions")
+
+SETTINGS = {
+    "operator": "spanyard_operator.settings:OperatorSettings",
+    "ingester": "spanyard_ingester.settings:IngesterSettings",
+    "gateway": "spanyard_gateway.settings:GatewaySettings",
+}
+SECRET_VALUES = {"SPANYARD_CLICKHOUSE": "http://user:secret@clickhouse:8123/spanyard"}
+"""What stands in Secrets."""
+
+
+def settings_class(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_what_is_generated_is_fresh() -> None:
+    assert not generate.stale(), "run `make chart`"
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    for name in chart.value_sets():
+        chart.helm("lint", "--strict", str(chart.CHART), "--values", str(chart.values_file(name)))
+
+
+@pytest.mark.parametrize("name", chart.value_sets())
+def test_a_value_set_renders_as_it_was_reviewed(name: str) -> None:
+    made = chart.rendered(chart.values_file(name))
+    assert made == chart.snapshot(name).read_text("utf-8"), (
+        "look at the difference; `python -m tests.cluster.chart` writes the new ones"
+    )
+
+
+def test_no_object_is_there_twice_and_none_is_nameless() -> None:
+    for name in chart.value_sets():
+        names = [
+            (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
+            for o in render(name).objects
+        ]
+        assert len(names) == len(set(names))
+
+
+def test_a_release_of_another_name_keeps_names_apart() -> None:
+    first = Rendering(chart.rendered(chart.values_file("least"), release="agents"))
+    assert first.one("Deployment", "agents-spanyard-gateway")
+    assert render("least").one("Deployment", "spanyard-gateway")
+    assert render("data-path").one("Deployment", "agents-gateway")
+
+
+# --- the CRDs ----------------------------------------------------------------------------------
+
+
+def test_the_crds_stay_when_the_release_goes() -> None:
+    found = render("least", crds={"install": True}).all("CustomResourceDefinition")
+    originals = {
+        crd["metadata"]["name"]: crd
+        for crd in (yaml.safe_load(p.read_text("utf-8")) for p in (ROOT / "crds").glob("*.yaml"))
+    }
+    assert {crd["metadata"]["name"]: crd["spec"] for crd in found} == {
+        name: crd["spec"] for name, crd in originals.items()
+    }
+    for crd in found:
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert not render("least").all("CustomResourceDefinition")
+
+
+# --- settings: what the chart says is what the components understand ---------------------------
+
+
+def environment(workload: dict[str, Any]) -> dict[str, str]:
+    """As the container sees it, with values of Secrets and fields filled in."""
+    made: dict[str, str] = {}
+    for name, one in env_of(workload).items():
+        value = one.get("value", SECRET_VALUES.get(name, "something"))
+        made[name] = re.sub(r"\$\((\w+)\)", lambda match: made[match[1]], value)
+    return made
+
+
+@pytest.mark.parametrize("name", chart.value_sets())
+def test_every_component_starts_with_the_settings_it_gets(name: str) -> None:
+    for workload in render(name).workloads():
+        component = workload["metadata"]["labels"]["app.kubernetes.io/component"]
+        found = environment(workload)
+        if component not in SETTINGS:
+            continue
+        known = settings_class(SETTINGS[component])
+        unknown = {
+            variable
+            for variable in found
+            if variable.startswith("SPANYARD_")
+            and variable not in {s.variable for s in settings_of(known)}
+        }
+        assert not unknown, f"{component} does not know {unknown}"
+        settings = load_settings(known, prog=component, description="", argv=[], environ=found)
+        open_storage(settings.storage)  # only looks at the URL
+
+
+def test_values_reach_the_settings_as_they_were_meant() -> None:
+    found = render("production-aws")
+    gateway = environment(found.one("Deployment", "spanyard-gateway"))
+    known = settings_class(SETTINGS["gateway"])
+    settings = load_settings(known, prog="x", description="", argv=[], environ=gateway)
+    assert settings.query_memory == 4_000_000_000
+    assert settings.query_timeout == 60
+    assert settings.trusted_proxies == ["10.0.0.0/8"]
+    assert settings.auth == "kubernetes"
+    assert gateway["SPANYARD_STORAGE"] == "s3://agents/prod?region=eu-west-1"
+    ingester = environment(found.one("Deployment", "spanyard-ingester"))
+    known = settings_class(SETTINGS["ingester"])
+    settings = load_settings(known, prog="x", description="", argv=[], environ=ingester)
+    assert (settings.after_load, settings.batch_rows) == ("delete", 400_000)
+    assert settings.lease_in_force == "spanyard-ingester"
+    assert settings.lease_address == "http://something:8321"
+
+
+def test_every_free_setting_can_be_given_and_no_managed_one() -> None:
+    for component, where in SETTINGS.items():
+        managed = definitions.MANAGED[where]
+        names = {s.name for s in settings_of(settings_class(where))}
+        assert managed <= names, f"{component} has no setting {managed - names}"
+        for name in managed:
+            with pytest.raises(ChartError, match="not allowed"):
+                render("least", **{component: {"settings": {generate.camel(name): "x"}}})
+
+
+def test_a_setting_with_its_own_default_is_taken() -> None:
+    """The schema allows what the component allows: durations, sizes, lists, choices."""
+    for component, where in SETTINGS.items():
+        free = {
+            generate.camel(s.name): s.show(s.default) if s.unit else s.default
+            for s in generate.free_settings(where)
+            if s.default not in (None, "")
+        }
+        found = render("least", **{component: {"settings": free}})
+        workload = found.one("Deployment", f"spanyard-{component}")
+        known = settings_class(where)
+        settings = load_settings(
+            known, prog="x", description="", argv=[], environ=environment(workload)
+        )
+        for setting in generate.free_settings(where):
+            assert getattr(settings, setting.name) == setting.default, setting.name
+
+
+# --- wrong values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"gatway": {}}, "additional properties 'gatway' not allowed"),
+        ({"gateway": {"replica": 2}}, "'/gateway'.*'replica' not allowed"),
+        ({"gateway": {"replicas": "two"}}, "'/gateway/replicas'.*want integer"),
+        ({"storage": {"type": "S3"}}, "'/storage/type'.*'s3', 'gcs', 'pvc'"),
+        ({"ingester": {"settings": {"afterLod": "x"}}}, "'/ingester/settings'.*'afterLod'"),
+        ({"ingester": {"settings": {"afterLoad": "burn"}}}, "afterLoad.*'move', 'keep', 'delete'"),
+        ({"ingester": {"settings": {"coalesce": "soon"}}}, "/ingester/settings/coalesce"),
+        ({"gateway": {"resources": {"request": {}}}}, "'request' not allowed"),
+        ({"gateway": {"resources": {"limits": {"memory": "1 GB"}}}}, "limits/memory"),
+        ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0"),
+        ({"image": {"digests": {"gateway": "latest"}}}, "/image/digests/gateway"),
+        ({"image": {"digests": {"ui": "x"}}}, "'ui' not allowed"),
+        ({"storage": {"bucket": ""}}, "storage.bucket: name the bucket"),
+        ({"clickhouse": {"url": ""}}, "clickhouse.url or clickhouse.urlSecret.name"),
+        ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.hosts"),
+        ({"gateway": {"httpRoute": {"enabled": True}}}, "gateway.httpRoute.parentRefs"),
+        ({"grafana": {"datasource": {"enabled": True}}}, "grafana.datasource.host"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ChartError, match=says):
+        render("least", **values)
+
+
+def schema_objects(part: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(part, dict):
+        if part.get("type") == "object" and "properties" in part:
+            yield where, part
+        for name, child in part.items():
+            yield from schema_objects(child, f"{where}/{name}")
+    elif isinstance(part, list):
+        for number, child in enumerate(part):
+            yield from schema_objects(child, f"{where}/{number}")
+
+
+def test_the_schema_lets_nothing_unknown_pass() -> None:
+    schema = generate.schema(generate.values(generate.VALUES.read_text("utf-8")))
+    objects = list(schema_objects(schema))
+    assert len(objects) > 40
+    assert not [where for where, part in objects if part.get("additionalProperties") is not False]
+
+
+# --- what each value does ----------------------------------------------------------------------
+
+
+def test_images() -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"registry": "r:5000", "repository": "x/y", "tag": "7", "digests": {"gateway": digest}}
+    found = render("least", image=image | {"pullPolicy": "Never", "pullSecrets": ["one"]})
+    operator = found.one("Deployment", "spanyard-operator")
+    assert pod_of(operator)["containers"][0]["image"] == "r:5000/x/y/operator:7"
+    assert env_of(operator)["SPANYARD_SIDECAR_IMAGE"]["value"] == "r:5000/x/y/sidecar:7"
+    assert env_of(operator)["SPANYARD_IMAGE_PULL_POLICY"]["value"] == "Never"
+    gateway = pod_of(found.one("Deployment", "spanyard-gateway"))
+    assert gateway["containers"][0]["image"] == f"r:5000/x/y/gateway@{digest}"
+    for workload in found.workloads():
+        assert pod_of(workload)["imagePullSecrets"] == [{"name": "one"}]
+        assert pod_of(workload)["containers"][0]["imagePullPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("name", chart.value_sets())
+def test_pods_keep_the_strictest_pod_security(name: str) -> None:
+    for workload in render(name).workloads():
+        pod = pod_of(workload)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                assert container[probe]["httpGet"]["port"] == "http"
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert volumes == {m["name"] for m in pod["containers"][0]["volumeMounts"]}
+        assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+def test_what_a_component_is_told_about_its_pods() -> None:
+    for component in ("operator", "ingester", "gateway"):
+        given: dict[str, Any] = {
+            "replicas": 5,
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+            "resources": {"limits": {"memory": "3Gi"}},
+            "priorityClassName": "high",
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "podLabels": {"a": "b"},
+            "podAnnotations": {"c": "d"},
+            "topologySpread": "DoNotSchedule",
+            "serviceAccount": {"annotations": {"role": "x"}},
+        }
+        found = render("least", **{component: given})
+        workload = found.one("Deployment", f"spanyard-{component}")
+        pod = pod_of(workload)
+        assert workload["spec"]["replicas"] == 5
+        assert env_of(workload)["TZ"]["value"] == "UTC"
+        assert pod["containers"][0]["resources"]["limits"]["memory"] == "3Gi"
+        assert pod["priorityClassName"] == "high"
+        assert pod["nodeSelector"] == {"disk": "fast"}
+        assert pod["tolerations"] == [{"operator": "Exists"}]
+        assert pod["affinity"] == {"nodeAffinity": {}}
+        about = workload["spec"]["template"]["metadata"]
+        assert (about["labels"]["a"], about["annotations"]["c"]) == ("b", "d")
+        assert pod["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+        account = found.one("ServiceAccount", f"spanyard-{component}")
+        assert account["metadata"]["annotations"] == {"role": "x"}
+        assert found.one("PodDisruptionBudget", f"spanyard-{component}")
+        given = {"serviceAccount": {"name": "own"}, "topologySpread": "None"}
+        given |= {"podDisruptionBudget": {"enabled": False}}
+        found = render("least", **{component: given})
+        pod = pod_of(found.one("Deployment", f"spanyard-{component}"))
+        assert pod["serviceAccountName"] == "own"
+        assert "topologySpreadConstraints" not in pod
+        assert found.find("ServiceAccount", f"spanyard-{component}") is None
+        assert found.find("PodDisruptionBudget", f"spanyard-{component}") is None
+        bound = [
+            subject["name"]
+            for binding in [*found.all("ClusterRoleBinding"), *found.all("RoleBinding")]
+            for subject in binding["subjects"]
+        ]
+        assert "own" in bound
+        assert f"spanyard-{component}" not in bound
+
+
+def test_one_replica_has_no_disruption_budget_that_would_block_nothing() -> None:
+    assert (
+        render("least", gateway={"replicas": 1}).find("PodDisruptionBudget", "spanyard-gateway")
+        is None
+    )
+
+
+def test_storage_and_its_credentials() -> None:
+    s3 = render("namespaced").one("Deployment", "spanyard-gateway")
+    found = env_of(s3)
+    assert found["SPANYARD_STORAGE"]["value"] == (
+        "s3://agents?endpoint=http://s3.storage:9000&addressing=path&listing=walk"
+    )
+    assert found["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {
+        "name": "s3", "key": "AWS_SECRET_ACCESS_KEY",
+    }  # fmt: skip
+    assert "AWS_ACCESS_KEY_ID" not in env_of(render("least").one("Deployment", "spanyard-gateway"))
+    gcs = render("gcs").one("Deployment", "spanyard-operator")
+    assert env_of(gcs)["SPANYARD_STORAGE"]["value"] == "gs://agents"
+    file = env_of(gcs)["GOOGLE_APPLICATION_CREDENTIALS"]["value"]
+    mounts = {m["name"]: m for m in pod_of(gcs)["containers"][0]["volumeMounts"]}
+    assert file == mounts["storage-credentials"]["mountPath"] + "/credentials.json"
+    shared = render("data-path")
+    assert not shared.all("PersistentVolumeClaim")
+    for workload in shared.workloads():
+        claims = [v.get("persistentVolumeClaim") for v in pod_of(workload)["volumes"]]
+        assert {"claimName": "shared"} in claims
+
+
+def test_a_claim_stays_with_its_data() -> None:
+    pvc = {"size": "5Gi", "storageClass": "fast", "accessModes": ["ReadWriteMany"]}
+    found = render("evaluation", storage={"pvc": pvc}).one(
+        "PersistentVolumeClaim", "spanyard-objects"
+    )
+    assert found["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert found["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    assert found["spec"]["storageClassName"] == "fast"
+    bucket = {"type": "s3", "bucket": "b"}
+    data = render("evaluation", storage=bucket, clickhouse={"embedded": {"size": "7Gi"}})
+    claim = data.one("PersistentVolumeClaim", "spanyard-server")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"]["resources"]["requests"]["storage"] == "7Gi"
+
+
+def test_an_evaluation_is_one_pod_behind_the_gateways_service() -> None:
+    found = render("evaluation")
+    assert [w["metadata"]["name"] for w in found.workloads()] == [
+        "spanyard-operator",
+        "spanyard-server",
+    ]
+    service = found.one("Service", "spanyard-gateway")
+    labels = found.one("StatefulSet", "spanyard-server")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    # A volume that one node may mount: whoever else needs it goes to that node.
+    near = pod_of(found.one("Deployment", "spanyard-operator"))["affinity"]["podAffinity"]
+    (term,) = near["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    many = render("evaluation", storage={"pvc": {"accessModes": ["ReadWriteMany"]}})
+    assert "affinity" not in pod_of(many.one("Deployment", "spanyard-operator"))
+
+
+def test_the_gateways_address_for_pods() -> None:
+    def address(*sets: str, **values: Any) -> str:
+        operator = render(*sets, **values).one("Deployment", "spanyard-operator")
+        return str(env_of(operator)["SPANYARD_GATEWAY"]["value"])
+
+    assert address("least") == "http://spanyard-gateway.spanyard"
+    assert address("gcs") == "https://spanyard-gateway.spanyard"
+    assert (
+        address("least", gateway={"service": {"port": 81}}) == "http://spanyard-gateway.spanyard:81"
+    )
+    assert address("production-aws") == "http://spanyard-gateway.spanyard/spanyard"
+
+
+def test_a_reader_of_its_own_for_the_gateway() -> None:
+    found = render("production-aws")
+    of = {
+        name: env_of(found.one("Deployment", f"spanyard-{name}"))["SPANYARD_CLICKHOUSE"]
+        for name in ("gateway", "ingester")
+    }
+    assert of["gateway"]["valueFrom"]["secretKeyRef"] == {
+        "name": "clickhouse-reader",
+        "key": "address",
+    }
+    assert of["ingester"]["valueFrom"]["secretKeyRef"] == {"name": "clickhouse", "key": "url"}
+
+
+def test_watched_namespaces_get_roles_and_nothing_cluster_wide_but_reviews() -> None:
+    found = render("namespaced")
+    cluster_wide = {role["metadata"]["name"] for role in found.all("ClusterRole")}
+    assert cluster_wide == {
+        "spanyard-viewer", "spanyard-editor", "spanyard-gateway-reviews", "spanyard-operator-webhook",
+    }  # fmt: skip
+    for namespace in ("team-a", "team-b"):
+        for component in ("operator", "gateway"):
+            name = f"spanyard-spanyard-{component}"
+            role = found.one("Role", name, namespace)
+            binding = found.one("RoleBinding", name, namespace)
+            assert binding["roleRef"]["name"] == role["metadata"]["name"]
+            assert binding["subjects"][0]["namespace"] == "spanyard"
+    wide = render("least").one("ClusterRole", "spanyard-operator")
+    narrow = found.one("Role", "spanyard-spanyard-operator", "team-a")
+
+    def named(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+        return {
+            (group, resource, verb)
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    assert named(narrow) <= named(wide)
+    assert {resource for _, resource, _ in named(wide) - named(narrow)} <= {"namespaces"}
+    webhook = found.one("MutatingWebhookConfiguration", "spanyard-collect")["webhooks"][0]
+    expressions = webhook["namespaceSelector"]["matchExpressions"]
+    assert {
+        "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", "team-b"],
+    } in expressions  # fmt: skip
+
+
+def test_nobody_gets_everything() -> None:
+    for name in chart.value_sets():
+        for role in [*render(name).all("ClusterRole"), *render(name).all("Role")]:
+            for rule in role["rules"]:
+                assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+                if "secrets" in rule["resources"] and "resourceNames" not in rule:
+                    assert not {"delete", "patch", "update"} & set(rule["verbs"])
+
+
+def test_roles_for_people_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    found = render("least")
+    for name, reaches in (("viewer", {"view", "edit", "admin"}), ("editor", {"edit", "admin"})):
+        match = re.search(rf"`spanyard-{name}` \(aggregated.*?```yaml\n(.*?)```", page, re.DOTALL)
+        assert match is not None
+        role = found.one("ClusterRole", f"spanyard-{name}")
+        assert role["rules"] == yaml.safe_load(match[1])["rules"]
+        labels = role["metadata"]["labels"]
+        assert {
+            label.removeprefix("rbac.authorization.k8s.io/aggregate-to-")
+            for label in labels
+            if label.startswith("rbac.authorization.k8s.io/")
+        } == reaches
+        bare = render("namespaced").one("ClusterRole", f"spanyard-{name}")["metadata"]["labels"]
+        assert not [label for label in bare if label.startswith("rbac.")]
+    assert not render("least", rbac={"create": False}).all("ClusterRole")
+
+
+def test_network_policies() -> None:
+    found = render("namespaced")
+    collectors = found.one("NetworkPolicy", "spanyard-collectors", "team-b")["spec"]
+    open_to_all, ours, metrics = collectors["ingress"]
+    assert "from" not in open_to_all
+    spans = [(p["port"], p["endPort"]) for p in open_to_all["ports"] if p["protocol"] == "TCP"]
+    assert not [span for span in spans if span[0] <= 4320 <= span[1]]
+    assert ours["ports"] == metrics["ports"] == [{"port": 4320, "protocol": "TCP"}]
+    assert ours["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    strict = render("production-aws")
+    for name in ("gateway", "ingester", "operator"):
+        assert "Egress" not in found.one("NetworkPolicy", f"spanyard-{name}")["spec"]["policyTypes"]
+        limited = strict.one("NetworkPolicy", f"spanyard-{name}")["spec"]
+        assert limited["policyTypes"] == ["Ingress", "Egress"]
+        ports = {p["port"] for rule in limited["egress"] for p in rule["ports"]}
+        assert {53, 443, 6443, 8123} <= ports
+    assert strict.one("NetworkPolicy", "spanyard-default-deny")["spec"]["podSelector"] == {}
+    ingester = strict.one("NetworkPolicy", "spanyard-ingester")["spec"]["ingress"]
+    who = [
+        f["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for f in ingester[0]["from"]
+    ]
+    assert who == ["gateway", "ingester"]
+    no_collectors = render("namespaced", networkPolicy={"collectors": False})
+    assert no_collectors.find("NetworkPolicy", "spanyard-collectors") is None
+    assert not render("data-path").all("NetworkPolicy")
+    some = [{"podSelector": {"matchLabels": {"a": "b"}}}]
+    only = render("least", networkPolicy={"gatewayFrom": some})
+    assert only.one("NetworkPolicy", "spanyard-gateway")["spec"]["ingress"][0]["from"] == some
+
+
+def test_ports_of_policies_services_and_monitors_are_those_of_the_pods() -> None:
+    for name in ("production-aws", "evaluation"):
+        found = render(name, monitoring={"serviceMonitor": {"enabled": True}})
+        for workload in found.workloads():
+            labels = workload["spec"]["template"]["metadata"]["labels"]
+            ports = {
+                p["name"]: p["containerPort"] for p in pod_of(workload)["containers"][0]["ports"]
+            }
+            assert int(env_of(workload)["SPANYARD_PORT"]["value"]) == ports["http"]
+            for service in found.all("Service"):
+                if service["spec"]["selector"].items() <= labels.items():
+                    assert {p["targetPort"] for p in service["spec"]["ports"]} <= set(ports)
+            for policy in found.all("NetworkPolicy"):
+                selected = policy["spec"]["podSelector"].get("matchLabels")
+                if selected and selected.items() <= labels.items():
+                    opened = {p["port"] for r in policy["spec"]["ingress"] for p in r["ports"]}
+                    assert opened <= set(ports.values())
+            component = labels["app.kubernetes.io/component"]
+            if component == "operator":
+                watched = [
+                    m
+                    for m in found.all("PodMonitor")
+                    if m["metadata"]["name"] == "spanyard-operator"
+                ]
+                assert watched[0]["spec"]["podMetricsEndpoints"][0]["port"] in ports
+
+
+def test_exposing_the_gateway() -> None:
+    found = render("production-aws").one("Ingress", "spanyard-gateway")["spec"]
+    assert found["ingressClassName"] == "nginx"
+    assert found["tls"] == [{"secretName": "spanyard-tls", "hosts": ["spanyard.example.com"]}]
+    (rule,) = found["rules"]
+    assert rule["http"]["paths"][0]["path"] == "/spanyard"
+    route = render("gcs").one("HTTPRoute", "spanyard-gateway")["spec"]
+    assert route["parentRefs"] == [{"name": "public", "namespace": "infra"}]
+    assert route["rules"][0]["backendRefs"] == [{"name": "spanyard-gateway", "port": 443}]
+    gateway = render("gcs").one("Deployment", "spanyard-gateway")
+    assert env_of(gateway)["SPANYARD_TLS_CERT"]["value"] == "/var/run/spanyard/tls/tls.crt"
+    assert pod_of(gateway)["containers"][0]["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    service = {"type": "LoadBalancer", "annotations": {"a": "b"}}
+    made = render("least", gateway={"service": service}).one("Service", "spanyard-gateway")
+    assert made["spec"]["type"] == "LoadBalancer"
+    assert made["metadata"]["annotations"] == {"a": "b"}
+
+
+def test_the_webhook_never_stands_in_a_pods_way_and_can_be_left_out() -> None:
+    found = render("least")
+    webhook = found.one("MutatingWebhookConfiguration", "spanyard-collect")["webhooks"][0]
+    assert webhook["failurePolicy"] == "Ignore"
+    opted_out = {"key": "spanyard.dev/collect", "operator": "NotIn", "values": ["disabled"]}
+    assert opted_out in webhook["namespaceSelector"]["matchExpressions"]
+    (names,) = [
+        e for e in webhook["namespaceSelector"]["matchExpressions"] if e["operator"] == "NotIn"
+        and e["key"] == "kubernetes.io/metadata.name"
+    ]  # fmt: skip
+    assert {"kube-system", "spanyard"} <= set(names["values"])
+    service = webhook["clientConfig"]["service"]
+    target = found.one("Service", service["name"])
+    assert service["port"] in {p["port"] for p in target["spec"]["ports"]}
+    assert "caBundle" not in webhook["clientConfig"], (
+        "the operator's field: GitOps would take it away"
+    )
+    without = render("least", operator={"webhook": {"enabled": False}})
+    assert not without.all("MutatingWebhookConfiguration")
+    assert without.find("ClusterRole", "spanyard-operator-webhook") is None
+
+
+def test_without_the_operator_there_is_nothing_of_it() -> None:
+    found = render("data-path")
+    assert not [o for o in found.objects if o["metadata"]["name"].endswith("-operator")]
+    assert {w["metadata"]["name"] for w in found.workloads()} == {
+        "agents-gateway",
+        "agents-ingester",
+    }
+
+
+def test_two_renderings_are_the_same() -> None:
+    """Nothing random, nothing of the time: GitOps tools render again and again."""
+    file = chart.values_file("production-aws")
+    assert chart.rendered(file) == chart.rendered(file)
+
+
+def test_common_labels_are_on_every_object() -> None:
+    for one in render("namespaced").objects:
+        assert one["metadata"]["labels"]["example.com/owner"] == "platform", one["metadata"]["name"]
+
+
+def test_the_notes_tell_the_next_commands() -> None:
+    for name in chart.value_sets():
+        said = chart.helm(
+            "install", "spanyard", str(chart.CHART), "--dry-run=client", "--namespace", "agents",
+            "--values", str(chart.values_file(name)),
+        )  # fmt: skip
+        notes = said.partition("NOTES:")[2]
+        assert "kubectl -n agents get pods" in notes
+        assert "spanyard deploy" in notes
+        assert ("embedded in one pod" in notes) == (name == "evaluation")
+        assert "<no value>" not in notes
+
+
+def test_the_bucket_keeps_the_folder_that_components_look_in() -> None:
+    # The volume is mounted below, so that `objects` and the engine's data never mix.
+    found = env_of(render("evaluation").one("StatefulSet", "spanyard-server"))
+    assert found["SPANYARD_STORAGE"]["value"] == "file:///var/lib/spanyard/objects"
+    assert not found["SPANYARD_DATA"]["value"].startswith("/var/lib/spanyard/objects")
