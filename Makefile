@@ -58,6 +58,7 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
 	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
 	@$(BIN)/python -m spanyard_local.cli.reference docs/cli.md
+	@$(BIN)/python charts/generate.py
 
 cluster: setup ## a Kubernetes for tests on this machine, with our images (ARGS=--fresh: a new one)
 	@$(BIN)/python -m tests.cluster up $(ARGS)
@@ -77,7 +78,7 @@ lock: ## refresh requirements/*.lock; the images get the versions that were test
 	@$(COMPILE) -c $(LOCK) --extra sidecar pyproject.toml -o requirements/images-sidecar.lock
 	@$(COMPILE) -c $(LOCK) --extra operator pyproject.toml -o requirements/images-operator.lock
 	@$(COMPILE) -c $(LOCK) --extra local pyproject.toml -o requirements/images-server.lock
-	@printf 'uv==$(UV_VERSION)\nhatchling==1.33.0\n' | $(COMPILE) - -o requirements/images-build.lock
+	@echo 'hatchling==1.33.0' | $(COMPILE) - -o requirements/images-build.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .spanyard .mypy_cache .ruff_cache .pytest_cache .hypothesis
