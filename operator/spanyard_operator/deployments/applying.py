@@ -1,5 +1,7 @@
 """The children of one Deployment as its plan wants them. What the API server refuses is told."""
 
+from collections.abc import Awaitable
+
 from spanyard_core.kube import (
     APPS_DEPLOYMENTS,
     HTTP_ROUTES,
@@ -7,10 +9,10 @@ from spanyard_core.kube import (
     SERVICES,
     Api,
     KubeError,
+    KubeUnavailableError,
     Object,
 )
 from spanyard_core.resources.kinds import Failure, Revision
-from spanyard_core.resources.reasons import explain
 from spanyard_operator.accounts import Accounts
 from spanyard_operator.context import Context
 from spanyard_operator.deployments import manifests
@@ -18,6 +20,7 @@ from spanyard_operator.deployments.assembling import around
 from spanyard_operator.deployments.children import Children
 from spanyard_operator.deployments.planning import Plan
 from spanyard_operator.deployments.pod import template
+from spanyard_operator.deployments.refusals import refusal
 from spanyard_operator.names import server_name
 from spanyard_operator.outcomes import StalledError
 
@@ -42,26 +45,18 @@ class Applier:
 
         The rest is done when one is refused, except that nothing leads to a server that is none.
         """
-        try:
-            await self._server(plan, revision)
-        except (StalledError, KubeError) as error:
-            return told(error)
         deployment = plan.deployment
-        children = {
-            "service": (SERVICES, manifests.service(deployment)),
-            "ingress": (INGRESSES, manifests.ingress(deployment)),
-            "httpRoute": (HTTP_ROUTES, manifests.http_route(deployment)),
-        }
-        failure: Failure | None = None
-        for name, (api, child) in children.items():
-            if child is None:
-                continue
-            try:
-                await self._children.apply(api, child, deployment)
-            except (StalledError, KubeError) as error:
-                failure = failure or told(
-                    error, f"spec.expose.{name}" if name in WAYS_IN else "spec"
-                )
+        failure = await _tried(APPS_DEPLOYMENTS, self._server(plan, revision))
+        if failure is not None:
+            return failure
+        for api, child in (
+            (SERVICES, manifests.service(deployment)),
+            (INGRESSES, manifests.ingress(deployment)),
+            (HTTP_ROUTES, manifests.http_route(deployment)),
+        ):
+            if child is not None:
+                step = self._children.apply(api, child, deployment)
+                failure = await _tried(api, step) or failure
         return failure
 
     async def scale(self, plan: Plan) -> None:
@@ -113,15 +108,15 @@ class Applier:
                 await self._children.remove(WAYS_IN[name], child, plan.deployment)
 
 
-def told(error: StalledError | KubeError, where: str = "spec") -> Failure:
-    """What a refusal means to a person; raises it again where trying again may help."""
-    if isinstance(error, StalledError):
+async def _tried(api: Api, step: Awaitable[object]) -> Failure | None:
+    """What keeps it from being done. Raises what may go by itself."""
+    try:
+        await step
+    except StalledError as error:
         return error.failure
-    if error.status == 403:
-        return explain("PodRefused", pod="what it needs", detail=str(error))
-    if error.status == 404:
-        detail = f"this cluster does not know such objects: {error}"
-        return explain("InvalidSpec", where=where, detail=detail)
-    if error.status in {400, 422}:
-        return explain("InvalidSpec", where=where, detail=str(error))
-    raise error
+    except (KubeError, KubeUnavailableError) as error:
+        failure = refusal(error, api)
+        if failure is None:
+            raise
+        return failure
+    return None

@@ -17,6 +17,7 @@ from spanyard_core.resources.kinds import (
     Failure,
     Revision,
 )
+from spanyard_core.resources.reasons import REASONS
 from spanyard_operator.context import Context
 from spanyard_operator.deployments import manifests, telling
 from spanyard_operator.deployments.applying import Applier
@@ -29,6 +30,9 @@ from spanyard_operator.outcomes import StalledError, WaitingError, conditions_of
 from spanyard_operator.status import write_status
 from spanyard_operator.workqueue import Again, Key
 
+PROGRESS_S = 3.0
+"""Seconds between two writes of a status that tell nothing but counts."""
+TAKEN = "NameTaken"
 REFUSED_S = 30.0
 """Seconds until what the API server refused is asked for again: a quota has room, a name is free."""
 
@@ -39,6 +43,8 @@ class Servers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._applier = Applier(context)
+        self._written: dict[Key, float] = {}
+        """When a status was written last, monotonic."""
         self.references = References()
         """For the watches of Secrets and ConfigMaps."""
 
@@ -49,6 +55,7 @@ class Servers:
         if deployment is None or deployment.metadata.deletion_timestamp:
             self.references.note(key, None)
             self._applier.forget(namespace, name)
+            self._written.pop(key, None)
             return None  # its children go with it
         self.references.note(key, deployment)
         try:
@@ -73,8 +80,11 @@ class Servers:
             if failure is None or self._seen(there, listed).number == revision.number:
                 revisions = listed  # else it was not taken, and has no number yet
         status = self._status(replace(there, apps=own_child(self._context, deployment)), revisions)
-        await self._write(deployment, status)
-        return Again(REFUSED_S if failure else self._context.settings.resync_interval)
+        late = await self._write(deployment, status)
+        again = self._context.settings.resync_interval
+        if failure is not None and REASONS[failure.reason].transient | (failure.reason == TAKEN):
+            again = REFUSED_S
+        return Again(min(again, late) if late else again)
 
     def _status(self, there: Plan, revisions: list[Revision]) -> DeploymentStatus:
         deployment, wish = there.deployment, there.wanted.wish
@@ -106,14 +116,22 @@ class Servers:
             told=told(deployment, self._context.settings, there.wanted.choice),
         )
 
-    async def _write(self, deployment: Deployment, status: DeploymentStatus) -> None:
+    async def _write(self, deployment: Deployment, status: DeploymentStatus) -> float:
+        """Returns the seconds after which it is to be written, when that is not now; else 0."""
+        context, about = self._context, deployment.metadata
         if not telling.is_news(deployment.status, status):
-            return
-        context = self._context
+            return 0.0
+        now = context.clock.monotonic()
+        key = Key("Deployment", about.namespace, about.name)
+        left = self._written.get(key, now - PROGRESS_S) + PROGRESS_S - now
+        if left > 0 and telling.is_progress(deployment.status, status):
+            return left
+        self._written[key] = now
         await write_status(context.kube, context.cache, deployment, status)
         once = str(status.revisions[-1].number) if status.revisions else ""
         for _, reason, message in telling.events(deployment.status, status):
             await context.events.tell(deployment, reason, message, once=once)
+        return 0.0
 
     def _now(self) -> str:
         return self._context.now()[: len("2026-11-21T14:45:00")] + "Z"

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from spanyard_core.resources.conditions import RECONCILING, find
 from spanyard_core.resources.durations import text
 from spanyard_core.resources.kinds import (
     CollectorStatus,
@@ -65,7 +66,31 @@ def status_of(
 
 def is_news(before: DeploymentStatus, after: DeploymentStatus) -> bool:
     """Whether the new one is worth a write."""
-    return _plain(before, after.failure) != _plain(after, before.failure)
+    old, new = _plain(before, after.failure), _plain(after, before.failure)
+    if _going_on(before) and _going_on(before) == _going_on(after):
+        # How many pods there are besides the ready ones: at the end it is written anyway.
+        old = msgspec.structs.replace(old, replicas=new.replicas)
+    return old != new
+
+
+def _going_on(status: DeploymentStatus) -> str:
+    found = find(status.conditions, RECONCILING)
+    return found.reason if found is not None else ""
+
+
+def is_progress(before: DeploymentStatus, after: DeploymentStatus) -> bool:
+    """Whether nothing but counts differ: there will be more of it in a moment."""
+    return _uncounted(before) == _uncounted(after)
+
+
+def _uncounted(status: DeploymentStatus) -> DeploymentStatus:
+    return msgspec.structs.replace(
+        status,
+        replicas=0,
+        ready_replicas=0,
+        message="",
+        conditions=[_wordless(condition) for condition in status.conditions],
+    )
 
 
 def _plain(status: DeploymentStatus, other: Failure | None) -> DeploymentStatus:
