@@ -7,14 +7,14 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 # --- tools: in no image ------------------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS tools
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/images-build.lock /tools.lock
 RUN python3 -m venv /opt/tools \
     && /opt/tools/bin/pip install -q --require-hashes --only-binary :all: -r /tools.lock
 
 # --- our own code, the same for all ------------------------------------------------------------
 FROM tools AS ours
-ENV UV_NO_CACHE=1 UV_LINK_MODE=copy SOURCE_DATE_EPOCH=1767225600
+ENV SOURCE_DATE_EPOCH=1767225600
 RUN python3 -m venv --without-pip /opt/spanyard
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
@@ -26,9 +26,9 @@ COPY ingester ingester
 COPY gateway gateway
 COPY operator operator
 COPY local local
-RUN PATH=/opt/tools/bin:$PATH uv build -q --wheel --no-build-isolation -p /opt/tools/bin/python \
-        --out-dir /wheel . \
-    && /opt/tools/bin/uv pip install -q --no-deps -p /opt/spanyard/bin/python /wheel/*.whl \
+RUN /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && /opt/tools/bin/pip --python /opt/spanyard/bin/python install -q --no-deps --no-compile \
+        /wheel/*.whl \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 
 # --- what every image is made of ---------------------------------------------------------------
@@ -52,9 +52,10 @@ RUN apt-get update -qq \
         ca-certificates git openssh-client >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY requirements/images-sidecar.lock /opt/spanyard/requirements.lock
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+RUN /opt/spanyard/bin/python -m ensurepip >/dev/null \
+    && /opt/spanyard/bin/pip3 install -q --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r /opt/spanyard/requirements.lock \
+    && /opt/spanyard/bin/pip3 uninstall -q -y pip setuptools \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
 USER 65532:65532
@@ -63,9 +64,10 @@ ENTRYPOINT ["spanyard-sidecar"]
 # --- operator ----------------------------------------------------------------------------------
 FROM base AS operator
 COPY requirements/images-operator.lock /opt/spanyard/requirements.lock
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+RUN /opt/spanyard/bin/python -m ensurepip >/dev/null \
+    && /opt/spanyard/bin/pip3 install -q --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r /opt/spanyard/requirements.lock \
+    && /opt/spanyard/bin/pip3 uninstall -q -y pip setuptools \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
 USER 65532:65532
@@ -75,9 +77,10 @@ ENTRYPOINT ["spanyard-operator"]
 # A node that runs all three pulls them once.
 FROM base AS engine
 COPY requirements/images-server.lock /opt/spanyard/requirements.lock
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/uv pip sync -q --no-cache --require-hashes --only-binary :all: \
-        -p /opt/spanyard/bin/python /opt/spanyard/requirements.lock \
+RUN /opt/spanyard/bin/python -m ensurepip >/dev/null \
+    && /opt/spanyard/bin/pip3 install -q --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r /opt/spanyard/requirements.lock \
+    && /opt/spanyard/bin/pip3 uninstall -q -y pip setuptools \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/spanyard/lib
 COPY --from=ours /opt/spanyard /opt/spanyard
 USER 65532:65532
