@@ -33,6 +33,11 @@ def _host_name(host: str) -> str:
     return (urlsplit(f"//{host}").hostname or "").lower()
 
 
+def _internal(request: web.Request) -> bool:
+    """Pods come by the Service's name, and are known by their tokens alone."""
+    return request.path.startswith("/internal/")
+
+
 def _host_of(host: str) -> str:
     try:
         return _host_name(host)
@@ -74,7 +79,7 @@ def guard(settings: GatewaySettings, gate: Gate) -> Middleware:
             return True
         if not (settings.allow_remote or gate.enabled):
             return False
-        return not hosts or _host_of(host) in hosts or request.path in PROBES
+        return not hosts or _host_of(host) in hosts or request.path in PROBES or _internal(request)
 
     known: weakref.WeakKeyDictionary[asyncio.BaseTransport, int | None] = (
         weakref.WeakKeyDictionary()

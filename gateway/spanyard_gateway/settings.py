@@ -125,6 +125,13 @@ class GatewaySettings:
     namespaces: list[str] = setting(
         [], help="namespaces whose resources are shown; empty: all", group="resources"
     )
+    max_artifact_size: int = setting(
+        4_000_000_000,
+        help="largest artifact of a build that is signed for; S3 takes 5 GB in one request",
+        unit="size",
+        least=1_000,
+        most=5_000_000_000,
+    )
     log_level: str = setting(
         "info", help="what is logged", choices=["debug", "info", "warn", "error"]
     )

@@ -8,6 +8,7 @@ from spanyard_core.storage import Storage
 from spanyard_gateway.auth.tenants import Tenants
 from spanyard_gateway.ingester_client import IngesterClient
 from spanyard_gateway.metrics import GatewayMetrics
+from spanyard_gateway.objects.service import Objects
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.sources import SourceFinder
@@ -18,6 +19,8 @@ INGESTER = web.AppKey("ingester", IngesterClient)
 CLOCK = web.AppKey("clock", Clock)
 SOURCES = web.AppKey("sources", SourceFinder)
 METRICS = web.AppKey("metrics", GatewayMetrics)
+OBJECTS: "web.AppKey[Objects | None]" = web.AppKey("objects")
+"""What signs for pods; None where no pod is asked who it is."""
 RESOURCES = web.AppKey("resources", object)
 """A ResourceApi, or None where nobody keeps resources; ask `resources_of`."""
 TENANTS = web.AppKey("tenants", Tenants)

@@ -56,10 +56,10 @@ class DirectoryStorage:
     async def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         await asyncio.to_thread(self._write, self._path(key), key, (data,), if_absent)
 
-    async def write_file(self, key: str, path: Path) -> None:
+    async def write_file(self, key: str, path: Path, *, if_absent: bool = False) -> None:
         target = self._path(key)
         with path.open("rb") as file:
-            await asyncio.to_thread(self._write, target, key, _blocks(file), False)
+            await asyncio.to_thread(self._write, target, key, _blocks(file), if_absent)
 
     async def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         return await asyncio.to_thread(self._read, self._path(key), key, start, length)

@@ -24,6 +24,7 @@ from spanyard_gateway.auth.reviews import Person, Reviews
 from spanyard_gateway.auth.rights import (
     Across,
     ByHandler,
+    ByTicket,
     Check,
     Everywhere,
     InPath,
@@ -144,7 +145,7 @@ class Gate:
         caller = Caller()
         if self.enabled and isinstance(check, OfPods):
             request[POD] = await self.pod(request)
-        elif self.enabled and not isinstance(check, Public):
+        elif self.enabled and not isinstance(check, Public | ByTicket):
             person = await self.person(request)
             caller = Caller(person, self._reviews, lambda: self.person(request))
         caller.rights = check.rights

@@ -40,6 +40,8 @@ class Pod:
     build: str = ""
     """Name of the Build, without the namespace; empty in other pods."""
     deployment: str = ""
+    owners: frozenset[str] = frozenset()
+    """Uids of what owns it."""
 
 
 class Pods:

@@ -94,5 +94,10 @@ class ByHandler(Check):
 
 
 @dataclass(frozen=True)
+class ByTicket(Check):
+    """Who shows a ticket that the gateway signed for exactly this request; the handler checks it."""
+
+
+@dataclass(frozen=True)
 class OfPods(Check):
     """Pods, by a token for the audience `spanyard-gateway`."""

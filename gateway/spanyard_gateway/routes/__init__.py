@@ -7,6 +7,7 @@ from spanyard_gateway.routes import (
     internal,
     logs,
     metrics,
+    objects,
     projects,
     proof,
     prune,
@@ -40,5 +41,6 @@ def all_endpoints() -> list[Endpoint]:
         proof,
         sessions,
         internal,
+        objects,
     )
     return [endpoint for module in modules for endpoint in module.ENDPOINTS]
