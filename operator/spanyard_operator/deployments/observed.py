@@ -79,8 +79,9 @@ def look(
         candidate=candidate,
         complete=complete and bool(wanted),
         late=current and candidate is not None and _is_late(status),
-        replicas=int(status.get("replicas") or 0),
-        ready=int(status.get("readyReplicas") or 0),
+        # Not the Deployment's own counts: they come a moment after those of its ReplicaSets.
+        replicas=sum(map(_replicas, ours)),
+        ready=sum(map(_ready, ours)),
         number=number,
         hash=hash_,
         known=tuple(_known(ours)),

@@ -14,9 +14,12 @@ from spanyard_operator.deployments.observed import Seen
 
 
 def adopted(revisions: Sequence[Revision], seen: Seen) -> list[Revision]:
-    """The list with what ReplicaSets tell of and a status has lost: numbers are given once."""
-    there = {r.number for r in revisions}
-    found = {r.number: r for r in seen.known if r.number not in there}
+    """The list with what ReplicaSets tell of and a status has lost: numbers are given once.
+
+    Older ones than the list knows have left it on purpose.
+    """
+    highest = max((r.number for r in revisions), default=0)
+    found = {r.number: r for r in seen.known if r.number > highest}
     return sorted([*revisions, *found.values()], key=lambda r: r.number)
 
 
