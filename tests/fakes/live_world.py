@@ -19,14 +19,14 @@ from spanyard_gateway.live.upstream import LivePod, UpstreamError, UpstreamEvent
 NAMESPACE, PROJECT, DEPLOYMENT = "local", "support", "agent"
 
 
-def line(writer: str, seq: int, at: float) -> bytes:
+def line(writer: str, seq: int, at: float, padding: str = "") -> bytes:
     """A record as a collector stores it; every fifth is an error."""
     pod, container = writer.split("/")[:2]
     found = {
         "type": "log", "project": f"{NAMESPACE}.{PROJECT}", "writer": writer, "seq": seq,
         "pod": pod, "container": container, "stream": "stdout",
         "level": "error" if seq % 5 == 0 else "info",
-        "timestamp": f"2026-11-21T00:{int(at) // 60:02d}:{at % 60:09.6f}Z", "message": f"line {seq}",
+        "timestamp": f"2026-11-21T00:{int(at) // 60:02d}:{at % 60:09.6f}Z", "message": f"line {seq}{padding}",
     }  # fmt: skip
     return json.dumps(found).encode() + b"\n"
 
@@ -68,6 +68,8 @@ class World:
         self.pods_by_uid: dict[str, Pod] = {}
         self.all: dict[str, Writer] = {}
         self.database_away = False
+        self.random_failures = True
+        self.padding = ""
         self.connections = 0
         self.most_connections: dict[str, int] = {}
         self._open: dict[str, int] = {}
@@ -92,7 +94,7 @@ class World:
         now = asyncio.get_running_loop().time()
         async with pod.changed:
             for _ in range(count):
-                writer.printed.append(line(writer.id, writer.last + 1, now))
+                writer.printed.append(line(writer.id, writer.last + 1, now, self.padding))
             pod.changed.notify_all()
 
     async def restart_collector(self, pod: Pod) -> None:
@@ -121,6 +123,9 @@ class World:
             if writer.stored - writer.ring_from > 60:
                 writer.ring_from = writer.stored - self.rng.randrange(60)
 
+    def _fails(self, chance: float) -> bool:
+        return self.random_failures and self.rng.random() < chance
+
     # --- Upstream ----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
@@ -129,7 +134,7 @@ class World:
     ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
         await asyncio.sleep(self.rng.random() * 0.02)
         found = self.pods_by_uid[pod.uid]
-        if not found.there or not found.answers or self.rng.random() < 0.1:
+        if not found.there or not found.answers or self._fails(0.1):
             raise UpstreamError("refused")
         self.connections += 1
         self._open[pod.uid] = self._open.get(pod.uid, 0) + 1
@@ -152,7 +157,7 @@ class World:
                     yield block_of_lines(writer.id, sent + 1, lines)
                     sent += count
                     after[writer.id] = sent
-                    if self.rng.random() < 0.01:
+                    if self._fails(0.01):
                         raise UpstreamError("the connection broke")
             if not told:
                 told = True

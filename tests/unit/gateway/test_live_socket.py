@@ -1,0 +1,247 @@
+"""`/ws` itself: what clients say wrong, and what they may cost."""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType, web
+
+from spanyard_core.clock import SystemClock
+from spanyard_core.serve import serving
+from spanyard_gateway.live.channels import Channel
+from spanyard_gateway.live.hub import Hub
+from spanyard_gateway.live.socket import LiveSockets, RefusedError, SocketLimits
+from spanyard_gateway.live.statuses import Statuses
+from spanyard_gateway.live.stored import Target
+from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, PROJECT, World
+
+CHANNEL = f"server:{NAMESPACE}.{DEPLOYMENT}"
+
+
+class Client:
+    """One socket."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def say(self, **message: Any) -> None:
+        await self.socket.send_str(json.dumps(message))
+
+    async def hear(self, *kinds: str) -> dict[str, Any]:
+        """The next message of one of these types, or of any."""
+        while True:
+            message = await asyncio.wait_for(self.socket.receive(), 10)
+            assert message.type is WSMsgType.TEXT, message
+            found: dict[str, Any] = json.loads(message.data)
+            if not kinds or found["type"] in kinds:
+                return found
+
+    async def end(self) -> int | None:
+        """Wait for the server's close; gives its code."""
+        while (await asyncio.wait_for(self.socket.receive(), 10)).type is WSMsgType.TEXT:
+            pass
+        return self.socket.close_code
+
+
+class Served:
+    """A gateway's sockets over a world."""
+
+    def __init__(self, limits: SocketLimits) -> None:
+        self.world = World(random.Random(1))
+        self.world.random_failures = False
+        self.allowed = True
+        clock = SystemClock()
+        hub = Hub(self.world, self.world, self.world, clock, random.Random(1))
+        self.live = LiveSockets(hub, Statuses(lambda: None, clock), self._find, self._check, limits)
+        self.hub = hub
+
+    async def _find(self, request: web.Request, channel: Channel) -> Target:
+        if channel.name != DEPLOYMENT:
+            raise RefusedError("not-found", "there is no such deployment")
+        return Target(NAMESPACE, PROJECT, deployment=DEPLOYMENT)
+
+    async def _check(self, request: web.Request, target: Target) -> None:
+        if not self.allowed:
+            raise RefusedError("forbidden", "not any more")
+
+
+@contextlib.asynccontextmanager
+async def served(limits: SocketLimits | None = None) -> AsyncIterator[tuple[Served, str]]:
+    found = Served(limits or SocketLimits())
+    app = web.Application()
+    app.add_routes([web.get("/ws", found.live.handle)])
+    running = asyncio.create_task(found.hub.run())
+    try:
+        async with serving(app, "127.0.0.1", 0, grace=0.5, before_stop=found.live.close) as address:
+            yield found, address.url + "/ws"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, **options) as socket:
+        client = Client(socket)
+        hello = await client.hear("hello")
+        assert hello["version"] == 1
+        yield client
+
+
+async def test_history_then_live_over_one_socket_with_two_channels() -> None:
+    async with served() as (gateway, url), connected(url) as client:
+        pod = gateway.world.new_pod()
+        await gateway.world.print(pod, 30)
+        await client.say(type="subscribe", id="a", channel=CHANNEL, history=10)
+        await client.say(
+            type="subscribe", id="b", channel=CHANNEL, filter={"level": ["error"]}, history=0
+        )
+        seen: dict[str, list[int]] = {"a": [], "b": []}
+        lives: set[str] = set()
+        while len(lives) < 2:
+            message = await client.hear("server:log", "live")
+            if message["type"] == "live":
+                lives.add(message["id"])
+            else:
+                seen[message["id"]] += [item["seq"] for item in message["items"]]
+        assert seen == {"a": list(range(21, 31)), "b": []}
+        await gateway.world.print(pod, 20)
+        while len(seen["a"]) < 30 or len(seen["b"]) < 4:
+            message = await client.hear("server:log")
+            assert message["serverId"] == f"{NAMESPACE}.{DEPLOYMENT}"
+            seen[message["id"]] += [item["seq"] for item in message["items"]]
+        assert seen == {"a": list(range(21, 51)), "b": [35, 40, 45, 50]}
+        await client.say(type="unsubscribe", id="a")
+        assert (await client.hear("ended"))["id"] == "a"
+        await client.say(type="ping")
+        assert set((await client.hear("heartbeat"))["resume"]) == {"b"}
+    assert gateway.live.counts.connections == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "nonsense",
+        "[]",
+        '{"type":"dance"}',
+        '{"type":"subscribe","id":1,"channel":"x"}',
+        '{"type":"subscribe","id":"a","channel":"server:a.b","more":1}',
+        '{"type":"subscribe","id":"a","channel":"server:a.b","filter":{"level":["loud"]}}',
+        "[" * 10_000,
+    ],
+)
+async def test_garbage_is_told_and_ends_the_connection(said: str) -> None:
+    async with served() as (_, url), connected(url) as client, connected(url) as other:
+        await client.socket.send_str(said)
+        error = await client.hear("error")
+        assert error["code"] == "not-understood"
+        assert await client.end() == 1008
+        await other.say(type="ping")
+        await other.hear("heartbeat")
+
+
+async def test_too_large_a_message_ends_the_connection() -> None:
+    async with served(SocketLimits(message_bytes=10_000)) as (_, url), connected(url) as client:
+        await client.socket.send_str("x" * 20_000)
+        assert await client.end() == 1009
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"channel": "nothing"}, "bad-channel"),
+        ({"channel": "server:nodot"}, "bad-channel"),
+        ({"channel": "trace:a.b"}, "bad-channel"),
+        ({"channel": "server:local.else"}, "not-found"),
+        ({"channel": CHANNEL, "history": 20_000}, "bad-history"),
+        ({"channel": CHANNEL, "history": -1}, "bad-history"),
+        ({"channel": CHANNEL, "filter": {"text": "x" * 2_000}}, "bad-channel"),
+        ({"channel": CHANNEL, "id": ""}, "bad-id"),
+    ],
+)
+async def test_a_refused_subscription_leaves_the_socket_open(
+    wish: dict[str, Any], code: str
+) -> None:
+    async with served() as (_, url), connected(url) as client:
+        await client.say(**{"type": "subscribe", "id": "a", **wish})
+        error = await client.hear("error")
+        assert error["code"] == code, error
+        assert error["message"]
+        await client.say(type="subscribe", id="good", channel=CHANNEL)
+        assert (await client.hear("subscribed"))["id"] == "good"
+
+
+async def test_subscriptions_and_connections_are_bounded() -> None:
+    limits = SocketLimits(subscriptions=3, connections=2)
+    async with served(limits) as (_, url), connected(url) as client, connected(url):
+        for n in range(4):
+            await client.say(type="subscribe", id=str(n), channel=CHANNEL)
+        error = await client.hear("error")
+        assert (error["id"], error["code"]) == ("3", "too-many")
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(url)
+            assert refused.value.status == 503
+
+
+async def test_a_right_that_is_taken_away_ends_open_subscriptions() -> None:
+    limits = SocketLimits(heartbeat=0.1, check_every=0.1)
+    async with served(limits) as (gateway, url), connected(url) as client:
+        gateway.world.new_pod()
+        await client.say(type="subscribe", id="a", channel=CHANNEL)
+        await client.hear("live")
+        gateway.allowed = False
+        error = await client.hear("error")
+        assert (error["id"], error["code"]) == ("a", "forbidden")
+        assert gateway.live.counts.subscriptions == 0
+
+
+@pytest.mark.slow
+async def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody() -> None:
+    limits = SocketLimits(waiting_bytes=400_000, send_timeout=1.0)
+    async with served(limits) as (gateway, url), connected(url) as client:
+        pod = gateway.world.new_pod()
+        gateway.world.padding = "x" * 2_000
+        async with connected(url, max_msg_size=0) as sleeper:
+            for each in (client, sleeper):
+                await each.say(type="subscribe", id="a", channel=CHANNEL)
+                await each.hear("live")
+            transport = sleeper.socket._conn.transport  # type: ignore[union-attr]
+            assert transport is not None
+            transport.pause_reading()
+            heard = 0
+            for _ in range(60):
+                await gateway.world.print(pod, 100)
+                while heard < pod.writers[0].last:
+                    message = await client.hear("server:log", "dropped")
+                    heard = message["last"]
+            # Its kernel's buffers are full, and its time is up: it is cut off.
+            async with asyncio.timeout(20):
+                while gateway.live.counts.connections > 1:
+                    await asyncio.sleep(0.05)
+            assert heard == pod.writers[0].last == 6_000
+
+
+async def test_an_ending_gateway_tells_clients_to_come_again() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with served() as (_, url):
+            client = await stack.enter_async_context(connected(url))
+            ending = asyncio.create_task(client.end())
+            await asyncio.sleep(0)
+        assert await ending == 1001
+
+
+async def test_nobody_listening_costs_no_connection() -> None:
+    async with served() as (gateway, url):
+        gateway.world.new_pod()
+        async with connected(url) as client:
+            await asyncio.sleep(0.05)
+            assert gateway.world.connections == 0, "connected, and listening to nothing"
+            await client.say(type="subscribe", id="a", channel=CHANNEL)
+            await client.hear("live")
+            assert gateway.hub.connections == 1
