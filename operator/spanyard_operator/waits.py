@@ -22,6 +22,7 @@ _PULL = frozenset({
     "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError",
     "RegistryUnavailable", "SignatureValidationFailed",
 })  # fmt: skip
+_BACK_OFF = re.compile(r"^Back-off pulling image \S+: ErrImagePull: ")
 _KEY = re.compile(
     r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) \S*?/?(?P<name>[^/\s]+)$"
 )
@@ -72,6 +73,8 @@ def _of_container(pod: Object, status: Object, where: Any) -> Wait | None:
     reason, message = waiting.get("reason", ""), str(waiting.get("message") or "")[:500]
     image = _image(pod, where["container"])
     if reason in _PULL:
+        # The kubelet goes to and fro between the two reasons; what it says stays one text.
+        message = _BACK_OFF.sub("", message)
         return _as("ImagePullFailed", {**where, "where": image, "detail": message or reason})
     if reason == "InvalidImageName":
         failure = explain("ImagePullFailed", detail=message or reason, **{**where, "where": image})
