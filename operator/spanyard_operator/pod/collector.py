@@ -318,8 +318,10 @@ def _resources(
         # What is asked for under a name replaces both of ours: half of each may contradict itself.
         ours = {k: v for k, v in options.resources.get(part, {}).items() if k not in asked}
         merged = {**ours, **wanted.get(part, {})}
-        if part == "limits" and disk_limited and "ephemeral-storage" not in asked:
-            merged.setdefault("ephemeral-storage", str(options.spool_limit + DISK_SLACK))
+        if disk_limited and "ephemeral-storage" not in asked:
+            # A limit alone would be reserved in full on the node.
+            most = {"limits": options.spool_limit + DISK_SLACK, "requests": DISK_SLACK}
+            merged.setdefault("ephemeral-storage", str(most[part]))
         if merged:
             made[part] = merged
     return made
