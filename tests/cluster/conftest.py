@@ -11,6 +11,7 @@ from tests.cluster import cluster as clusters
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.binaries import API_TIER, kept
 from tests.cluster.cluster import Cluster, NoClusterError
+from tests.cluster.stack import Stack, installed
 from tests.cluster.tools import HELM
 
 REQUIRED = os.environ.get("SPANYARD_REQUIRE_CLUSTER") == "1"
@@ -63,3 +64,10 @@ def cluster() -> Iterator[Cluster]:
     finally:
         if own:
             clusters.down()
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Cluster) -> Iterator[Stack]:
+    """Spanyard, installed by its chart; its tests share it."""
+    with installed(cluster) as made:
+        yield made
