@@ -67,6 +67,8 @@ _GATEWAY = {
     "tls_key",
     "auth",
     "signing_key",
+    "kubernetes",
+    "namespaces",
 }
 MANAGED: dict[str, set[str]] = {
     "spanyard_operator.settings:OperatorSettings": {

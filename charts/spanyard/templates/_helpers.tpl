@@ -289,6 +289,10 @@ valueFrom: {secretKeyRef: {name: spanyard-keys, key: ingester-token}}
 {{- define "spanyard.gatewayEnv" -}}
 - name: SPANYARD_AUTH
   value: kubernetes
+- name: SPANYARD_KUBERNETES
+  value: "on"
+- name: SPANYARD_NAMESPACES
+  value: {{ join "," .Values.watchNamespaces | quote }}
 - name: SPANYARD_SIGNING_KEY
   value: /var/run/spanyard/keys/ed25519.pem
 - name: SPANYARD_LISTEN
