@@ -87,7 +87,7 @@ def classify(
                     key=answer.key, digest=answer.digest, size=answer.size
                 )
             continue
-        lost = endings.taken_away(pod, end.get("finishedAt") or "") or endings.vanished(pod, end)
+        lost = endings.taken_away(pod, end) or endings.vanished(pod, end)
         if lost is not None:
             mine = endings.own_doing(lost)
             return Verdict(

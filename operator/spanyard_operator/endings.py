@@ -127,11 +127,12 @@ def missing_command(lines: Sequence[str]) -> str:
 # --- pods --------------------------------------------------------------------------------------
 
 
-def taken_away(pod: Object, finished: str = "") -> Failure | None:
+def taken_away(pod: Object, end: Object | None = None) -> Failure | None:
     """Why a pod was ended by others: the node's end or need, a drain, a deletion. Else None.
 
-    `finished` is when a step of it ended: what came later than that was not why.
+    `end` is how a step of it ended: what came later than that was not why.
     """
+    finished = str((end or {}).get("finishedAt") or "")
     about = pod.get("status") or {}
     name = pod["metadata"]["name"]
     reason = str(about.get("reason") or "")
@@ -149,7 +150,10 @@ def taken_away(pod: Object, finished: str = "") -> Failure | None:
             return explain("NodeLost", pod=name, detail=(text or why)[:500])
         if why in _SENT_AWAY or why.startswith("OutOf"):
             return explain("Evicted", pod=name, detail=(text or why)[:500])
-    if (asked := _deletion_asked(pod)) and not _earlier(finished, asked):
+    asked = _deletion_asked(pod)
+    # When the last container is gone, the kubelet deletes at once, and the time asked is lost.
+    killed = (end or {}).get("exitCode") in {128 + signal.SIGTERM, 128 + signal.SIGKILL}
+    if asked and (killed or not _earlier(finished, asked)):
         return explain("NodeLost", pod=name, detail="the pod was deleted")
     return None
 
