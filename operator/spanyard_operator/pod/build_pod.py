@@ -50,7 +50,8 @@ CONTAINERS: dict[life.Step, str] = {
 }
 """Step → its container."""
 _STEP = f"""\
-trap 'kill -TERM -1 2>/dev/null' TERM INT
+child=
+trap '[ $$ -eq 1 ] && kill -TERM -1 2>/dev/null || kill -TERM "$child" 2>/dev/null' TERM INT
 if [ -r {TOLD}/commit ]; then
   read -r SPANYARD_COMMIT <{TOLD}/commit && export SPANYARD_COMMIT
 fi
@@ -64,8 +65,8 @@ while kill -0 "$child" 2>/dev/null; do
 done
 exit "$code"
 """
-"""A shell as process 1 takes no SIGTERM, and its children would get none: so it passes it on to all.
-`wait` ends at a trap, so it is called until the command is gone."""
+"""A shell as process 1 takes no SIGTERM, and its children would get none: so it passes it on to all
+that are in the container. `wait` ends at a trap, so it is called until the command is gone."""
 
 
 def build_pod(
