@@ -167,6 +167,8 @@ class World:
                     raise UpstreamError("the collector ended")
                 if all(w.last <= after.get(w.id, 0) for w in pod.writers):
                     await pod.changed.wait()
+                if pod.session != session and not pod.answers:
+                    raise UpstreamError("the collector was killed")
 
     # --- PodFinder ---------------------------------------------------------------------------
 

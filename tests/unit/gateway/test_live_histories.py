@@ -138,7 +138,9 @@ class History:
             while any(w.stored < w.last for w in self.world.all.values()):
                 self.world.store()
             self.busy = False
+            last_words = asyncio.create_task(self._last_words())
             await self._gateway(60.0)
+            await last_words
         finally:
             for task in happening:
                 task.cancel()
@@ -181,6 +183,21 @@ class History:
             async with asyncio.timeout(seconds), hub.attached(TARGET, inlet) as attached:
                 subscription = Subscription(wish, TARGET, inlet, self.world, self.clock, say)
                 await subscription.run(inlet.waiting_now(), attached.reached())
+
+    async def _last_words(self) -> None:
+        """A pod whose collector breaks, prints and ends: the rest is in the database alone."""
+        await asyncio.sleep(10)
+        pod = next(pod for pod in self.world.pods_by_uid.values() if pod.there)
+        if not pod.writers[-1].last:
+            await self.world.print(pod, 1)  # whom nobody has heard of nobody misses
+            await asyncio.sleep(8)
+        pod.answers = False
+        await self.world.restart_collector(pod)
+        await self.world.print(pod, 30)
+        await self.world.end(pod)
+        while not pod.writers[-1].end_stored:
+            await asyncio.sleep(1)
+            self.world.store()
 
     async def _printing(self) -> None:
         while True:
