@@ -14,6 +14,7 @@ NAMES = {
     "collector": "container logs to an S3 server: lines per CPU-second, memory",
     "otlp": "OTLP over HTTP: spans per CPU-second, acknowledged durable",
     "ingester": "objects to rows against ClickHouse's own INSERT; upload to queryable",
+    "operator": "a thousand Deployments against a real API server: writes, time, memory",
     "queries": "the gateway's lists and look-ups on millions of rows",
 }
 

@@ -5,6 +5,7 @@
 the collector alone.
 """
 
+import asyncio
 from typing import Any
 
 from spanyard_core.kube import ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS, Api, Object
@@ -22,6 +23,7 @@ class Accounts:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._one_at_a_time = asyncio.Lock()
         self._seen: dict[tuple[str, str, bool], float] = {}
         """Namespace, account, with capture `api` → monotonic time of the last look."""
 
@@ -31,20 +33,30 @@ class Accounts:
         With `api` it may read logs. Raises KubeError, KubeUnavailableError.
         """
         name = account or RUNNER_ACCOUNT
-        now = self._context.clock.monotonic()
         key = (namespace, name, api)
-        if now - self._seen.get(key, -LOOK_AGAIN_S) < LOOK_AGAIN_S:
-            return name
+        if not self._is_fresh(key):
+            async with self._one_at_a_time:  # many pods of a namespace come at once
+                if not self._is_fresh(key):
+                    await self._make(namespace, account, name, api=api)
+                    self._remember(key)
+        return name
+
+    async def _make(self, namespace: str, account: str, name: str, *, api: bool) -> None:
         if not account:
             # One that is there already is the namespace's own business (pull secrets, for one).
             await self._made(SERVICE_ACCOUNTS, service_account(), namespace)
         if api:
             await self._made(ROLES, role(), namespace)
             await self._made(ROLE_BINDINGS, role_binding(namespace, name), namespace)
+
+    def _is_fresh(self, key: tuple[str, str, bool]) -> bool:
+        at = self._seen.get(key)
+        return at is not None and self._context.clock.monotonic() - at < LOOK_AGAIN_S
+
+    def _remember(self, key: tuple[str, str, bool]) -> None:
         if len(self._seen) >= MAX_REMEMBERED:
             self._seen.clear()
-        self._seen[key] = now
-        return name
+        self._seen[key] = self._context.clock.monotonic()
 
     async def _made(self, api: Api, body: Object, namespace: str) -> None:
         kube = self._context.kube

@@ -19,6 +19,7 @@ from spanyard_core.kube import (
     PODS,
     PROJECTS,
     REPLICA_SETS,
+    SERVICES,
     Api,
     Object,
 )
@@ -29,7 +30,9 @@ from spanyard_operator.names import BUILD, COMPONENT, DEPLOYMENT, MANAGED_BY, MA
 log = logging.getLogger("spanyard.operator")
 
 OWN: Mapping[str, Api] = {"Project": PROJECTS, "Build": BUILDS, "Deployment": DEPLOYMENTS}
-KEPT = (PROJECTS, BUILDS, DEPLOYMENTS, PODS, APPS_DEPLOYMENTS, REPLICA_SETS, NAMESPACES)
+KEPT = (
+    PROJECTS, BUILDS, DEPLOYMENTS, PODS, APPS_DEPLOYMENTS, REPLICA_SETS, SERVICES, NAMESPACES,
+)  # fmt: skip
 """Kinds that are watched and kept. Of those that are not ours only what the operator made,
 and of namespaces all."""
 
@@ -49,6 +52,8 @@ class Cache:
         """Names of builds and deployments by namespace and project."""
         self._by_owner: dict[tuple[Api, str, str], set[str]] = {}
         """Names of children by namespace and `Build/name` or `Deployment/name`."""
+        self._untold: set[str] = set()
+        """Uids of objects whose kept version is an answer that no watch has told."""
 
     # --- what is there -----------------------------------------------------------------------
 
@@ -83,7 +88,7 @@ class Cache:
         return [self._own[api][namespace, name] for name in names]
 
     def get(self, api: Api, name: str, namespace: str = "") -> Object | None:
-        """An object that is not ours: `PODS`, `APPS_DEPLOYMENTS`, `REPLICA_SETS`, `NAMESPACES`."""
+        """An object that is not ours: `PODS`, `APPS_DEPLOYMENTS`, …, `NAMESPACES`."""
         return self._other[api].get((namespace, name))
 
     def children(self, api: Api, owner: Build | Deployment) -> list[Object]:
@@ -106,13 +111,24 @@ class Cache:
 
     # --- what was seen -----------------------------------------------------------------------
 
-    def put(self, api: Api, seen: Object) -> bool:
-        """Keep this version; False when it is not newer than what is kept, or is no valid object."""
+    def put(self, api: Api, seen: Object, *, answer: bool = False) -> bool:
+        """Keep this version; False when it is not newer than what is kept, or is no valid object.
+
+        `answer`: it is the answer to a write of ours, which no watch has told yet. When one does,
+        it is news all the same: others look at this object too.
+        """
         name = _name_of(seen)
         version = _number(seen["metadata"].get("resourceVersion"))
         uid, kept_version = self._kept(api, name)
-        if uid == seen["metadata"].get("uid") and version <= kept_version:
-            return False
+        if uid and uid == seen["metadata"].get("uid") and version <= kept_version:
+            if version < kept_version or answer or uid not in self._untold:
+                return False
+            self._untold.discard(uid)
+            return True
+        if answer:
+            self._untold.add(str(seen["metadata"].get("uid", "")))
+        else:
+            self._untold.discard(uid)
         if api in self._own:
             try:
                 resource = decode(seen)
@@ -139,6 +155,7 @@ class Cache:
         known, _ = self._kept(api, name)
         if not known or (uid and known != uid):
             return False
+        self._untold.discard(known)
         self._forget(api, name)
         return True
 

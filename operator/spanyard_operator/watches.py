@@ -19,6 +19,7 @@ from spanyard_core.kube import (
     PROJECTS,
     REPLICA_SETS,
     SECRETS,
+    SERVICES,
     Api,
     Kube,
     Object,
@@ -30,7 +31,7 @@ from spanyard_operator.workqueue import Key, WorkQueue
 
 log = logging.getLogger("spanyard.operator")
 
-SELECTED = (PODS, APPS_DEPLOYMENTS, REPLICA_SETS)
+SELECTED = (PODS, APPS_DEPLOYMENTS, REPLICA_SETS, SERVICES)
 """Only those with our label are watched."""
 REFERENCED = (SECRETS, CONFIG_MAPS)
 """Watched for their changes, not kept."""
@@ -52,6 +53,8 @@ class Watches:
         self._cache = cache
         self._queue = queue
         self._referenced = referenced
+        self._stories: dict[str, object] = {}
+        """By uid: what was told last to those that look at an object."""
 
     def seen(self, api: Api, type_: str | None, found: Object) -> None:
         """One event of a watch."""
@@ -61,19 +64,25 @@ class Watches:
                 self._queue.add(key)
             return
         gone = type_ == "DELETED"
-        before = self._story(api, found)
         if self._cache.drop(api, found) if gone else self._cache.put(api, found):
-            for key in self._touched(api, found, news=gone or self._story(api, found) != before):
+            for key in self._touched(api, found, news=self._is_news(api, found, gone=gone)):
                 self._queue.add(key)
+
+    def _is_news(self, api: Api, found: Object, *, gone: bool) -> bool:
+        uid, story = str(found["metadata"].get("uid", "")), self._story(api, found)
+        before = self._stories.pop(uid, None)
+        if not gone and story is not None:
+            self._stories[uid] = story
+        return gone or story != before
 
     def _story(self, api: Api, found: Object) -> object:
         """What others than the object itself care about."""
         about = found["metadata"]
         namespace, name = str(about.get("namespace", "")), str(about["name"])
         if api == PROJECTS:
-            return self._cache.project(namespace, name) is not None
+            return True
         if api == BUILDS and (build := self._cache.build(namespace, name)) is not None:
-            return build.metadata.uid, build.status.phase
+            return build.status.phase, build.status.artifact.digest
         return None
 
     def _touched(self, api: Api, found: Object, *, news: bool) -> set[Key]:
@@ -119,7 +128,9 @@ class Watches:
             for one in sorted(found, key=_made):
                 if self._cache.put(api, one):
                     differed += 1
-                    for key in sorted(self._touched(api, one, news=True)):
+                    for key in sorted(
+                        self._touched(api, one, news=self._is_news(api, one, gone=False))
+                    ):
                         self._queue.add(key)
             for namespace, name, uid in self._cache.names(api):
                 if uid not in there:

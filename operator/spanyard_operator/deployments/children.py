@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from spanyard_core.kube import APPS_DEPLOYMENTS, Api, KubeError, Object
+from spanyard_core.kube import APPS_DEPLOYMENTS, SERVICES, Api, KubeError, Object
 from spanyard_core.resources.conditions import Because
 from spanyard_core.resources.kinds import Deployment
 from spanyard_operator.context import Context
@@ -22,6 +22,8 @@ from spanyard_operator.outcomes import StalledError, WaitingError, stalled
 
 APPLIED = "spanyard.dev/applied"
 """Annotation of children: hash of what was said last, so that a field that is no longer said goes."""
+WATCHED = (APPS_DEPLOYMENTS, SERVICES)
+"""A change of these by somebody is seen and undone at once, of the others at the next comparison."""
 SOON_S = 2.0
 TAKEN_S = 30.0
 """Seconds between two looks at a name that somebody else has."""
@@ -101,15 +103,15 @@ class Children:
         if memo is None or memo.hash != digest:
             return False
         api, namespace, name = place
-        if api != APPS_DEPLOYMENTS:
+        if api not in WATCHED:
             age = self._context.clock.monotonic() - memo.at
             return age < self._context.settings.resync_interval
         live = self._context.cache.get(api, name, namespace)
         return live is not None and _version(live) == memo.version
 
     def _remember(self, place: tuple[Api, str, str], digest: str, answer: Object) -> None:
-        if place[0] == APPS_DEPLOYMENTS:
-            self._context.cache.put(APPS_DEPLOYMENTS, answer)
+        if place[0] in WATCHED:
+            self._context.cache.put(place[0], answer)
         uid = answer["metadata"]["uid"]
         now = self._context.clock.monotonic()
         self._applied[place] = _Applied(digest, uid, _version(answer), now)
@@ -120,9 +122,9 @@ class Children:
 
 
 def _version(live: Mapping[str, Any]) -> str:
-    """Another one when somebody changed the spec; a status does not count."""
+    """Another one when somebody changed the spec; a status does not count, where that is known."""
     about = live["metadata"]
-    return f"{about.get('uid')}/{about.get('generation', '')}"
+    return f"{about.get('uid')}/{about.get('generation') or about.get('resourceVersion')}"
 
 
 def _marked(desired: Object, digest: str) -> Object:

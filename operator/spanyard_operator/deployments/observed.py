@@ -59,9 +59,7 @@ def look(
     others = [s for s in ours if s is not newest and (_replicas(s) or _asked(s))]
     status = apps.get("status") or {}
     current = (status.get("observedGeneration") or 0) >= (apps["metadata"].get("generation") or 0)
-    complete = (
-        current and newest is not None and not others and _asked(newest) == wanted <= _ready(newest)
-    )
+    complete = newest is not None and not others and _asked(newest) == wanted <= _ready(newest)
     of = _Pods(pods, told)
     state = {r.number: r.state for r in revisions}
     group = of.group(newest, number, hash_, wanted, apps)
