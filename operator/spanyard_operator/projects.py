@@ -77,9 +77,13 @@ class Projects:
         return min(looks, key=lambda again: again.after, default=None)
 
     async def _start(self, build: Build) -> Again | None:
+        metadata = build.metadata
         again = await self._attempts.start(build)
-        now = self._context.cache.build(build.metadata.namespace, build.metadata.name)
-        return again if now is not None and now.status.phase == "Queued" else None
+        now = self._context.cache.build(metadata.namespace, metadata.name)
+        if now is not None and now.status.phase == "Queued":
+            return again
+        self._context.queue.add(Key("Build", metadata.namespace, metadata.name))  # its time runs
+        return None
 
     async def _supersede(self, build: Build, newer: str) -> None:
         context = self._context

@@ -40,7 +40,7 @@ async def write_status(kube: Kube, cache: Cache, resource: R, status: AnyStatus)
     answer = await kube.merge(api, metadata.name, patch, metadata.namespace, subresource="status")
     if answer is None:
         return False
-    cache.put(api, answer)
+    cache.put(api, answer, answer=True)
     return True
 
 

@@ -53,7 +53,15 @@ WELL = Play(
 class World:
     """All parts; `operator()` begins a new operator, as after a kill."""
 
-    def __init__(self, folder: Path, *, seed: int = 0, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        storage: Storage | None = None,
+        namespace: str = NAMESPACE,
+    ) -> None:
+        self.namespace = namespace
         self.clock = HandClock()
         self.kube = FakeKube(self.clock, pods_linger=True)
         self.storage: Storage = storage or DirectoryStorage(folder / "bucket")
@@ -70,7 +78,7 @@ class World:
         self._begun: dict[str, float] = {}
         self.started: list[str] = []
         """Names of pods in the order in which they were made."""
-        self.kube.put(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        self.kube.put(NAMESPACES, {"metadata": {"name": namespace}})
         self._seen = 0
         self.context: Context
         self.operator()
@@ -174,7 +182,7 @@ class World:
         self.kube.put(
             PROJECTS,
             {
-                "metadata": {"name": name, "namespace": NAMESPACE},
+                "metadata": {"name": name, "namespace": self.namespace},
                 "spec": {"builds": builds} if builds else {},
                 "status": {"observedGeneration": 0},
             },
@@ -194,7 +202,7 @@ class World:
         self.kube.put(
             BUILDS,
             {
-                "metadata": {"name": name, "namespace": spec.pop("namespace", NAMESPACE)},
+                "metadata": {"name": name, "namespace": self.namespace},
                 "spec": made,
                 "status": {"observedGeneration": 0, "phase": "Queued"},
             },
@@ -204,7 +212,7 @@ class World:
         self.kube.put(
             DEPLOYMENTS,
             {
-                "metadata": {"name": name, "namespace": NAMESPACE},
+                "metadata": {"name": name, "namespace": self.namespace},
                 "spec": {"project": "support", **spec},
                 "status": {"observedGeneration": 0},
             },
@@ -234,7 +242,7 @@ class World:
         ]
 
     def change(self, api: Api, name: str, **spec: Any) -> None:
-        self.kube.change(api, name, NAMESPACE, {"spec": spec})
+        self.kube.change(api, name, self.namespace, {"spec": spec})
 
 
 def played(pod: Object, play: Play, world: World) -> Object | None:

@@ -46,7 +46,7 @@ async def make_pod(context: Context, pod: Object) -> Object | None:
         if found is None or not owned_by(found, uid):
             return None
         made = found
-    context.cache.put(PODS, made)
+    context.cache.put(PODS, made, answer=True)
     return made
 
 

@@ -59,8 +59,7 @@ async def reconcile_build(
             return None
         status = queued_status(build, now=context.now())
         await write_status(context.kube, context.cache, build, status)
-        _turn_of_project(context, build)
-        return None
+        return Again(0.0)
     if build.status.phase in FINISHED:
         return await look_after(context, build)
     if build.status.phase == "Queued":

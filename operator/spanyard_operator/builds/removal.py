@@ -69,6 +69,6 @@ async def _release(context: Context, build: Build) -> None:
     }
     answer = await context.kube.merge(BUILDS, metadata.name, patch, metadata.namespace)
     if answer is not None:
-        context.cache.put(BUILDS, answer)
+        context.cache.put(BUILDS, answer, answer=True)
     for project in waiting_projects(context.cache):  # its place is free
         context.queue.add(project)

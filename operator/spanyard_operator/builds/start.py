@@ -116,7 +116,7 @@ async def _as_it_is_now(context: Context, seen: Build) -> Build | None:
         found = await context.kube.merge(BUILDS, metadata.name, patch, metadata.namespace)
         if found is None:
             return None
-        context.cache.put(BUILDS, found)
+        context.cache.put(BUILDS, found, answer=True)
     return context.cache.build(metadata.namespace, metadata.name)
 
 
