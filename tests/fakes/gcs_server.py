@@ -59,6 +59,10 @@ class GcsServer:
         """Replace the faults; without arguments the server is whole again."""
         self._control("POST", "/_control/faults", list(faults))
 
+    def trust(self, public_pem: str) -> None:
+        """Take addresses that this key signed."""
+        self._control("POST", "/_control/signer", {"pem": public_pem})
+
     def requests(self) -> list[dict[str, Any]]:
         """Method, key, query and status of each request since the last call."""
         found: list[dict[str, Any]] = self._control("GET", "/_control/requests")["requests"]

@@ -30,7 +30,9 @@ from tests.fakes.gcs_server_objects import (
     cut_range,
     no_such_bucket,
 )
+from tests.fakes.gcs_signed import SIGNATURE, check_signed
 
+_META = "x-goog-meta-"
 _XMLNS = "http://doc.s3.amazonaws.com/2006-03-01"
 
 
@@ -57,15 +59,23 @@ class GcsApp:
         self.buckets = {BUCKET: Bucket(BUCKET)}
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
+        self.signer = ""
+        """Public key (PEM) of the service account whose signed addresses count."""
         self.app = web.Application(client_max_size=1 << 30)
         self.app.router.add_post("/_control/faults", self.set_faults)
         self.app.router.add_get("/_control/requests", self.take_requests)
+        self.app.router.add_post("/_control/signer", self.set_signer)
         self.app.router.add_route("*", "/{tail:.*}", self.serve)
 
     async def set_faults(self, request: web.Request) -> web.Response:
         """Replace the list of faults."""
         self.faults = [Fault(**fault) for fault in await request.json()]
         return web.json_response({"faults": len(self.faults)})
+
+    async def set_signer(self, request: web.Request) -> web.Response:
+        """Know a service account's key."""
+        self.signer = (await request.json())["pem"]
+        return web.json_response({})
 
     async def take_requests(self, request: web.Request) -> web.Response:
         """What was asked since the last call."""
@@ -115,7 +125,11 @@ class GcsApp:
     def _answer(
         self, request: web.Request, name: str, key: str, query: dict[str, str], body: bytes
     ) -> web.Response:
-        _authorize(request)
+        if SIGNATURE in query:
+            path, _, asked = request.raw_path.partition("?")
+            check_signed(self.signer, request.method, path, asked, request.headers, body)
+        else:
+            _authorize(request)
         bucket = self.buckets.get(name)
         if bucket is None:
             raise no_such_bucket()
@@ -131,7 +145,15 @@ class GcsApp:
             case "PUT" if "x-goog-copy-source" in request.headers:
                 return self._copy(request, bucket, key)
             case "PUT":
-                return web.Response(headers=_headers(bucket.put(key, body, _condition(request))))
+                stored = bucket.put(key, body, _condition(request))
+                stored.meta.update(
+                    {
+                        n.lower(): v
+                        for n, v in request.headers.items()
+                        if n.lower().startswith(_META)
+                    }
+                )
+                return web.Response(headers=_headers(stored))
             case "POST" if "uploads" in query:
                 text = (
                     f"<Bucket>{escape(name)}</Bucket><Key>{escape(key)}</Key>"
@@ -185,6 +207,7 @@ def _headers(stored: GcsObject) -> dict[str, str]:
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": "1",
         "x-goog-stored-content-length": str(len(stored.data)),
+        **stored.meta,
     }
 
 

@@ -44,6 +44,8 @@ class GcsObject:
     generation: int
     modified: datetime
     etag: str
+    meta: dict[str, str] = field(default_factory=dict)
+    """Headers `x-goog-meta-…` that came with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,13 +94,16 @@ def pod_from(manifest: Mapping[str, Any], uid: str) -> Pod | None:
             metadata["name"],
             uid,
             check_project(f"{namespace}.{labels.get(LABEL_PROJECT, '')}"),
-            check_label(labels[LABEL_BUILD], "build") if LABEL_BUILD in labels else "",
-            check_label(labels[LABEL_DEPLOYMENT], "deployment")
-            if LABEL_DEPLOYMENT in labels
-            else "",
+            _named(labels, LABEL_BUILD),
+            _named(labels, LABEL_DEPLOYMENT),
+            frozenset(str(one["uid"]) for one in metadata.get("ownerReferences") or ()),
         )
     except BadRecordError:
         return None
+
+
+def _named(labels: Mapping[str, str], label: str) -> str:
+    return check_label(labels[label], label) if label in labels else ""
 
 
 def _bound_to(person: Person) -> tuple[str, str, str]:
