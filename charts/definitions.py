@@ -101,5 +101,6 @@ MANAGED: dict[str, set[str]] = {
         "lease_address",
     },
     "spanyard_gateway.settings:GatewaySettings": _GATEWAY,
+    "spanyard_local.evaluation.settings:ServerSettings": _GATEWAY | {"data"},
 }
 """Settings that other values stand for, or that must be what the chart's objects say."""

@@ -24,6 +24,7 @@ SETTINGS = {
     "operator": "spanyard_operator.settings:OperatorSettings",
     "ingester": "spanyard_ingester.settings:IngesterSettings",
     "gateway": "spanyard_gateway.settings:GatewaySettings",
+    "server": "spanyard_local.evaluation.settings:ServerSettings",
 }
 SECRET_VALUES = {"SPANYARD_CLICKHOUSE": "http://user:secret@clickhouse:8123/spanyard"}
 """What stands in Secrets."""
@@ -104,8 +105,6 @@ def test_every_component_starts_with_the_settings_it_gets(name: str) -> None:
     for workload in render(name).workloads():
         component = workload["metadata"]["labels"]["app.kubernetes.io/component"]
         found = environment(workload)
-        if component not in SETTINGS:
-            continue
         known = settings_class(SETTINGS[component])
         unknown = {
             variable
@@ -154,8 +153,11 @@ def test_a_setting_with_its_own_default_is_taken() -> None:
             for s in generate.free_settings(where)
             if s.default not in (None, "")
         }
-        found = render("least", **{component: {"settings": free}})
-        workload = found.one("Deployment", f"spanyard-{component}")
+        values = "evaluation" if component == "server" else "least"
+        found = render(values, **{component: {"settings": free}})
+        (workload,) = [
+            w for w in found.workloads() if w["metadata"]["name"] == f"spanyard-{component}"
+        ]
         known = settings_class(where)
         settings = load_settings(
             known, prog="x", description="", argv=[], environ=environment(workload)
@@ -359,6 +361,22 @@ def test_an_evaluation_is_one_pod_behind_the_gateways_service() -> None:
     assert "affinity" not in pod_of(many.one("Deployment", "spanyard-operator"))
 
 
+def test_an_evaluation_takes_the_settings_of_its_parts() -> None:
+    found = render(
+        "evaluation",
+        ingester={"settings": {"afterLoad": "keep", "logLevel": "warn"}},
+        gateway={"settings": {"basePath": "/x", "logLevel": "error"}},
+        server={"settings": {"logLevel": "debug"}},
+    )
+    env = env_of(found.one("StatefulSet", "spanyard-server"))
+    said = {
+        name: env[f"SPANYARD_{name}"]["value"] for name in ("AFTER_LOAD", "BASE_PATH", "LOG_LEVEL")
+    }
+    assert said == {"AFTER_LOAD": "keep", "BASE_PATH": "/x", "LOG_LEVEL": "debug"}
+    operator = env_of(found.one("Deployment", "spanyard-operator"))
+    assert operator["SPANYARD_GATEWAY"]["value"] == "http://spanyard-gateway.spanyard"
+
+
 def test_the_gateways_address_for_pods() -> None:
     def address(*sets: str, **values: Any) -> str:
         operator = render(*sets, **values).one("Deployment", "spanyard-operator")
@@ -369,7 +387,7 @@ def test_the_gateways_address_for_pods() -> None:
     assert (
         address("least", gateway={"service": {"port": 81}}) == "http://spanyard-gateway.spanyard:81"
     )
-    assert address("production-aws") == "http://spanyard-gateway.spanyard/spanyard"
+    assert address("production-aws") == "http://spanyard-gateway.spanyard"
 
 
 def test_a_reader_of_its_own_for_the_gateway() -> None:

@@ -69,16 +69,20 @@ labels:
 {{- ternary "server" "gateway" (eq .Values.clickhouse.mode "embedded") -}}
 {{- end -}}
 
-{{/* The gateway as pods of every namespace reach it. */}}
+{{/* The gateway as pods of every namespace reach it: what they ask has no base path. */}}
 {{- define "spanyard.gatewayUrl" -}}
 {{- $scheme := ternary "https" "http" (ne .Values.gateway.tls.secretName "") -}}
 {{- $port := .Values.gateway.service.port | int -}}
 {{- $usual := or (and (eq $scheme "http") (eq $port 80)) (and (eq $scheme "https") (eq $port 443)) -}}
-{{- printf "%s://%s.%s%s%s" $scheme (include "spanyard.name" (list . "gateway")) .Release.Namespace (ternary "" (printf ":%d" $port) $usual) (include "spanyard.basePath" .) -}}
+{{- printf "%s://%s.%s%s" $scheme (include "spanyard.name" (list . "gateway")) .Release.Namespace (ternary "" (printf ":%d" $port) $usual) -}}
+{{- end -}}
+
+{{- define "spanyard.serverSettings" -}}
+{{- mergeOverwrite (deepCopy .Values.ingester.settings) .Values.gateway.settings .Values.server.settings | toYaml -}}
 {{- end -}}
 
 {{- define "spanyard.basePath" -}}
-{{- $settings := ternary .Values.server.settings .Values.gateway.settings (eq .Values.clickhouse.mode "embedded") -}}
+{{- $settings := ternary (include "spanyard.serverSettings" . | fromYaml) .Values.gateway.settings (eq .Values.clickhouse.mode "embedded") -}}
 {{- $path := trimAll "/" (toString (default "" $settings.basePath)) -}}
 {{- ternary (printf "/%s" $path) "" (ne $path "") -}}
 {{- end -}}
