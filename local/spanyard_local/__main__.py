@@ -10,7 +10,7 @@ from spanyard_core import __version__
 from spanyard_core.errors import InvalidResourceError, SettingError, SpanyardError
 from spanyard_local.cli import context
 from spanyard_local.cli.commands import COMMANDS
-from spanyard_local.cli.parser import Parser, add
+from spanyard_local.cli.parser import Parser, add, add_context
 from spanyard_local.layout import DEFAULT_DATA
 from spanyard_local.terminal import Terminal
 from spanyard_local.up_command import UP
@@ -66,6 +66,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("project", nargs="?", help="with or without its namespace; all without")
     verify.add_argument("--server", metavar="URL", help="gateway to ask [SPANYARD_SERVER]")
+    add_context(verify)
     verify.add_argument("--all", action="store_true", help="show writers without trouble too")
     _data(verify)
     _output(verify)
@@ -182,7 +183,7 @@ def _run(given: argparse.Namespace) -> int:
         from spanyard_local.offline import client_for
         from spanyard_local.verify import verify
 
-        with client_for(given.server, given.data) as client:
+        with client_for(context.wanted(given)) as client:
             return verify(
                 client, given.project, whole=given.all, output=given.output, terminal=terminal
             )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spanyard_core.errors import SpanyardError
-from spanyard_local.cli.finding import FOLDERS, running_near
+from spanyard_local.cli.finding import FOLDERS, Wanted, find_target, running_near
+from spanyard_local.cluster.login import Login, read_login
 from spanyard_local.guardian import Guardian, guarded
 from spanyard_local.layout import DEFAULT_DATA, Layout, last_words
 from spanyard_local.server_client import SERVER_VARIABLE, ServerClient, ServerError
@@ -18,22 +19,28 @@ START_S = 60.0
 
 
 @contextlib.contextmanager
-def client_for(server: str | None, data: Path | None) -> Iterator[ServerClient]:
-    """A client of `server` (or SPANYARD_SERVER), else of what runs on `data`, else of the folder.
+def client_for(wanted: Wanted) -> Iterator[ServerClient]:
+    """A client of a gateway or cluster that is named, else of what runs on `data`, else of the folder.
 
     Without any of them it is what runs here, as for every command, else what ran here. What has
     ended leaves its folder; then a server is started on it, which also loads what is still pending,
     and ended again.
     """
+    data = wanted.data
     layout = Layout((data or _left_here()).resolve())
-    named = server or os.environ.get(SERVER_VARIABLE)
     near = running_near(Path.cwd()) if data is None else None
-    address = named or near or layout.running_server()
-    if address:
-        client = ServerClient(address)
-        if named or _answers(client):
+    here = near or layout.running_server()
+    far: str | Login | None = os.environ.get(SERVER_VARIABLE) if data is None else None
+    if not (wanted.server or wanted.context or far):
+        if here and _answers(client := ServerClient(here)):
             yield client
             return
+        if data is None and not layout.clickhouse.is_dir():
+            far = read_login()
+    if wanted.server or wanted.context or far:
+        with contextlib.closing(find_target(wanted, Path.cwd())) as target:
+            yield target.client
+        return
     if not layout.clickhouse.is_dir():
         if data is not None:
             raise SpanyardError(

@@ -7,9 +7,11 @@ import ipaddress
 import json
 import os
 import socket
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -18,11 +20,26 @@ from spanyard_core.errors import SpanyardError
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 SERVER_VARIABLE = "SPANYARD_SERVER"
+TOKEN_FILE_VARIABLE = "SPANYARD_TOKEN_FILE"  # noqa: S105 - a name
 PAGE = 1_000
 """Rows in a page: the most that a gateway gives."""
 _BLOCK = 1 << 18
 _NO_SUCH_ROUTE = frozenset({400, 404, 405, 501})
 """Without a word of explanation: an answer of some other server. Proxies of gateways have others."""
+
+
+TokenSource = Callable[[bool], str]
+"""What says who asks; True: the last one was refused, get another. Raises SpanyardError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Through whom a gateway is reached that is not at this address itself."""
+
+    to: str
+    """For people."""
+    problem: Callable[[], str]
+    """Why the last connection failed; empty when it did not."""
 
 
 class ServerError(SpanyardError):
@@ -40,9 +57,22 @@ class ServerError(SpanyardError):
 class ServerClient:
     """Requests to one gateway. Standard library only: the command line starts in 0.1 s."""
 
-    def __init__(self, address: str | None = None, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = 30.0,
+        token: TokenSource | None = None,
+        way: Way | None = None,
+    ) -> None:
         self.address = (address or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER).rstrip("/")
         self._timeout = timeout
+        self._token = token
+        self._way = way
+
+    def patient(self, timeout: float) -> "ServerClient":
+        """One that waits longer for each answer, in seconds."""
+        return ServerClient(self.address, timeout=timeout, token=self._token, way=self._way)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON behind a path; parameters that are None or empty are left out."""
@@ -128,24 +158,43 @@ class ServerClient:
         body: bytes | io.BufferedIOBase | None,
         headers: Mapping[str, str],
     ) -> Iterator[http.client.HTTPResponse]:
+        try:
+            response = self._asked(method, path, body, headers, renew=False)
+        except ServerError as error:
+            again = body is None or isinstance(body, bytes)
+            if error.status != http.HTTPStatus.UNAUTHORIZED or self._token is None or not again:
+                raise
+            response = self._asked(method, path, body, headers, renew=True)
+        with response:
+            yield response
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        body: bytes | io.BufferedIOBase | None,
+        headers: Mapping[str, str],
+        *,
+        renew: bool,
+    ) -> http.client.HTTPResponse:
         if not self.address.startswith(("http://", "https://")):
             raise ServerError(
                 f"server: {self.address!r} is not an http:// or https:// address; "
                 f"give it by --server or {SERVER_VARIABLE}"
             )
+        # The last one says that no web page sent this.
+        sent = {"Accept": "*/*", "X-Spanyard-Request": "1", **headers}
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token(renew)}"
         try:
             request = urllib.request.Request(  # noqa: S310 - checked above
-                self.address + path,
-                data=body,
-                method=method,
-                # The last one says that no web page sent this.
-                headers={"Accept": "*/*", "X-Spanyard-Request": "1", **headers},
+                self.address + path, data=body, method=method, headers=sent
             )
-            opener = _opener(request.host)
+            opener = _opener(request.host, through=self._way is not None)
         except ValueError as error:
             raise ServerError(f"server: {self.address!r} is not an address: {error}") from error
         try:
-            response = opener.open(request, timeout=self._timeout)
+            response: http.client.HTTPResponse = opener.open(request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._told(error) from error
@@ -153,8 +202,7 @@ class ServerClient:
             raise self._away(error) from error
         except (ValueError, http.client.HTTPException) as error:
             raise not_a_gateway(self.address) from error
-        with response:
-            yield response
+        return response
 
     def _away(self, error: Exception) -> ServerError:
         reason = getattr(error, "reason", error)
@@ -163,6 +211,9 @@ class ServerClient:
                 f"the gateway at {self.address} did not answer within {self._timeout:g} s; it is "
                 "busy, or the question too large: narrow it (--since, -n)"
             )
+        if self._way is not None:
+            told = self._way.problem() or str(reason)
+            return ServerError(f"the gateway {self._way.to} does not answer: {told}")
         return ServerError(
             f"no gateway answers at {self.address} ({reason}). Is one running? Start one with "
             "`spanyard up PATH` or `spanyard demo`, or name another with --server or "
@@ -178,7 +229,21 @@ class ServerClient:
             if error.code in _NO_SUCH_ROUTE:
                 return not_a_gateway(self.address)
             return ServerError(fallback, status=error.code)
-        return ServerError(text, status=error.code, problem=problem)
+        return ServerError(text + self._remedy(error.code), status=error.code, problem=problem)
+
+    def _remedy(self, status: int) -> str:
+        """What to do about it, where the gateway cannot know how it was asked."""
+        if status != http.HTTPStatus.UNAUTHORIZED:
+            return ""
+        if self._token is None:
+            return (
+                "\n  Nothing was sent that says who asks: `spanyard login` takes a kubeconfig, "
+                f"{TOKEN_FILE_VARIABLE} names a file with a token."
+            )
+        return (
+            "\n  The token that was sent is not one of the gateway's cluster, or has ended: log in "
+            "again with `spanyard login --context CONTEXT`."
+        )
 
 
 def not_a_gateway(address: str) -> ServerError:
@@ -194,11 +259,28 @@ def _query(params: Mapping[str, Any] | None) -> str:
     return "?" + urlencode(given) if given else ""
 
 
-def _opener(host: str) -> urllib.request.OpenerDirector:
+def _opener(host: str, *, through: bool) -> urllib.request.OpenerDirector:
     """Proxies of the environment are for other machines: none of them reaches this one."""
     name = urlsplit(f"//{host}").hostname or ""
     try:
         local = name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         local = False
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    handlers: list[urllib.request.BaseHandler] = [_StayHere()]
+    if local:
+        handlers.append(urllib.request.ProxyHandler({}))
+    if through:
+        # The certificate names the gateway, the address is this machine's. The API server, whose
+        # certificate was checked, says that the way ends in the gateway's pod.
+        trust = ssl.create_default_context()
+        trust.check_hostname = False
+        trust.verify_mode = ssl.CERT_NONE
+        handlers.append(urllib.request.HTTPSHandler(context=trust))
+    return urllib.request.build_opener(*handlers)
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """A gateway sends nobody elsewhere, and a token must not go there."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the answer stands as it is."""

@@ -5,6 +5,7 @@ from spanyard_local.cli import (
     completion,
     deploy,
     export,
+    login,
     logs,
     prune,
     quarantine,
@@ -28,6 +29,7 @@ COMMANDS: list[Command] = [
         sql,
         export,
         prune,
+        login,
         completion,
     )
     for command in module.COMMANDS

@@ -1,6 +1,7 @@
 """What a command works with: whom to ask, where to print, in which form."""
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spanyard_core.errors import SpanyardError
-from spanyard_local.cli.finding import find_server
+from spanyard_local.cli.finding import Target, Wanted, find_target
 from spanyard_local.cli.parser import NEGATIVE, NO_ANSWER, OK, USAGE, Command
 from spanyard_local.cli.tables import Column, Row, print_table
 from spanyard_local.server_client import ServerClient, ServerError
@@ -29,15 +30,33 @@ class Context:
         self.errors = Terminal.of(sys.stderr)
         """What stands beside an answer goes there."""
         self.output: str = getattr(given, "output", "table")
-        self._client: ServerClient | None = None
+        self._target: Target | None = None
 
     @property
     def client(self) -> ServerClient:
         """The gateway to ask, found when it is first needed."""
-        if self._client is None:
-            data = Path(self.given.data) if self.given.data else None
-            self._client = find_server(self.given.server, data, Path.cwd())
-        return self._client
+        return self._found.client
+
+    @property
+    def namespace(self) -> str:
+        """Of names and manifests that say none."""
+        return self._found.namespace
+
+    @property
+    def named_namespace(self) -> str:
+        """The one of `--namespace`; empty where none was given."""
+        return self.given.namespace or ""
+
+    @property
+    def _found(self) -> Target:
+        if self._target is None:
+            self._target = find_target(wanted(self.given), Path.cwd())
+        return self._target
+
+    def close(self) -> None:
+        """End what was opened for the questions."""
+        if self._target is not None:
+            self._target.close()
 
     @property
     def now_ns(self) -> int:
@@ -71,11 +90,23 @@ class Context:
         return OK
 
 
+def wanted(given: argparse.Namespace) -> Wanted:
+    """Which gateway the command line names."""
+    data = getattr(given, "data", None)
+    return Wanted(
+        server=getattr(given, "server", None),
+        data=Path(data) if data else None,
+        context=getattr(given, "context", None),
+        namespace=getattr(given, "namespace", None),
+    )
+
+
 def run(given: argparse.Namespace, terminal: Terminal) -> int:
     """Do the command that was given; returns its exit code."""
     command: Command = given.action
     try:
-        return command.run(Context(given, terminal))
+        with contextlib.closing(Context(given, terminal)) as context:
+            return command.run(context)
     except NotThereError as error:
         code = NEGATIVE
         told = str(error)

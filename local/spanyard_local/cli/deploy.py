@@ -16,7 +16,7 @@ from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import clean, size
 from spanyard_local.cli.parser import NEGATIVE, OK, Command
 from spanyard_local.cli.resources import print_failure
-from spanyard_local.server_client import ServerClient, ServerError
+from spanyard_local.server_client import ServerError
 from spanyard_local.terminal import Terminal
 
 UPLOAD_TIMEOUT_S = 600.0
@@ -54,7 +54,7 @@ def _run(context: Context) -> int:
         raise SettingError(f"timeout: {given.timeout!r} is no duration: {error}") from error
     if given.path is not None and given.file:
         raise SettingError("deploy: a folder or files, not both")
-    plan = Plan(context, _documents(context))
+    plan = Plan(context, [_placed(context, each) for each in _documents(context)])
     applied = plan.apply(dry_run=given.dry_run)
     if context.output == "json" and (given.dry_run or given.no_wait):
         context.json(applied)
@@ -156,8 +156,7 @@ class Plan:
         _checked_name(manifest)
         source = self._uploaded(manifest["spec"].get("source"), dry_run=dry_run)
         template = Template({**manifest, "spec": {**manifest["spec"], "source": source}})
-        found = self._context.client.pages("/builds")
-        resources = [item["resource"] for item in found if item.get("resource")]
+        resources = [item["resource"] for item in self._declared(manifest) if item.get("resource")]
         builds = msgspec.convert(resources, list[Build])
         made_of = template.made_of(lambda folder: "")
         fresh = template.next(builds, made_of, again=True)
@@ -168,6 +167,16 @@ class Plan:
             )
             return None, name
         return fresh, str(fresh["metadata"]["name"])
+
+    def _declared(self, manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """Builds of the manifest's project; all there are where a gateway cannot tell."""
+        client, project = self._context.client, manifest["spec"].get("project")
+        try:
+            return list(client.pages("/builds", {"project": f"{_namespace(manifest)}.{project}"}))
+        except ServerError as error:
+            if error.status != 400:
+                raise
+            return list(client.pages("/builds"))
 
     def _uploaded(self, source: Any, *, dry_run: bool) -> Any:
         """The source with folders of this machine replaced by archives in the bucket."""
@@ -212,7 +221,7 @@ class Plan:
         else:
             context.note("the same archive is in the bucket already")
             return
-        client = ServerClient(context.client.address, timeout=UPLOAD_TIMEOUT_S)
+        client = context.client.patient(UPLOAD_TIMEOUT_S)
         length = archive.stat().st_size
         with archive.open("rb") as file:
             client.put_file(where, _Told(file, length, context.errors), length)
@@ -238,10 +247,23 @@ class _Told(io.BufferedIOBase):
         return data
 
 
+def _placed(context: Context, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest with its namespace. Raises SettingError when the command line says another."""
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, Mapping):
+        return manifest  # the gateway says what is wrong with it
+    told, named = metadata.get("namespace"), context.named_namespace
+    if told and named and told != named:
+        raise SettingError(
+            f"{manifest.get('kind')} {metadata.get('name')}: its namespace is {told!r}, and "
+            f"--namespace says {named!r}; leave one of them out"
+        )
+    return {**manifest, "metadata": {**metadata, "namespace": told or context.namespace}}
+
+
 def _namespace(manifest: Mapping[str, Any]) -> str:
     metadata = manifest.get("metadata")
-    told = metadata.get("namespace") if isinstance(metadata, Mapping) else None
-    return str(told or ids.NAMESPACE)
+    return str(metadata.get("namespace")) if isinstance(metadata, Mapping) else ""
 
 
 def _checked_name(manifest: Mapping[str, Any]) -> None:

@@ -14,7 +14,6 @@ from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import number, size
 from spanyard_local.cli.logs import levels
 from spanyard_local.cli.parser import OK, Command, add_attributes, add_times, filters
-from spanyard_local.server_client import ServerClient
 
 SIGNALS = ("logs", "spans", "traces", "metrics", "scores")
 TIMEOUT_S = 900.0
@@ -51,7 +50,7 @@ def _run(context: Context) -> int:
     params |= {"text": given.grep, "format": form}
     if given.build:
         params["build"] = ids.qualified(context, given.build, "builds")
-    client = ServerClient(context.client.address, timeout=TIMEOUT_S)
+    client = context.client.patient(TIMEOUT_S)
     with client.stream(f"/projects/{ids.path(project)}/export", params) as (headers, blocks):
         total = int(headers.get("X-Spanyard-Rows") or 0)
         progress = _Progress(total, form)

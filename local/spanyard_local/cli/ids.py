@@ -8,9 +8,6 @@ from urllib.parse import quote
 from spanyard_local.cli.context import Context, NotThereError
 from spanyard_local.server_client import ServerError
 
-NAMESPACE = "local"
-"""The laptop's."""
-
 
 def path(text: str) -> str:
     """A value as a part of a path."""
@@ -23,7 +20,8 @@ def project_id(context: Context, text: str) -> str:
     Raises NotThereError with what there is.
     """
     known = [str(p["id"]) for p in context.client.pages("/projects")]
-    return pick(text, known, "project")
+    own = f"{context.named_namespace}.{text}"
+    return own if own in known else pick(text, known, "project")
 
 
 def pick(text: str, known: Sequence[str], noun: str) -> str:
@@ -45,10 +43,10 @@ def pick(text: str, known: Sequence[str], noun: str) -> str:
 
 
 def qualified(context: Context, text: str, plural: str) -> str:
-    """The id of a build or deployment: `x` is `local.x`, else the only one of that name."""
+    """The id of a build or deployment: `x` is that of the namespace, else the only one."""
     if "." in text:
         return text
-    own = f"{NAMESPACE}.{text}"
+    own = f"{context.namespace}.{text}"
     try:
         context.client.get(f"/{plural}/{path(own)}")
     except ServerError as error:

@@ -85,8 +85,7 @@ def add(commands: Any, command: Command) -> None:
     )
     command.arguments(parser)
     if command.server:
-        parser.add_argument("--server", metavar="URL", help="gateway to ask [SPANYARD_SERVER]")
-        parser.add_argument("--data", metavar="DIR", help="data folder whose gateway is asked")
+        add_target(parser)
     if command.outputs:
         parser.add_argument(
             "-o",
@@ -96,6 +95,26 @@ def add(commands: Any, command: Command) -> None:
             help=f"for people or scripts ({command.outputs[0]})",
         )
     parser.set_defaults(action=command)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Which gateway is asked."""
+    parser.add_argument("--server", metavar="URL", help="gateway to ask [SPANYARD_SERVER]")
+    parser.add_argument("--data", metavar="DIR", help="data folder whose gateway is asked")
+    add_context(parser)
+    names = ["--namespace"]
+    if "-n" not in parser._option_string_actions:  # elsewhere it is how many lines
+        names.insert(0, "-n")
+    parser.add_argument(
+        *names, metavar="NAME", help="of what names none (that of the login or kubeconfig)"
+    )
+
+
+def add_context(parser: argparse.ArgumentParser) -> None:
+    """`--context`."""
+    parser.add_argument(
+        "--context", metavar="NAME", help="ask the gateway of this context's cluster"
+    )
 
 
 # --- types of arguments ----------------------------------------------------------------------

@@ -11,7 +11,6 @@ from spanyard_local.cli.formats import number, parse_time, size
 from spanyard_local.cli.parser import OK, Command
 from spanyard_local.cli.resources import confirmed
 from spanyard_local.cli.tables import Column, print_table
-from spanyard_local.server_client import ServerClient
 
 SIGNALS = ("logs", "spans", "traces", "metrics", "scores")
 TIMEOUT_S = 620.0
@@ -64,7 +63,7 @@ def _run(context: Context) -> int:
 
 
 def _prune(context: Context, project: str, before: int, *, dry_run: bool) -> dict[str, Any]:
-    client = ServerClient(context.client.address, timeout=TIMEOUT_S)
+    client = context.client.patient(TIMEOUT_S)
     from spanyard_core.clock import rfc3339
 
     body = {

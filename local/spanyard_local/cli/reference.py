@@ -8,12 +8,15 @@ HEAD = """# Commands
 
 `spanyard COMMAND --help` says what stands here. This page is made of the parsers: `make docs`.
 
-Commands that ask a gateway take the first of these: `--server URL`; what runs on `--data DIR`; the
-variable `SPANYARD_SERVER`; the `spanyard up` or `spanyard demo` that runs on a data folder
-(`.spanyard`, `.demo`) of this folder or a parent; `http://127.0.0.1:8080`.
+Commands that ask a gateway take the first of these: the cluster of `--context NAME`; `--server URL`;
+what runs on `--data DIR`; the variable `SPANYARD_SERVER`; the `spanyard up` or `spanyard demo` that
+runs on a data folder (`.spanyard`, `.demo`) of this folder or a parent; the cluster of
+`spanyard login`; `http://127.0.0.1:8080`. Working with a cluster is told in
+[cluster-cli.md](cluster-cli.md).
 
 A project is named with or without its namespace (`support`, `local.support`), a trace by the
-beginning of its id, a build or deployment with or without its namespace. Tables are for people:
+beginning of its id, a build or deployment with or without its namespace; `--namespace` says which
+one is meant. Tables are for people:
 colours and cut columns on a terminal only, never where `NO_COLOR` is set; scripts take `-o json` (one
 document) or `-o jsonl` (a line per item, as it comes).
 """

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from spanyard_local.cli import ids
@@ -35,6 +35,12 @@ def _made(item: Mapping[str, Any]) -> str:
     return str(((item.get("resource") or {}).get("metadata") or {}).get("creationTimestamp", ""))
 
 
+def _of_namespace(context: Context, items: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Those of `--namespace`, where it was given."""
+    start = context.named_namespace and f"{context.named_namespace}."
+    return (item for item in items if str(item["id"]).startswith(start))
+
+
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -64,7 +70,7 @@ def _projects(context: Context) -> int:
         )
 
     return context.show(
-        context.client.pages("/projects"),
+        _of_namespace(context, context.client.pages("/projects")),
         columns,
         row,
         empty="there is no project yet; `spanyard up PATH` makes one",
@@ -82,7 +88,7 @@ def _builds_arguments(parser: argparse.ArgumentParser) -> None:
 def _builds(context: Context) -> int:
     given, now = context.given, context.now_ns
     project = ids.project_id(context, given.project) if given.project else None
-    found = list(context.client.pages("/builds", {"project": project}))
+    found = list(_of_namespace(context, context.client.pages("/builds", {"project": project})))
     if given.phase:
         found = [b for b in found if _phase(b).lower() == given.phase.lower()]
     found.sort(key=lambda b: (_made(b), b["id"]), reverse=True)
@@ -170,7 +176,7 @@ def _deployments(context: Context) -> int:
         )
 
     return context.show(
-        context.client.pages("/deployments", {"project": project}),
+        _of_namespace(context, context.client.pages("/deployments", {"project": project})),
         columns,
         row,
         empty="there is no deployment; `spanyard deploy PATH` makes one",

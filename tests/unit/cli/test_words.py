@@ -1,5 +1,6 @@
 """What is typed: every command, its examples, what was misspelt, which gateway is asked."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -18,7 +19,7 @@ from spanyard_local.cli import logs
 from spanyard_local.cli.commands import COMMANDS
 from spanyard_local.cli.context import NotThereError
 from spanyard_local.cli.deploy import settled
-from spanyard_local.cli.finding import find_server
+from spanyard_local.cli.finding import Wanted, find_target
 from spanyard_local.cli.ids import pick
 from spanyard_local.cli.parser import Command
 from spanyard_local.cli.reference import reference
@@ -76,7 +77,7 @@ def test_every_help_says_what_it_does_and_what_its_exit_codes_mean(
         (["logs", "x", "--data", "/nowhere"], "no gateway runs on '/nowhere'"),
         (["logs", "x", "--server", "ftp://x"], "is not an http:// or https:// address"),
         (["--nonsense"], "required: COMMAND"),
-        (["build-log", "x", "-n", "2"], "unrecognized arguments: -n 2\n"),
+        (["build-log", "x", "-m", "2"], "unrecognized arguments: -m 2\n"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(
@@ -140,20 +141,27 @@ def test_the_gateway_of_this_folder_or_the_nearest_parent_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SPANYARD_SERVER", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def address(server: str | None = None, data: Path | None = None) -> str:
+        with contextlib.closing(find_target(Wanted(server, data), here)) as target:
+            assert target.namespace == "local"
+            return target.client.address
+
     here = tmp_path / "a" / "b"
     here.mkdir(parents=True)
-    assert find_server(None, None, here).address == DEFAULT_SERVER
+    assert address() == DEFAULT_SERVER
     serve(tmp_path / ".demo", "http://far")
-    assert find_server(None, None, here).address == "http://far"
+    assert address() == "http://far"
     serve(tmp_path / "a" / ".demo", "http://demo")
     serve(tmp_path / "a" / ".spanyard", "http://up")
-    assert find_server(None, None, here).address == "http://up"
+    assert address() == "http://up"
     monkeypatch.setenv("SPANYARD_SERVER", "http://variable/")
-    assert find_server(None, None, here).address == "http://variable"
-    assert find_server(None, tmp_path / ".demo", here).address == "http://far"
-    assert find_server("http://flag", tmp_path / ".demo", here).address == "http://flag"
+    assert address() == "http://variable"
+    assert address(data=tmp_path / ".demo") == "http://far"
+    assert address("http://flag", tmp_path / ".demo") == "http://flag"
     with pytest.raises(SettingError, match="no gateway runs on"):
-        find_server(None, tmp_path / "a", here)
+        address(data=tmp_path / "a")
 
 
 def deployed(**status: Any) -> dict[str, Any]:
