@@ -159,16 +159,16 @@ class World:
 
     def kubelet(self) -> None:
         """Every pod goes on by what its play says."""
-        for pod in self.kube.all(PODS):
+        for (api, _, name), pod in list(self.kube._objects.items()):
+            if api != PODS:
+                continue
             about = pod["metadata"]
-            name = about["name"]
             if about["uid"] not in self._begun:
                 self._begun[about["uid"]] = self.clock.now
                 self.started.append(name)
             status = played(pod, self.plays.get(name, WELL), self)
             if status is not None and status != pod.get("status"):
-                pod["status"] = status
-                self.kube.put(PODS, pod)
+                self.kube.put(PODS, {**pod, "status": status})
             ended = (status or {}).get("phase") in {"Succeeded", "Failed"}
             if about.get("deletionTimestamp") and (ended or status is None):
                 self.kube.finish_pod(name, about["namespace"])
@@ -227,6 +227,15 @@ class World:
 
     def phases(self) -> dict[str, str]:
         return {b.metadata.name: b.status.phase for b in self.builds()}
+
+    @property
+    def made(self) -> list[str]:
+        """Names of all pods that were ever made, in order."""
+        return [
+            event.object["metadata"]["name"]
+            for api, event in self.kube._history
+            if api == PODS and event.type == "ADDED"
+        ]
 
     def pods(self) -> list[str]:
         return [pod["metadata"]["name"] for pod in self.kube.all(PODS)]
