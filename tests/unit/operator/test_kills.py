@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spanyard_core.kube import BUILDS, Api
+from spanyard_core.kube import BUILDS, Api, KubeUnavailableError
 from spanyard_core.resources.kinds import FINISHED
 from tests.fakes.operator_world import NAMESPACE, Play, World
 
