@@ -168,36 +168,33 @@ def _live(pod_uid: str) -> str:
 async def ensure_keys(kube: "Kube", namespace: str) -> Signer:
     """The pair in the Secret `spanyard-keys`, made when there is none. Two may call it at once.
 
-    Raises KubeError, KubeUnavailableError, and SettingError when the Secret holds something else.
+    The chart brings the Secret empty: so it goes with the release, and the operator needs no right
+    to make Secrets. Raises KubeError, KubeUnavailableError, and SettingError when the Secret holds
+    something else.
     """
     from spanyard_core.kube import SECRETS, KubeError
 
     found = await kube.get(SECRETS, SECRET_NAME, namespace)
-    if found is None:
+    if not (found or {}).get("data"):
         made = Signer.generate()
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": SECRET_NAME,
-                "namespace": namespace,
-                "labels": {"app.kubernetes.io/managed-by": "spanyard"},
-            },
-            "type": "Opaque",
-            "immutable": True,
-            "data": {
-                PRIVATE_FIELD: base64.b64encode(made.pem()).decode(),
-                PUBLIC_FIELD: base64.b64encode(made.public_key.encode()).decode(),
-                INGESTER_FIELD: base64.b64encode(secrets.token_urlsafe(32).encode()).decode(),
-            },
-        }
+        content = {"immutable": True, "data": _fields(made)}
         try:
-            await kube.create(SECRETS, body, namespace)
+            if found is None:
+                metadata = {
+                    "name": SECRET_NAME,
+                    "namespace": namespace,
+                    "labels": {"app.kubernetes.io/managed-by": "spanyard"},
+                }
+                body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **content}
+                await kube.create(SECRETS, body, namespace)
+                return made
+            # Of two that fill it, the one that saw an older version is refused.
+            version = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}}
+            if await kube.merge(SECRETS, SECRET_NAME, version | content, namespace) is not None:
+                return made
         except KubeError as error:
-            if not error.exists_already:
+            if not (error.exists_already or error.conflict):
                 raise
-        else:
-            return made
         found = await kube.get(SECRETS, SECRET_NAME, namespace)
     data = (found or {}).get("data") or {}
     try:
@@ -206,9 +203,19 @@ async def ensure_keys(kube: "Kube", namespace: str) -> Signer:
     except (binascii.Error, SettingError):
         raise SettingError(
             f"the Secret {namespace}/{SECRET_NAME} holds no Ed25519 key under {PRIVATE_FIELD}; "
-            "delete it, and a new one is made (sessions end, collectors need a restart)"
+            "delete it and upgrade the release: a new one is made (sessions end, collectors need "
+            "a restart)"
         ) from None
     return signer
+
+
+def _fields(made: Signer) -> dict[str, str]:
+    fields = {
+        PRIVATE_FIELD: made.pem(),
+        PUBLIC_FIELD: made.public_key.encode(),
+        INGESTER_FIELD: secrets.token_urlsafe(32).encode(),
+    }
+    return {name: base64.b64encode(value).decode() for name, value in fields.items()}
 
 
 def _encode(data: bytes) -> str:

@@ -114,6 +114,18 @@ class _Secrets:
         self.created += 1
         return body
 
+    async def merge(
+        self, api: Any, name: str, patch: dict[str, Any], namespace: str = ""
+    ) -> dict[str, Any] | None:
+        await asyncio.sleep(0)
+        if self.kept is None:
+            return None
+        if patch["metadata"]["resourceVersion"] != self.kept["metadata"]["resourceVersion"]:
+            raise KubeError("it changed", status=409, reason="Conflict")
+        self.kept = {**self.kept, **patch, "metadata": {"resourceVersion": "2"}}
+        self.created += 1
+        return self.kept
+
 
 async def test_two_operators_end_with_one_pair_of_keys() -> None:
     kube: Any = _Secrets()
@@ -123,6 +135,16 @@ async def test_two_operators_end_with_one_pair_of_keys() -> None:
     told = base64.b64decode(kube.kept["data"][PUBLIC_FIELD]).decode()
     assert len(base64.b64decode(kube.kept["data"][INGESTER_FIELD])) >= 32
     assert Verifier.of(told).check(made[3].sign("a", int(NOW) + 1), "a", NOW)
+
+
+async def test_two_operators_fill_the_charts_empty_secret_once() -> None:
+    kube: Any = _Secrets()
+    kube.kept = {"metadata": {"resourceVersion": "1"}}
+    made = await asyncio.gather(*(ensure_keys(kube, "spanyard-system") for _ in range(4)))
+    assert kube.created == 1
+    assert kube.kept["immutable"] is True
+    told = base64.b64decode(kube.kept["data"][PUBLIC_FIELD]).decode()
+    assert {signer.public_key for signer in made} == {told}
 
 
 async def test_a_secret_that_holds_something_else_is_told_and_left() -> None:
