@@ -57,6 +57,8 @@ async def run(world: World, seconds: float) -> None:
             await world.settle()
         except KilledError:
             world.operator()
+        except KubeUnavailableError:
+            continue  # of the first listing, which is tried again
 
 
 def play(rng: random.Random) -> Play:
