@@ -1,5 +1,6 @@
 """The pods of a build: found, made, ended, removed."""
 
+import logging
 from datetime import datetime
 
 from spanyard_core.kube import EVENTS, PODS, VOLUME_CLAIMS, KubeError, Object
@@ -7,6 +8,8 @@ from spanyard_core.resources.kinds import Build
 from spanyard_operator.context import Context
 from spanyard_operator.names import build_pod_name, owned_by
 from spanyard_operator.pod.build_pod import cache_claim
+
+log = logging.getLogger("spanyard.operator")
 
 END_S = 1
 """`activeDeadlineSeconds` of a pod that is to end: it was over long ago."""
@@ -83,11 +86,15 @@ async def remove_pod(context: Context, pod: Object) -> None:
 
 
 async def events_of(context: Context, pod: Object) -> list[Object]:
-    """The Events about a pod: some troubles are told nowhere else."""
+    """The Events about a pod: some troubles are told nowhere else. None without the right to them."""
     about = pod["metadata"]
-    return await context.kube.list(
-        EVENTS, about["namespace"], fields=f"involvedObject.uid={about['uid']}"
-    )
+    try:
+        return await context.kube.list(
+            EVENTS, about["namespace"], fields=f"involvedObject.uid={about['uid']}"
+        )
+    except KubeError as error:
+        log.warning("why %s does not start cannot be asked: %s", about["name"], error)
+        return []
 
 
 def seconds_since(time: str, now: str) -> float:

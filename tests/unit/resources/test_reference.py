@@ -22,7 +22,8 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
 
 def test_nothing_generated_lies_about_from_earlier() -> None:
     there = {f"reference/{file.name}" for file in (DOCS / "reference").iterdir()}
-    assert there <= pages().keys()
+    others = {"reference/values.md", "reference/rbac.md"}  # the chart's
+    assert there <= pages().keys() | others
 
 
 @pytest.mark.parametrize("name", pages())
