@@ -15,6 +15,7 @@ NAMES = {
     "otlp": "OTLP over HTTP: spans per CPU-second, acknowledged durable",
     "ingester": "objects to rows against ClickHouse's own INSERT; upload to queryable",
     "operator": "a thousand Deployments against a real API server: writes, time, memory",
+    "live": "from a line that is written to sockets that listen",
     "queries": "the gateway's lists and look-ups on millions of rows",
 }
 
