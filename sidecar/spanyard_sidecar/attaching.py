@@ -7,7 +7,7 @@ from random import Random
 from spanyard_core.clock import Clock
 from spanyard_sidecar.gaps import Book, begin, without_meta
 from spanyard_sidecar.metrics import CollectorMetrics, Seldom
-from spanyard_sidecar.model import Forgets, Source, SourceIndex, Sources
+from spanyard_sidecar.model import Forgets, Remote, Source, SourceIndex, Sources
 from spanyard_sidecar.openchunk import OpenWriter
 from spanyard_sidecar.questions import Questions
 from spanyard_sidecar.ring import Ring
@@ -69,6 +69,17 @@ class Attaching:
                     continue
                 self._present.add(source.writer)
                 self._attach(source)
+
+    def ending(self) -> None:
+        """Tell those who read from far."""
+        for kind in self._kinds:
+            if isinstance(kind, Remote):
+                kind.ending()
+
+    @property
+    def unsettled(self) -> list[str]:
+        """What of those has not been read to the end yet."""
+        return [name for k in self._kinds if isinstance(k, Remote) for name in k.unsettled]
 
     def left(self, writer: str) -> None:
         """The writer is not read any more."""

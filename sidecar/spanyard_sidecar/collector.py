@@ -8,9 +8,9 @@ grace period ends, and say what could not be sent. That stays in the spool for t
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from spanyard_core.clock import Clock
 from spanyard_core.files import Files
@@ -92,6 +92,11 @@ class Collector:
         """After `run`: what could not be sent, in words; empty when everything was."""
         self.chores: list[Callable[[], None]] = []
         """Called every second."""
+        self.background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        """More root tasks, by name: what sources need beside being read."""
+        self.closing: list[Callable[[], Awaitable[None]]] = []
+        """Awaited at the end."""
+        self.more_troubles: list[Callable[[], str]] = []
         self.spool: Spool
         self.ring: Ring
         self.pipeline: Pipeline
@@ -174,12 +179,15 @@ class Collector:
             "questions": self.pipeline.attaching.questions.run(),
             "housekeeping": self._keep_house(),
         }
+        tasks.update({name: work() for name, work in self.background.items()})
         if self.hinter is not None:
             tasks["hints"] = self.hinter.run()
         try:
             await run_root_tasks(tasks, until=self._ending(stop))
         finally:
             self.pipeline.close()
+            for close in self.closing:
+                await close()
 
     async def _read(self, stop: asyncio.Event) -> None:
         try:
@@ -258,4 +266,5 @@ class Collector:
 
     def troubles(self) -> list[str]:
         """What is wrong right now, in words. Never a reason to be unready."""
-        return [t for t in (self.pipeline.committer.trouble, self.uploader.trouble) if t]
+        own = (self.pipeline.committer.trouble, self.uploader.trouble)
+        return [text for text in (*own, *(say() for say in self.more_troubles)) if text]

@@ -56,10 +56,17 @@ class CriTransformer:
     """The transformation for one writer. Holds constants only: all that changes is in CriState."""
 
     def __init__(
-        self, identity: Identity, writer: str, container: str, *, service: str = ""
+        self,
+        identity: Identity,
+        writer: str,
+        container: str,
+        *,
+        service: str = "",
+        streams: bool = True,
     ) -> None:
+        """Without `streams` the lines name one, but it is not known to be true: records have none."""
         self._heads = {
-            stream: same_in_all(identity, writer, container, service, stream)
+            stream: same_in_all(identity, writer, container, service, stream if streams else "")
             for stream in (*STREAMS, "")
         }
 

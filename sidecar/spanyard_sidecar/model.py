@@ -185,6 +185,20 @@ class Forgets(Protocol):
         ...
 
 
+@runtime_checkable
+class Remote(Protocol):
+    """Sources that come over a network: whether all is read, only they can tell."""
+
+    def ending(self) -> None:
+        """The collector ends: what is there now is to be read, and then no more."""
+        ...
+
+    @property
+    def unsettled(self) -> Sequence[str]:
+        """Writers, or what else, of which not all is read that was there when the end began."""
+        ...
+
+
 class SourceIndex(Protocol):
     """Asks the gateway what of a file is stored. Raises StorageError while it cannot answer."""
 

@@ -330,15 +330,18 @@ class Pipeline:
         nobody knows how much there is. Raises DrainDeadlineError then, and when the spool did
         not take everything.
         """
+        self.attaching.ending()
         await self._read_until_quiet(quiet, deadline)
         if closing is not None:
             await closing()
             await self._read_until_quiet(0.0, deadline)
+        unsettled = set(self.attaching.unsettled)
         for writer in list(self.writers.values()):
+            writer.behind = writer.behind or writer.subject.writer in unsettled
             if not (writer.suspended or writer.behind):
                 await self._finish(writer)
         left = (w for w in self.writers.values() if w.behind or w.suspended)
-        behind = [writer.subject.writer for writer in left]
+        behind = {*unsettled, *(writer.subject.writer for writer in left)}
         await self.flush()
         fault_point("collector.drained")
         if behind:
@@ -356,13 +359,14 @@ class Pipeline:
                 busy = self._admit(all_of_them=True) or busy
             if now >= deadline:
                 return
-            if busy or asking:
+            waiting = bool(self.attaching.unsettled)
+            if busy or asking or waiting:
                 last = now
             elif now - last >= quiet:
                 return
             if not busy:
                 pause = self.settings.poll_busy
-                await self._clock.sleep(pause if asking else min(pause, quiet))
+                await self._clock.sleep(pause if asking or waiting else min(pause, quiet))
 
     async def _finish(self, writer: OpenWriter) -> None:
         while not writer.ended and (block := self._last_block(writer)) is not None:
