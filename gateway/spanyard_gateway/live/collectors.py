@@ -51,16 +51,24 @@ _decode = msgspec.json.Decoder(_Lines | _Hello | _Live | _Dropped | _Error).deco
 
 
 class Collectors:
-    """Implements `Upstream` over one aiohttp session."""
+    """Implements `Upstream` over one aiohttp session, which begins with the first pod."""
 
-    def __init__(self, session: aiohttp.ClientSession, token: Token = lambda _: "") -> None:
-        self._session = session
+    def __init__(self, token: Token = lambda _: "") -> None:
+        self._session: aiohttp.ClientSession | None = None
         self._token = token
+
+    async def close(self) -> None:
+        """End what is open. Idempotent."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     @contextlib.asynccontextmanager
     async def listen(
         self, pod: LivePod, after: Mapping[str, int]
     ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
         token = self._token(pod)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:

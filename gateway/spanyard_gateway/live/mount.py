@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from spanyard_core.errors import SpanyardError
+from spanyard_core.kube import Kube
 from spanyard_core.resources.kinds import Build, Deployment
 from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.errors import ForbiddenError, answer_to
@@ -18,7 +19,9 @@ from spanyard_gateway.auth.gate import GATE
 from spanyard_gateway.auth.rights import READ, ByHandler
 from spanyard_gateway.keeper import Keeper
 from spanyard_gateway.live.channels import Channel
+from spanyard_gateway.live.collectors import Collectors
 from spanyard_gateway.live.hub import Hub
+from spanyard_gateway.live.kube_pods import KubePods
 from spanyard_gateway.live.socket import LiveSockets, RefusedError, SocketLimits
 from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
@@ -65,6 +68,18 @@ class NoCollectors:
         """Nobody answers."""
         raise UpstreamError(f"the collector of pod {pod.name} cannot be reached from here")
         yield  # makes it a generator
+
+
+def live_of_cluster(app: web.Application, kube: Kube) -> LiveParts:
+    """Pods of a cluster; their collectors ask for a ticket of this gateway."""
+    gate = app[GATE]
+    collectors = Collectors(lambda pod: gate.mint_live_ticket(pod.uid))
+
+    async def close(_: web.Application) -> None:
+        await collectors.close()
+
+    app.on_cleanup.append(close)
+    return LiveParts(KubePods(kube), collectors)
 
 
 def mount_live(
