@@ -109,8 +109,8 @@ def _loss() -> list[Panel]:
             SELECT timestamp, project, pod, container, cause, lines, bytes, message
             FROM gaps WHERE {_IN} AND event = 'gap' ORDER BY timestamp DESC LIMIT 200"""),
         _sql("Begun and not ended: running, or an open tail", "table", 24, f"""
-            SELECT subject, any(project) AS project, any(pod) AS pod, min(timestamp) AS began
-            FROM gaps WHERE {_IN} GROUP BY subject
+            SELECT project, subject, any(pod) AS in_pod, min(timestamp) AS began
+            FROM gaps WHERE {_IN} GROUP BY project, subject
             HAVING countIf(event = 'begin') > 0 AND countIf(event = 'end') = 0
             ORDER BY began LIMIT 200"""),
     ]  # fmt: skip

@@ -26,6 +26,7 @@ SETTINGS = {
     "gateway": "spanyard_gateway.settings:GatewaySettings",
     "server": "spanyard_local.evaluation.settings:ServerSettings",
 }
+READING = {"get", "list", "watch"}
 SECRET_VALUES = {"SPANYARD_CLICKHOUSE": "http://user:secret@clickhouse:8123/spanyard"}
 """What stands in Secrets."""
 
@@ -442,8 +443,10 @@ def test_nobody_gets_everything() -> None:
         for role in [*render(name).all("ClusterRole"), *render(name).all("Role")]:
             for rule in role["rules"]:
                 assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
-                if "secrets" in rule["resources"] and "resourceNames" not in rule:
-                    assert not {"delete", "patch", "update"} & set(rule["verbs"])
+                if {"secrets", "leases"} & set(rule["resources"]):
+                    # To make or change one, it must be named: a Secret can be made into a token.
+                    named = "resourceNames" in rule
+                    assert set(rule["verbs"]) <= ({"get", "patch"} if named else READING)
 
 
 def test_roles_for_people_are_those_of_the_page() -> None:
@@ -569,6 +572,17 @@ def test_without_the_operator_there_is_nothing_of_it() -> None:
         "agents-gateway",
         "agents-ingester",
     }
+
+
+def test_what_components_fill_is_rendered_empty() -> None:
+    """So that it goes with the release, and that no rendering takes away what they wrote."""
+    found = render("least")
+    for name in ("spanyard-keys", "spanyard-webhook"):
+        assert not {"data", "stringData", "immutable"} & found.one("Secret", name).keys()
+    for name in ("spanyard-operator", "spanyard-ingester"):
+        assert "spec" not in found.one("Lease", name)
+    assert render("least", keys={"create": False}).find("Secret", "spanyard-keys") is None
+    assert render("data-path").find("Secret", "spanyard-keys") is None
 
 
 def test_two_renderings_are_the_same() -> None:
