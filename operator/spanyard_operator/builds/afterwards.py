@@ -72,8 +72,6 @@ def _open_tail(build: Build, pod: Object | None, now: str) -> str:
         return f"the collector could not send all: {verdict.unsent[:300]}"
     if not verdict.ended:
         return "the collector did not end: what it held then is not in here"
-    if verdict.outcome == "lost" and verdict.failure is not None:
-        return f"{verdict.failure.message}; what was printed last may be missing"
     return ""
 
 

@@ -1,6 +1,7 @@
 """A build, looked at: what its pod says becomes its status, and what its spec says its pod's end."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ MOST_ATTEMPTS = 5
 by chance."""
 DRAIN_S = 30.0
 """Beyond its grace period a pod is waited for so long before its failure is told; nodes are slow."""
+CUT_OFF_S = 30.0
+"""After the end of a deleted pod's grace period: a kubelet that lives has ended it by then."""
 LONG_S = 600.0
 """Between two looks at a build that runs, whatever happens."""
 LOOK_S = 15.0
@@ -139,6 +142,8 @@ async def _building(context: Context, attempts: Attempts, build: Build) -> Again
     if await write_status(context.kube, context.cache, build, status) and waits is not None:
         await context.events.tell(build, waits.reason, waits.message, once=str(status.attempt))
     looks = [_time_left(build, now), verdict.look_again or LONG_S]
+    if pod is not None and pod["metadata"].get("deletionTimestamp"):
+        looks.append(CUT_OFF_S)
     if not verdict.steps:
         looks.append(LOOK_S)
     return Again(max(0.5, min(looks)))
@@ -146,10 +151,20 @@ async def _building(context: Context, attempts: Attempts, build: Build) -> Again
 
 async def _verdict(context: Context, build: Build, pod: Object | None, now: str) -> Verdict:
     verdict = classify(build, pod, now=now)
+    if pod is not None and verdict.outcome in {"running", "waiting"} and _is_left(pod, now):
+        detail = "it was to be removed, and its node does not say that it has ended"
+        lost = explain("NodeLost", pod=pod["metadata"]["name"], detail=detail, step=verdict.step)
+        return replace(verdict, outcome="lost", failure=lost)
     starting = verdict.outcome == "running" and not verdict.steps
     if pod is not None and starting and seconds_since(build.status.started_at, now) > LOOK_S / 2:
         return classify(build, pod, await events_of(context, pod), now=now)
     return verdict
+
+
+def _is_left(pod: Object, now: str) -> bool:
+    """Its grace period was over long ago: the node is cut off, and nobody knows for how long."""
+    over = pod["metadata"].get("deletionTimestamp")
+    return bool(over) and seconds_since(over, now) > CUT_OFF_S
 
 
 def _time_left(build: Build, now: str) -> float:

@@ -276,3 +276,18 @@ async def test_a_life_of_a_build_takes_few_writes(world: World) -> None:
     before = world.kube.writes.total()
     await world.run(3000, tick=100)
     assert world.kube.writes.total() == before
+
+
+async def test_a_node_that_is_cut_off_does_not_keep_a_build(world: World) -> None:
+    """Kubernetes marks its pods and waits for the kubelet, which may never come."""
+    world.project()
+    world.build()
+    world.plays["support-1-build-1"] = Play(exits={"spanyard-fetch": 0})
+    await world.run(10)
+    await world.kube.delete(PODS, "support-1-build-1", NAMESPACE)
+    for _ in range(45):
+        world.clock.advance(1.0)
+        await world.settle()  # no kubelet
+    assert world.pods() == ["support-1-build-1", "support-1-build-2"]
+    assert world.status().attempt == 2
+    assert "NodeLost" in world.told("support-1")
