@@ -26,15 +26,18 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from spanyard_core.build_objects import artifact_key, meta_key, source_key
-from spanyard_core.clock import SystemClock
+from spanyard_core.clock import SystemClock, rfc3339
+from spanyard_core.errors import ObjectExistsError, ObjectNotFoundError, StorageRefusedError
 from spanyard_core.object_names import writer_hash
+from spanyard_core.records import LogLine
 from spanyard_core.serve import serving
-from spanyard_core.storage import Storage, open_storage
+from spanyard_core.storage import Storage, digest_of, open_storage
 from spanyard_gateway.app import make_app
 from spanyard_gateway.objects import gcs, rates, s3, through
 from spanyard_gateway.objects.through import TICKET
 from spanyard_gateway.settings import GatewaySettings
-from tests.fakes.gateway_api import RecordingIngester
+from spanyard_sidecar.gateway_storage import GatewayStorage
+from tests.fakes.gateway_api import T0, RecordingIngester, chunk
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.reviews import FakeReviews
 from tests.fakes.s3_server import S3Server
@@ -210,6 +213,43 @@ async def test_a_pod_adds_its_own_objects_and_replaces_none(bucket: Any) -> None
             assert status in {400, 403, 404, 405, 411, 415, 501}, (method, said)
             assert b"hello" not in said
         assert await pod.storage.read(key) == b"hello"
+
+
+async def test_the_storage_of_pods_works_with_it(bucket: Any, tmp_path: Path) -> None:
+    url, options = bucket
+
+    def storage_of(pod: Pod, token: str) -> GatewayStorage:
+        file = tmp_path / token
+        file.write_text(token)
+        return GatewayStorage(f"gateway+{pod.session._base_url}", token_file=str(file))
+
+    async with gateway(url, **options) as pod:
+        lines = [LogLine(project="a.x", writer=WRITER, seq=n, timestamp=rfc3339(T0), level="info",
+                         message="line") for n in (1, 2)]  # fmt: skip
+        key, data = chunk("logs", list(lines))
+        server, builder = storage_of(pod, SERVER), storage_of(pod, BUILDER)
+        await server.write(key, data, if_absent=True)
+        with pytest.raises(ObjectExistsError):
+            await server.write(key, data, if_absent=True)
+        assert await server.digest(key) == digest_of(data) == await pod.storage.digest(key)
+        packed = tmp_path / "artifact.tar.zst"
+        packed.write_bytes(b"packed" * 1_000_000)
+        await builder.write_file(artifact_key("a.b", 2), packed)
+        await builder.write_file(artifact_key("a.b", 2), packed)  # an answer was lost
+        packed.write_bytes(b"other")
+        with pytest.raises(ObjectExistsError):
+            await builder.write_file(artifact_key("a.b", 2), packed)
+        with pytest.raises(ObjectNotFoundError):
+            await builder.read(source_key(SOURCE))
+        await pod.storage.write(source_key(SOURCE), b"0123456789")
+        assert await builder.read(source_key(SOURCE)) == b"0123456789"
+        assert await builder.read(source_key(SOURCE), start=2, length=3) == b"234"
+        assert await builder.read(source_key(SOURCE), start=8, length=9) == b"89"
+        assert await builder.read(source_key(SOURCE), start=10, length=1) == b""
+        with pytest.raises(StorageRefusedError):
+            await server.read(key)
+        for storage in (server, builder):
+            await storage.close()
 
 
 async def test_of_two_at_once_one_wins(bucket: Any) -> None:

@@ -20,6 +20,8 @@ class FakeReviews:
     grants: set[tuple[str, str, str]] = field(default_factory=set)
     """User, right (`get projects/telemetry`), namespace (empty: all of them)."""
     objects: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
+    blind: bool = False
+    """To audiences: an authenticator that knows none and does not say so."""
     away: bool = False
     asked: Counter[str] = field(default_factory=Counter)
     writes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -64,6 +66,8 @@ class FakeReviews:
     def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
         token, wanted = spec["token"], spec.get("audiences") or ["https://kubernetes"]
         good = [a for a in self.audiences.get(token, ["https://kubernetes"]) if a in wanted]
+        if self.blind and token in self.users:
+            return {"authenticated": True, "user": self.users[token]}
         if token not in self.users or not good:
             return {"authenticated": False, "error": f"unknown token {token}"}
         return {"authenticated": True, "audiences": good, "user": self.users[token]}

@@ -379,6 +379,18 @@ async def test_a_pods_token_opens_nothing_for_people_and_theirs_nothing_for_pods
                 assert answer.status == status
 
 
+async def test_a_review_that_says_nothing_of_the_audience_lets_no_pod_in(
+    kube: FakeReviews, tmp_path: Path
+) -> None:
+    pod = kube.pod("pods-token", "a", "x-server-1", "uid-1", {"spanyard.dev/project": "x"})
+    kube.blind = True
+    async with (
+        running(kube, tmp_path) as (session, _),
+        session.post("/internal/hints", json={"keys": []}, headers=bearer(pod)) as answer,
+    ):
+        assert answer.status == 401
+
+
 async def test_in_a_cluster_it_answers_to_the_names_that_are_allowed(
     kube: FakeReviews, tmp_path: Path
 ) -> None:
