@@ -44,8 +44,9 @@ def helm() -> Path:
 def cluster() -> Iterator[Cluster]:
     """A real cluster with our images: the one that runs, else one of the session's own.
 
-    One that ran before stays; take a namespace of your own. Without a cluster that runs it is
-    started only where it is required: it is a matter of minutes and of root.
+    One that ran before stays, with the images that it has (`make cluster` renews them); take a
+    namespace of your own. Without a cluster that runs it is started only where it is required: it
+    is a matter of minutes and of root.
     """
     try:
         found = clusters.running()
@@ -59,7 +60,8 @@ def cluster() -> Iterator[Cluster]:
             pytest.skip("no cluster runs: `make cluster`, or set SPANYARD_REQUIRE_CLUSTER=1")
         found = clusters.up()
     try:
-        found.load()
+        if own:
+            found.load()
         yield found
     finally:
         if own:

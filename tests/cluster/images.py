@@ -6,18 +6,16 @@ built stands in buildah's own store, layer by layer: a change of our code costs 
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from tests.cluster import layers
 from tests.cluster.addresses import Folders
 
 ROOT = Path(__file__).parents[2]
@@ -86,52 +84,12 @@ def archive(image: str, folder: Path) -> Path:
 
 
 def thin_archive(folders: Folders, image: str, folder: Path, there: Container[str]) -> Path:
-    """An OCI archive without the blobs that are `there` (as `sha256:…`).
-
-    Layers are many hundred megabytes and nearly always the same: what buildah wrote once into the
-    layout of its folder is not written again, and what containerd has is not sent.
-    """
-    layout = folders.images / "layout"
-    with _one_builder(folders, "layout"):
-        _buildah("push", "--disable-compression", name(image), f"oci:{layout}:{image}")
-        index = json.loads((layout / "index.json").read_text("utf-8"))
-        mark = "org.opencontainers.image.ref.name"
-        tagged = [m for m in index["manifests"] if m.get("annotations", {}).get(mark)]
-        _prune(layout, {**index, "manifests": tagged})
-        [found] = [m for m in tagged if m["annotations"][mark] == image]
-        found["annotations"] = {"io.containerd.image.name": name(image), mark: TAG}
-        manifest = json.loads(_blob(layout, found["digest"]).read_text("utf-8"))
-        layers = [one["digest"] for one in manifest["layers"] if one["digest"] not in there]
-        file = folder / f"{image}.tar"
-        with tarfile.open(file, "w") as tar:
-            _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            _add(tar, "index.json", json.dumps({**index, "manifests": [found]}).encode())
-            for digest in dict.fromkeys([*layers, manifest["config"]["digest"], found["digest"]]):
-                tar.add(_blob(layout, digest), f"blobs/{digest.replace(':', '/')}")
-    return file
-
-
-def _prune(layout: Path, index: dict[str, Any]) -> None:
-    """Only what a name leads to stays: layers of each change of our code would fill the disk."""
-    kept = set()
-    for one in index["manifests"]:
-        manifest = json.loads(_blob(layout, one["digest"]).read_text("utf-8"))
-        kept |= {one["digest"], manifest["config"]["digest"]}
-        kept |= {layer["digest"] for layer in manifest["layers"]}
-    (layout / "index.json").write_text(json.dumps(index), "utf-8")
-    for blob in (layout / "blobs" / "sha256").iterdir():
-        if f"sha256:{blob.name}" not in kept:
-            blob.unlink()
-
-
-def _blob(layout: Path, digest: str) -> Path:
-    return layout / "blobs" / digest.replace(":", "/")
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(data)
-    tar.addfile(entry, io.BytesIO(data))
+    """The same without the layers that are `there` (as `sha256:…`), where buildah's store allows."""
+    if not layers.usable():
+        return archive(image, folder)
+    with _one_builder(folders, "layers"):
+        made = layers.Layers(folders.images)
+        return made.archive(image_id(image), name(image), folder / f"{image}.tar", there)
 
 
 # --- the base ----------------------------------------------------------------------------------
