@@ -154,7 +154,7 @@ class Plan:
         from spanyard_local.up_templates import Template
 
         _checked_name(manifest)
-        source = self._uploaded(manifest["spec"].get("source"), dry_run=dry_run)
+        source = self._uploaded(manifest, dry_run=dry_run)
         template = Template({**manifest, "spec": {**manifest["spec"], "source": source}})
         resources = [item["resource"] for item in self._declared(manifest) if item.get("resource")]
         builds = msgspec.convert(resources, list[Build])
@@ -178,21 +178,23 @@ class Plan:
                 raise
             return list(client.pages("/builds"))
 
-    def _uploaded(self, source: Any, *, dry_run: bool) -> Any:
+    def _uploaded(self, manifest: Mapping[str, Any], *, dry_run: bool) -> Any:
         """The source with folders of this machine replaced by archives in the bucket."""
+        source = manifest["spec"].get("source")
         if not isinstance(source, Mapping):
             return source
         for kind, becomes in (("directory", "archive"), ("artifact", "artifact")):
             place = source.get(kind)
             if isinstance(place, Mapping) and place.get("path"):
-                digest = self._upload(
-                    Path(str(place["path"])), whole=kind == "artifact", dry=dry_run
-                )
+                path = Path(str(place["path"]))
+                namespace = "" if dry_run else _namespace(manifest)
+                digest = self._upload(path, whole=kind == "artifact", namespace=namespace)
                 rest = {k: v for k, v in source.items() if k != kind}
                 return {**rest, becomes: {"digest": digest}}
         return source
 
-    def _upload(self, path: Path, *, whole: bool, dry: bool) -> str:
+    def _upload(self, path: Path, *, whole: bool, namespace: str) -> str:
+        """The digest of its archive, which is sent for builds of `namespace`, if that is given."""
         from spanyard_local.sources.folder import copy_folder
         from spanyard_sidecar.sources.packing import pack
 
@@ -207,12 +209,13 @@ class Plan:
                 for line in copy_folder(path, clean_copy, everything=whole).told():
                     context.note(f"{path.name}: {line}")
                 digest = pack(clean_copy, archive).digest
-            if not dry:
-                self._send(archive, digest)
+            if namespace:
+                self._send(archive, digest, namespace)
         return digest
 
-    def _send(self, archive: Path, digest: str) -> None:
-        context, where = self._context, f"/sources/{ids.path(digest)}"
+    def _send(self, archive: Path, digest: str, namespace: str) -> None:
+        context = self._context
+        where = f"/sources/{ids.path(digest)}?namespace={ids.path(namespace)}"
         try:
             context.client.get(where)
         except ServerError as error:
