@@ -101,7 +101,7 @@ def _loss() -> list[Panel]:
         _sql("Gaps", "stat", 8, f"SELECT count() AS gaps FROM gaps WHERE {_IN} AND event = 'gap'"),
         _sql("In quarantine", "stat", 8, """
             SELECT count() AS objects FROM quarantine FINAL
-            WHERE status = 'quarantined' AND project IN (${project:singlequote})"""),
+            WHERE status = 'open' AND project IN (${project:singlequote})"""),
         _sql("Gaps by cause", "timeseries", 24, f"""
             SELECT $__timeInterval(timestamp) AS time, cause, count() AS gaps
             FROM gaps WHERE {_IN} AND event = 'gap' GROUP BY time, cause ORDER BY time""", bars=True),

@@ -287,6 +287,11 @@ async def test_every_question_of_a_dashboard_is_answered_by_our_tables() -> None
                 name, value)
             VALUES ('local.agent', 'w', 1, 1, today(), now64(9), toDateTime64({now}, 9), 'good', 1)"""
         )
+        await database.command(
+            """INSERT INTO quarantine (id, project, status, created_at, updated_at)
+            VALUES ('q', 'local.agent', 'open', now64(3), now64(3)),
+                ('r', 'local.agent', 'replayed', now64(3), now64(3))"""
+        )
         asked = questions()
         assert len(asked) > 20
         for where, query in asked:
@@ -296,6 +301,10 @@ async def test_every_question_of_a_dashboard_is_answered_by_our_tables() -> None
             filled_in(dict(questions())["spanyard-llm: Cost"], now - 60, now + 60)
         )
         assert spent["cost"] == 5.0
+        (waiting,) = await database.rows(
+            filled_in(dict(questions())["spanyard-loss: In quarantine"], now - 60, now + 60)
+        )
+        assert waiting["objects"] == 1
 
 
 def test_files_of_the_chart_are_those_that_are_tested() -> None:
