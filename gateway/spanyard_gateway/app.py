@@ -16,7 +16,7 @@ from spanyard_gateway.auth.gate import GATE, Gate
 from spanyard_gateway.auth.tenants import Tenants
 from spanyard_gateway.endpoints import routes
 from spanyard_gateway.ingester_client import IngesterClient
-from spanyard_gateway.live.mount import LiveParts, NoCollectors, NoPods, mount_live
+from spanyard_gateway.live.mount import LiveParts, NoCollectors, NoPods, live_of_cluster, mount_live
 from spanyard_gateway.metrics import GatewayMetrics
 from spanyard_gateway.objects.service import Objects
 from spanyard_gateway.openapi import openapi_document
@@ -60,7 +60,8 @@ def make_app(
     Without a database it answers what the bucket can; `app[READER].connect` gives it one later.
     Without `resources` it shows what projects, builds and deployments left, and changes nothing.
     `kube` is asked who may where the settings say so. Without a `signer` a key is made that lives
-    as long as the application.
+    as long as the application. Without `live` streams are those of the pods that `kube` knows;
+    without that they hold what is stored, and end there.
     """
     registry = registry or CollectorRegistry()
     gate = Gate(settings, kube, signer or Signer.generate(), clock)
@@ -94,7 +95,8 @@ def make_app(
     app.add_routes(routes(endpoints, settings.base_path))
     app.add_routes([web.get(settings.base_path + "/openapi.json", openapi)])
     app.add_routes(operations_routes(lambda: metrics.not_ready, registry))
-    live = live or LiveParts(NoPods(), NoCollectors())
+    if live is None:
+        live = live_of_cluster(app, kube) if kube else LiveParts(NoPods(), NoCollectors())
     mount_live(app, live, settings.base_path, registry)
     return app
 
