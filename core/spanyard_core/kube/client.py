@@ -110,13 +110,16 @@ class KubeClient:
     ) -> Object | None:
         """See the protocol."""
         self._count("merge", api, subresource)
-        return await self._maybe(
-            "PATCH",
-            api.path(namespace, name, subresource),
-            _query(manager=FIELD_MANAGER),
-            body=patch,
-            kind=_MERGE,
-        )
+        path = api.path(namespace, name, subresource)
+        try:
+            return await self._maybe(
+                "PATCH", path, _query(manager=FIELD_MANAGER), body=patch, kind=_MERGE
+            )
+        except KubeError as error:
+            # Another one has the name now, which the server calls a change of the uid.
+            if error.status == 422 and "metadata.uid" in str(error):
+                raise KubeError(str(error), status=409, reason="Conflict") from error
+            raise
 
     async def delete(
         self,

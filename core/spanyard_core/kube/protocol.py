@@ -86,7 +86,7 @@ class Kube(Protocol):
     ) -> Object | None:
         """Merge patch (RFC 7386): None deletes a field. None when there is no such object.
 
-        A `metadata.resourceVersion` in it makes it conditional: `KubeError.conflict`.
+        A `metadata.resourceVersion` or `uid` in it makes it conditional: `KubeError.conflict`.
         """
         ...
 
