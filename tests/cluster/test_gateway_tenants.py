@@ -4,6 +4,7 @@ Tokens, roles and reviews are Kubernetes' own; the roles are those that docs/sec
 engine and the bucket hold records of both. What the document lists is asked, all of it.
 """
 
+import asyncio
 import json
 import re
 import uuid
@@ -440,6 +441,35 @@ async def test_a_viewer_looks_and_an_editor_changes(world: World) -> None:
     )
     assert status == 403
     assert B.namespace in json.loads(text)["detail"]
+
+
+async def test_nobody_listens_to_the_others_live_records(world: World) -> None:
+    for token in ("", "wrong"):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await world.session.ws_connect(
+                "/ws", headers={"Authorization": f"Bearer {token}"} if token else {}
+            )
+        assert refused.value.status == 401
+    async with world.session.ws_connect(
+        "/ws", headers={"Authorization": f"Bearer {A.tokens['viewer']}"}
+    ) as ws:
+        assert (await ws.receive_json())["type"] == "hello"
+        for kind in ("project", "server", "deployment", "build", "trace"):
+            for team in (B, A):
+                name = f"{kind}-{team.letter}"
+                ids = {"build": f"{team.project}-1", "trace": f"{team.project}/{team.trace}"}
+                channel = f"{kind}:{ids.get(kind, team.project)}"
+                await ws.send_json({"type": "subscribe", "id": name, "channel": channel})
+                text = ""
+                async with asyncio.timeout(20):
+                    while f'"{name}"' not in text:
+                        text = await ws.receive_str()
+                        assert B.secret not in text
+                told = json.loads(text)
+                if team is B:
+                    assert (told["type"], told["code"]) == ("error", "forbidden")
+                else:
+                    assert told["type"] != "error", told
 
 
 async def test_pods_are_known_by_the_token_that_is_bound_to_them(world: World) -> None:
