@@ -62,6 +62,13 @@ class Process:
 
     def __init__(self, pid: int, port: int) -> None:
         self.pid, self.port = pid, port
+        self._before = -1
+
+    def rests(self, statuses: int) -> bool:
+        """Whether so many statuses were written, or none since the last look."""
+        written = self.writes()["merge deployments/status"]
+        rested, self._before = written == self._before, written
+        return written >= statuses or rested
 
     def cpu(self) -> float:
         """Seconds of user and system time, all threads."""
@@ -237,14 +244,9 @@ async def measure(kubeconfig: Path, folder: Path, deployments: int, namespaces: 
         begun = time.monotonic()
         with operator(kubeconfig, folder) as process:
 
-            def told(status_writes: int, services: int) -> bool:
-                found = process.writes()
-                enough = found["merge deployments/status"] >= status_writes
-                return enough and found["apply services"] >= services
-
-            # Asking the API server for all of them all the time would slow down what is measured.
             async def applied() -> bool:
-                if not await asyncio.to_thread(told, deployments, deployments):
+                # Asking for all of them all the time would slow down what is measured.
+                if not await asyncio.to_thread(process.rests, deployments):
                     return False
                 return (await count_by_reason(kube))["Starting"] >= deployments
 
@@ -257,7 +259,7 @@ async def measure(kubeconfig: Path, folder: Path, deployments: int, namespaces: 
             await each(lambda _, n: play_controllers(kube, by_name[f"server-{n}-server"]), places)
 
             async def serving() -> bool:
-                if not await asyncio.to_thread(told, 2 * deployments, deployments):
+                if not await asyncio.to_thread(process.rests, 2 * deployments):
                     return False
                 return (await count_by_reason(kube))["Serving"] >= deployments
 
