@@ -77,6 +77,19 @@ class Cluster:
         everything = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(everything))
 
+    def kill(self, namespace: str, pod: str, container: str) -> None:
+        """SIGKILL to a container's first process, which no process inside it may send."""
+        status = self.get("pod", pod, "-n", namespace)["status"]
+        found = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+        [mine] = [one["containerID"] for one in found if one["name"] == container]
+        identity = mine.rpartition("/")[2]
+        if self.kind == "recipe":
+            containers.ctr(folders(), "tasks", "kill", "--signal", "SIGKILL", identity)
+        elif self.kind == "kind":
+            kind.kill(identity)
+        else:
+            raise NoClusterError("a container of a cluster that was given cannot be killed")
+
     def load(self, wanted: Iterable[str] = images.EVERYTHING) -> list[str]:
         """Images built of this checkout, in the cluster. Returns those that were new."""
         return [image for image in wanted if self._load(image)]

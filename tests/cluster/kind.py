@@ -81,3 +81,10 @@ def _gateway() -> str:
 
 def load(archive: Path) -> None:
     _kind("load", "image-archive", str(archive), "--name", NAME)
+
+
+def kill(container: str) -> None:
+    """SIGKILL to a container's first process."""
+    node = f"{NAME}-control-plane"
+    ctr = ("ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+    subprocess.run(["docker", "exec", node, *ctr], capture_output=True, check=True)

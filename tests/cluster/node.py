@@ -268,7 +268,7 @@ def volumes(folders: Folders) -> str:
                 "kind": "PersistentVolume",
                 "metadata": {"name": f"volume-{number}"},
                 "spec": {
-                    "capacity": {"storage": "10Gi"},
+                    "capacity": {"storage": "100Gi"},
                     "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                     "persistentVolumeReclaimPolicy": "Retain",
                     "storageClassName": "standard",

@@ -13,7 +13,7 @@ from spanyard_sidecar.sources.packing import pack
 from tests.cluster.stack import TEAM, Stack
 
 HERE = Path(__file__).parent
-SDK = HERE.parents[1] / "sdk" / "spanyard"
+SDK = (HERE.parents[1] / "sdk" / "spanyard", HERE.parents[1] / "core" / "spanyard_core")
 INSTALL = "python3 -m pip install --quiet --no-cache-dir --target .packages 'msgspec>=0.20,<1'"
 VERSION = "spanyard.dev/v1alpha1"
 
@@ -21,7 +21,9 @@ VERSION = "spanyard.dev/v1alpha1"
 def application(folder: Path) -> Path:
     """The application of `application/`, with the SDK beside it."""
     shutil.copy2(HERE / "application" / "server.py", folder / "server.py")
-    shutil.copytree(SDK, folder / "spanyard", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in SDK:
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, folder / package.name, ignore=skipped)
     return folder
 
 
@@ -33,7 +35,9 @@ def uploaded(stack: Stack, folder: Path) -> str:
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
 
     async def put() -> None:
-        await stack.storage().put_if_absent(source_key(digest), data)
+        storage = stack.storage()
+        await storage.write(source_key(digest), data)
+        await storage.close()
 
     asyncio.run(put())
     return digest

@@ -145,6 +145,9 @@ def test_deleting_a_build_cleans_the_bucket_and_the_proof_holds(
 
 def keys(stack: Stack, prefix: str) -> list[str]:
     async def listed() -> list[str]:
-        return [info.key async for info in stack.storage().list(prefix)]
+        storage = stack.storage()
+        found = [info.key async for info in storage.list(prefix)]
+        await storage.close()
+        return found
 
     return asyncio.run(listed())
