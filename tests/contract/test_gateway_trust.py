@@ -33,7 +33,8 @@ from spanyard_core.records import LogLine
 from spanyard_core.serve import serving
 from spanyard_core.storage import Storage, digest_of, open_storage
 from spanyard_gateway.app import make_app
-from spanyard_gateway.objects import gcs, rates, s3, through
+from spanyard_gateway.auth import rates
+from spanyard_gateway.objects import gcs, s3, through
 from spanyard_gateway.objects.through import TICKET
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_sidecar.gateway_storage import GatewayStorage
@@ -455,7 +456,7 @@ async def test_a_pod_that_asks_too_often_waits_and_others_do_not(
         def __init__(self, clock: Any) -> None:
             super().__init__(clock, per_second=0.001, burst=3)
 
-    monkeypatch.setattr("spanyard_gateway.objects.service.Rates", Few)
+    monkeypatch.setattr("spanyard_gateway.auth.gate.Rates", Few)
     async with gateway(f"file://{tmp_path}/bucket") as pod:
         wish = put(chunk_key(), writer=WRITER)
         for status in (200, 200, 200, 429, 429):

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from spanyard_core.errors import SpanyardError
 from spanyard_core.serve import problem
+from spanyard_gateway.auth.kept import TooManyWaitingError
 from spanyard_gateway.auth.rights import Right
 
 
@@ -15,6 +16,10 @@ class UnknownCallerError(SpanyardError):
 
 class ForbiddenError(SpanyardError):
     """They are known, and may not (403)."""
+
+
+class TooOftenError(SpanyardError):
+    """A pod asked more often than pods may (429)."""
 
 
 class ReviewsAwayError(SpanyardError):
@@ -38,6 +43,10 @@ def answer_to(error: SpanyardError) -> web.Response | None:
             return problem(401, "Not signed in", str(error), headers={"WWW-Authenticate": "Bearer"})
         case ForbiddenError():
             return problem(403, "Forbidden", str(error))
+        case TooOftenError():
+            return problem(429, "Too often", str(error), headers={"Retry-After": "1"})
+        case TooManyWaitingError():
+            return problem(503, "Busy", str(error), headers={"Retry-After": "1"})
         case ReviewsAwayError():
             return problem(503, "Kubernetes away", str(error), headers={"Retry-After": "5"})
         case _:

@@ -18,8 +18,9 @@ from spanyard_core.kube import Kube
 from spanyard_core.object_names import check_label, check_project
 from spanyard_core.tickets import Signer, Verifier, live_ticket
 from spanyard_gateway.auth.caller import Caller, namespace_of
-from spanyard_gateway.auth.errors import ForbiddenError, UnknownCallerError
+from spanyard_gateway.auth.errors import ForbiddenError, TooOftenError, UnknownCallerError
 from spanyard_gateway.auth.pods import AUDIENCE, Pod, Pods
+from spanyard_gateway.auth.rates import Rates
 from spanyard_gateway.auth.reviews import Person, Reviews
 from spanyard_gateway.auth.rights import (
     Across,
@@ -52,6 +53,7 @@ class Gate:
         self.signer = signer
         self.verifier = Verifier.of(signer.public_key)
         self._settings, self._clock = settings, clock
+        self._rates = Rates(clock)
         self._reviews: Reviews | None = None
         self._pods: Pods | None = None
         if self.enabled:
@@ -140,11 +142,13 @@ class Gate:
     async def admit(self, request: web.Request, check: Check, query: "Query") -> Caller:
         """Keep the check; the caller is then the request's.
 
-        Raises UnknownCallerError, ForbiddenError, ReviewsAwayError.
+        Raises UnknownCallerError, ForbiddenError, TooOftenError, ReviewsAwayError.
         """
         caller = Caller()
         if self.enabled and isinstance(check, OfPods):
-            request[POD] = await self.pod(request)
+            request[POD] = pod = await self.pod(request)
+            if not self._rates.take(pod.uid, check.cost):
+                raise TooOftenError("this pod asks too often; wait a second")
         elif self.enabled and not isinstance(check, Public | ByTicket):
             person = await self.person(request)
             caller = Caller(person, self._reviews, lambda: self.person(request))

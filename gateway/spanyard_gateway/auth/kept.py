@@ -6,9 +6,18 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from spanyard_core.clock import Clock
+from spanyard_core.errors import SpanyardError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+WAITING = 1_000
+"""Questions that are asked or wait for it."""
+
+
+class TooManyWaitingError(SpanyardError):
+    """More new questions than can be asked in seconds; those whose answers are kept go on."""
 
 
 class Kept(Generic[K, V]):
@@ -24,13 +33,15 @@ class Kept(Generic[K, V]):
         self._places = asyncio.Semaphore(at_once)
 
     async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        """The kept answer, or a new one. Raises what `ask` raises."""
+        """The kept answer, or a new one. Raises what `ask` raises, and TooManyWaitingError."""
         known = self._answers.get(key)
         if known is not None and self._clock.monotonic() < known[0]:
             self._answers.move_to_end(key)
             return known[1]
         task = self._asking.get(key)
         if task is None:
+            if len(self._asking) >= WAITING:
+                raise TooManyWaitingError("too many new callers at once; try again in a second")
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
             task.add_done_callback(lambda done: self._end(key, done))
         # Who gives up must not take the answer from the others who wait for it.

@@ -100,4 +100,7 @@ class ByTicket(Check):
 
 @dataclass(frozen=True)
 class OfPods(Check):
-    """Pods, by a token for the audience `spanyard-gateway`."""
+    """Pods, by a token for the audience `spanyard-gateway`, so and so often."""
+
+    cost: float = 1.0
+    """Of one request, against `rates.PER_SECOND`."""

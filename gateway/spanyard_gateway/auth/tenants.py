@@ -6,13 +6,12 @@ from spanyard_gateway.auth.kept import Kept
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
-NAMESPACES_SECONDS = 3.0
+NAMESPACES_SECONDS = 5.0
 """A namespace's first records show in lists across projects after so long."""
 NAMESPACE = "substringIndex(project, '.', 1)"
 _STORED = """
     SELECT DISTINCT substringIndex(project, '.', 1) AS namespace FROM (
-        SELECT DISTINCT project FROM ledger UNION ALL SELECT DISTINCT project FROM quarantine
-        UNION ALL SELECT DISTINCT project FROM trace_index)
+        SELECT DISTINCT project FROM ledger UNION ALL SELECT DISTINCT project FROM quarantine)
 """
 
 

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from spanyard_core.clock import Clock
-from spanyard_core.errors import ObjectNotFoundError, SpanyardError
+from spanyard_core.errors import ObjectNotFoundError
 from spanyard_core.kube import BUILDS, DEPLOYMENTS, Api, Kube, KubeError, KubeUnavailableError
 from spanyard_core.resources.kinds import Build, Deployment
 from spanyard_core.storage import Storage, check_key
@@ -17,7 +17,6 @@ from spanyard_gateway.auth.kept import Kept
 from spanyard_gateway.auth.pods import Pod
 from spanyard_gateway.objects.gcs import GcsSigner, account_of
 from spanyard_gateway.objects.model import Found, Signed, Signer, Wish
-from spanyard_gateway.objects.rates import Rates
 from spanyard_gateway.objects.rules import Rules
 from spanyard_gateway.objects.s3 import S3Signer
 from spanyard_gateway.objects.through import ThroughGateway
@@ -26,10 +25,6 @@ from spanyard_gateway.settings import GatewaySettings
 RESOURCE_SECONDS = 2.0
 """How long a Build or Deployment is trusted as it was."""
 R = TypeVar("R", Build, Deployment)
-
-
-class TooOftenError(SpanyardError):
-    """The pod asked more often than pods may."""
 
 
 class Objects:
@@ -50,7 +45,6 @@ class Objects:
         self._make_signer = make_signer
         self._signer: Signer | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._rates = Rates(clock)
         self._builds: Kept[tuple[str, str], Build | None] = Kept(
             clock, seconds=lambda _: RESOURCE_SECONDS, most=5_000, at_once=16
         )
@@ -62,11 +56,9 @@ class Objects:
     async def sign(self, pod: Pod, wish: Wish) -> Signed | Found:
         """What the pod may send, or what lies there already (of a put and a head).
 
-        Raises ForbiddenError, BadRecordError, TooOftenError, ObjectNotFoundError, ReviewsAwayError,
-        StorageError, SettingError.
+        Raises ForbiddenError, BadRecordError, ObjectNotFoundError, ReviewsAwayError, StorageError,
+        SettingError.
         """
-        if not self._rates.take(pod.uid):
-            raise TooOftenError("this pod asks too often; wait a second")
         await self._rules.check(pod, wish)
         check_key(wish.key)
         signer = self._signer_of_bucket()

@@ -15,6 +15,8 @@ from spanyard_gateway.params import Query
 from spanyard_gateway.state import INGESTER, METRICS, SOURCES
 
 MAX_HINTS = 1_000
+MAX_BODY = 400_000
+"""Bytes of a thousand keys, which have 330 at most."""
 
 
 class Hints(msgspec.Struct):
@@ -25,7 +27,10 @@ class Hints(msgspec.Struct):
 
 async def _hints(request: web.Request, query: Query) -> Any:
     try:
-        hints = msgspec.json.decode(await request.read(), type=Hints)
+        raw = await request.read()
+        if len(raw) > MAX_BODY:
+            raise BadRecordError(f"a hint of {len(raw):,} bytes; at most {MAX_BODY:,}")
+        hints = msgspec.json.decode(raw, type=Hints)
     except msgspec.DecodeError as error:
         raise BadRecordError(f'the body is not {{"keys": [...]}}: {error}') from error
     if len(hints.keys) > MAX_HINTS:
@@ -76,7 +81,7 @@ ENDPOINTS = [
         _sources,
         "internal",
         params=("project", "fingerprint"),
-        check=OfPods(),
+        check=OfPods(cost=10),  # it lists what waits of the project
         internal=True,
     ),
 ]

@@ -19,7 +19,7 @@ from spanyard_gateway.auth.gate import pod_of
 from spanyard_gateway.auth.rights import ByTicket, OfPods
 from spanyard_gateway.endpoints import Endpoint
 from spanyard_gateway.objects.model import Found, Signed, Wish
-from spanyard_gateway.objects.service import Objects, TooOftenError
+from spanyard_gateway.objects.service import Objects
 from spanyard_gateway.objects.through import DATA_PATH, TICKET, ThroughGateway
 from spanyard_gateway.params import Query
 from spanyard_gateway.state import OBJECTS
@@ -37,15 +37,14 @@ async def _sign(request: web.Request, query: Query) -> Any:
             "Nothing is signed here",
             "This gateway asks no pod who it is, so it signs nothing.",
         )
-    raw = await request.read() if (request.content_length or 0) <= MAX_WISH else b""
+    length = request.content_length
+    raw = await request.read() if length is not None and length <= MAX_WISH else b""
     try:
         wish = msgspec.json.decode(raw, type=Wish)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecordError(f'the body is not {{"op": …, "key": …}}: {error}') from error
     try:
         answer = await objects.sign(pod, wish)
-    except TooOftenError as error:
-        return problem(429, "Too often", str(error), headers={"Retry-After": "1"})
     except ObjectNotFoundError as error:
         return problem(404, "No such object", str(error))
     except SettingError as error:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from spanyard_gateway.auth.kept import Kept
-from spanyard_gateway.objects.rates import Rates
+from spanyard_gateway.auth.kept import Kept, TooManyWaitingError
+from spanyard_gateway.auth.rates import Rates
 from tests.fakes.handclock import HandClock
 
 
@@ -50,6 +50,31 @@ async def test_who_gives_up_takes_the_answer_from_nobody_and_errors_are_asked_ag
         with pytest.raises(ValueError, match="away"):
             await kept.get("b", ask)
     assert times == 3
+
+
+async def test_a_flood_of_new_questions_is_bounded_and_leaves_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spanyard_gateway.auth.kept.WAITING", 3)
+    kept: Kept[int, int] = Kept(HandClock(), seconds=lambda _: 10, most=9, at_once=1)
+    go = asyncio.Event()
+
+    async def known() -> int:
+        return 0
+
+    async def slow() -> int:
+        await go.wait()
+        return 1
+
+    await kept.get(0, known)
+    waiting = [asyncio.create_task(kept.get(n, slow)) for n in (1, 2, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyWaitingError):
+        await kept.get(4, slow)
+    assert await kept.get(0, slow) == 0
+    go.set()
+    assert await asyncio.gather(*waiting) == [1, 1, 1]
+    assert await kept.get(4, slow) == 1
 
 
 async def test_an_answer_is_as_old_as_its_question() -> None:

@@ -19,13 +19,13 @@ class Rates:
         self._clock, self._per_second, self._burst = clock, per_second, burst
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, who: str) -> bool:
-        """Take one; False when there is none left."""
+    def take(self, who: str, cost: float = 1.0) -> bool:
+        """Take so many; False when there are fewer left."""
         now = self._clock.monotonic()
         left, at = self._left.pop(who, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._per_second)
-        enough = left >= 1
-        self._left[who] = (left - 1 if enough else left, now)
+        enough = left >= cost
+        self._left[who] = (left - cost if enough else left, now)
         while len(self._left) > MOST_PODS:
             self._left.popitem(last=False)
         return enough
