@@ -20,13 +20,16 @@ from spanyard_core.logs import setup_logs
 from spanyard_core.serve import operations_routes, serving
 from spanyard_core.settings import settings_or_exit, shown_settings
 from spanyard_core.storage import open_storage
+from spanyard_core.tasks import run_root_tasks
 from spanyard_core.tickets import ensure_keys
 from spanyard_operator.cache import Cache
 from spanyard_operator.context import Context
 from spanyard_operator.events import Events
+from spanyard_operator.kopf_loop import Signals
 from spanyard_operator.metrics import OperatorMetrics
 from spanyard_operator.operator import Operator
 from spanyard_operator.settings import OperatorSettings
+from spanyard_operator.webhook.running import run_webhook
 from spanyard_operator.workqueue import WorkQueue
 
 log = logging.getLogger("spanyard.operator")
@@ -80,18 +83,20 @@ async def run(settings: OperatorSettings) -> None:
         told = True
         task.cancel()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)
+    def signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, tell)
+
+    signals()
     try:
-        await _run(settings)
+        await _run(settings, signals)
     except asyncio.CancelledError:
         if not told:
             raise
         log.info("ended")
 
 
-async def _run(settings: OperatorSettings) -> None:
+async def _run(settings: OperatorSettings, signals: Signals) -> None:
     clock, rng = SystemClock(), random.SystemRandom()
     async with AsyncExitStack() as stack:
         kube = await (
@@ -129,10 +134,13 @@ async def _run(settings: OperatorSettings) -> None:
         async def work() -> None:
             nonlocal operator
             keys = await ensure_keys(kube, namespace)
-            operator = Operator(replace(parts, live_key=keys.public_key), kube.access)
+            operator = Operator(replace(parts, live_key=keys.public_key), kube.access, signals)
             await operator.run()
 
-        await lease.run(work())
+        tasks = {"lease": lease.run(work())}
+        if settings.webhook_port:
+            tasks["webhook"] = run_webhook(parts, namespace)
+        await run_root_tasks(tasks)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Only `kopf.on.event` is used: kopf then writes nothing to any object, no annotat
 and keeps no state (docs/adr/0020).
 """
 
+import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 import aiohttp
@@ -16,9 +17,13 @@ from spanyard_operator.cache import KEPT
 from spanyard_operator.names import OURS
 from spanyard_operator.watches import REFERENCED, SELECTED, Watches
 
+Signals = Callable[[], None]
 
-async def run_kopf(watches: Watches, access: Access, namespaces: Iterable[str]) -> None:
-    """Watch for ever. Raises what kopf raises."""
+
+async def run_kopf(
+    watches: Watches, access: Access, namespaces: Iterable[str], signals: Signals
+) -> None:
+    """Watch for ever. Raises what kopf raises. `signals` sets the process's signal handlers again."""
     kopf = _kopf()
     registry = kopf.OperatorRegistry()
     settings = _settings(kopf)
@@ -44,13 +49,32 @@ async def run_kopf(watches: Watches, access: Access, namespaces: Iterable[str]) 
         watched(api)
         if api in SELECTED:
             settings.watching.label_selectors[api.group, api.version, api.plural] = OURS
-    await kopf.operator(
-        registry=registry,
-        settings=settings,
-        standalone=True,
-        clusterwide=not given,
-        namespaces=given,
+    await _run(
+        kopf.spawn_tasks(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            clusterwide=not given,
+            namespaces=given,
+        ),
+        signals,
     )
+
+
+async def _run(spawned: Awaitable[Collection["asyncio.Task[Any]"]], signals: Signals) -> None:
+    """kopf's own way (`kopf.operator`) takes the process's signals, and at its end cancels every task of
+    the loop: also those that must still end in order, as the release of the Lease."""
+    tasks = await spawned
+    signals()
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeError("kopf's watches ended without a reason")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _settings(kopf: Any) -> Any:

@@ -9,7 +9,7 @@ from spanyard_operator.builds.reconcile import reconcile_build
 from spanyard_operator.builds.start import Attempts
 from spanyard_operator.context import Context
 from spanyard_operator.deployments.reconcile import Servers
-from spanyard_operator.kopf_loop import run_kopf
+from spanyard_operator.kopf_loop import Signals, run_kopf
 from spanyard_operator.projects import Projects
 from spanyard_operator.watches import Watches
 from spanyard_operator.workqueue import Again, Key
@@ -23,9 +23,11 @@ WAIT_S = 5.0
 class Operator:
     """Watches, works, compares."""
 
-    def __init__(self, context: Context, access: Access) -> None:
+    def __init__(self, context: Context, access: Access, signals: Signals) -> None:
+        """`signals` sets the process's signal handlers again, which kopf takes away."""
         self._context = context
         self._access = access
+        self._signals = signals
         self._attempts = Attempts(context)
         self._projects = Projects(context, self._attempts)
         self._servers = Servers(context)
@@ -50,7 +52,9 @@ class Operator:
         log.info("works", extra={"fields": {"objects": len(context.cache)}})
         await run_root_tasks(
             {
-                "watches": run_kopf(self.watches, self._access, context.settings.namespaces),
+                "watches": run_kopf(
+                    self.watches, self._access, context.settings.namespaces, self._signals
+                ),
                 "workers": context.queue.run(self.reconcile, workers=context.settings.workers),
                 "comparison": self._compare(),
             }

@@ -118,7 +118,8 @@ class Projects:
     async def _retire(self, project: Project) -> Again | None:
         context, metadata = self._context, project.metadata
         there = context.cache.builds(metadata.namespace, metadata.name)
-        self._removed &= {build.metadata.uid for build in context.cache.builds()}
+        if self._removed:  # those that have gone need not be remembered
+            self._removed &= {build.metadata.uid for build in context.cache.builds()}
         builds = [
             build
             for build in there

@@ -51,9 +51,11 @@ class OperatorProcess:
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text("utf-8")[-3000:]
-        return self.get("/readyz") == "ok\n" and "spanyard_operator_leading 1.0" in self.get(
-            "/metrics"
-        )
+        return self.get("/readyz") == "ok\n" and self.leads()
+
+    def leads(self) -> bool:
+        """It holds the Lease."""
+        return "spanyard_operator_leading 1.0" in self.get("/metrics")
 
     @property
     def memory(self) -> float:

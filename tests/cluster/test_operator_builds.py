@@ -1,9 +1,12 @@
 """Builds on a real API server: the operator is a process, the kubelet is played."""
 
+import random
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -114,3 +117,94 @@ def test_a_build_becomes_a_pod_and_the_pod_a_status(
     assert answer.status == 200
     wait_for("the build is gone", lambda: not team.get("builds", "one"))
     assert not log.exists()
+
+
+class Kubelet:
+    """Ends every build pod well, a moment after it sees it, for as long as the block runs."""
+
+    def __init__(self, team: Team) -> None:
+        self._team = team
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self.made: dict[str, set[str]] = {}
+        """Uids of pods by name: more than one would be an attempt that ran twice."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._over.wait(0.1):
+            for pod in self._team.pods():
+                about = pod["metadata"]
+                self.made.setdefault(about["name"], set()).add(about["uid"])
+                build = about["labels"]["spanyard.dev/build"]
+                if (pod.get("status") or {}).get("phase") != "Succeeded":
+                    self._team.play(about["name"], ended_well(self._team.name, build))
+
+
+BUILDS = 10
+
+
+def test_killed_operators_lose_no_build_and_run_none_twice(
+    api_server: ApiServer, bucket: str
+) -> None:
+    install_kinds(api_server)
+    team = Team(api_server, "team-kill")
+    team.make("projects", "Project", "support", {"builds": {"concurrencyPolicy": "Serial"}})
+    names = [f"b{number}" for number in range(BUILDS)]
+    rng = random.Random(7)
+    quick = ("--keep-pods=1h", "--lease=spanyard-killed", "--namespaces=team-kill")
+    with Kubelet(team) as kubelet:
+        for number, name in enumerate(names):
+            team.make("builds", "Build", name, SPEC)
+            if number % 4 == 1:
+                # Another identity each time would wait for the Lease of the one that was killed.
+                with running_operator(
+                    api_server, bucket, *quick, "--identity=same", wait=False
+                ) as operator:
+                    wait_for("it leads", operator.leads)
+                    time.sleep(rng.random() * 2)
+                    operator.kill()
+        with running_operator(api_server, bucket, *quick, "--identity=same") as operator:
+            wait_for(
+                "all builds are over, their logs whole",
+                lambda: all(team.status(name).get("logComplete") for name in names),
+                within=120,
+            )
+            assert "error" not in operator.get("/metrics").partition("reconciled_total")[2][:400]
+        statuses = {name: team.status(name) for name in names}
+    assert {s["phase"] for s in statuses.values()} == {"Succeeded"}
+    assert {s["attempt"] for s in statuses.values()} == {1}
+    assert {name: len(uids) for name, uids in kubelet.made.items()} == {
+        f"{name}-build-1": 1 for name in names
+    }
+
+
+def test_of_two_operators_one_works_and_the_other_takes_over(
+    api_server: ApiServer, bucket: str
+) -> None:
+    install_kinds(api_server)
+    team = Team(api_server, "team-two")
+    mine = ("--lease=spanyard-two", "--namespaces=team-two")
+    team.make("projects", "Project", "support", {})
+    with (
+        running_operator(api_server, bucket, *mine) as first,
+        running_operator(api_server, bucket, *mine, wait=False) as second,
+    ):
+        wait_for("the other is ready", lambda: second.get("/readyz") == "ok\n")
+        assert not second.leads()
+        wait_for(
+            "the project is known",
+            lambda: bool(team.status("support", "projects").get("conditions")),
+        )
+        assert "api_writes_total{" not in second.get("/metrics")
+        first.process.terminate()
+        assert first.process.wait(20) == 0
+        wait_for("the other leads", second.leads, within=20)
+        team.make("builds", "Build", "one", SPEC)
+        wait_for("the other works", lambda: bool(team.pod("one-build-1")))
