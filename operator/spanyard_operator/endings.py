@@ -13,6 +13,7 @@ from spanyard_core.step_answers import decoded
 
 Object = Mapping[str, Any]
 
+DEADLINE = "the time it was given"
 _NOT_FOUND = re.compile(
     r"(?:^|[\s:])(?P<command>[^\s:]+): (?:command )?not found$"  # dash, bash, busybox
     r"|command not found: (?P<zsh>\S+)$"
@@ -146,6 +147,8 @@ def taken_away(pod: Object, end: Object | None = None) -> Failure | None:
         if not _earlier(finished, one.get("lastTransitionTime")):
             told.append((str(one.get("reason") or ""), str(one.get("message") or "")))
     for why, text in told:
+        if why == "DeadlineExceeded":  # ended because its time was up, or it was cancelled
+            return explain("Timeout", pod=name, limit=DEADLINE)
         if why in _NODE_REASONS:
             return explain("NodeLost", pod=name, detail=(text or why)[:500])
         if why in _SENT_AWAY or why.startswith("OutOf"):
@@ -177,7 +180,7 @@ def _earlier(time: str | None, than: str | None) -> bool:
 
 def own_doing(failure: Failure) -> bool:
     """Whether another attempt would end the same."""
-    return failure.reason == "NoSpace"
+    return failure.reason in {"NoSpace", "Timeout"}
 
 
 def vanished(pod: Object, end: Object) -> Failure | None:

@@ -31,8 +31,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = Path(sys.executable).with_name("uv")
     run(uv, "venv", "-q", "-p", sys.executable, "--allow-existing", str(folder))
     python = str(folder / "bin/python")
-    lock = str(HERE / "requirements.lock")
-    run(uv, "pip", "sync", "-q", "-p", python, "--require-hashes", lock)
+    locks = [str(HERE / name) for name in ("requirements.lock", "node.lock")]
+    run(uv, "pip", "sync", "-q", "-p", python, "--require-hashes", *locks)
     for name in ("package.json", "package-lock.json", "agent.mjs"):
         shutil.copy(HERE / name, folder)
     run(folder / "bin/npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)

@@ -222,6 +222,16 @@ class TestTakenAway:
         found = classify(build(), pod, now=LATE)
         assert (found.outcome, found.ended) == ("lost", True)
 
+    @pytest.mark.parametrize("name", ["imgpull", "segv"])
+    def test_a_pod_that_was_ended_for_its_time_is_not_lost(self, name: str) -> None:
+        pod, _ = taken(name)
+        pod["status"] |= {"phase": "Failed", "reason": "DeadlineExceeded"}
+        status_of(pod, "spanyard-collector")["state"] = {"terminated": {"exitCode": 0}}
+        found = classify(build(), pod, now=LATE)
+        assert (found.outcome, found.ended, found.unsent) == ("failed", True, "")
+        assert found.failure is not None
+        assert found.failure.reason == "Timeout"
+
     def test_a_pod_that_is_gone_is_lost(self) -> None:
         found = classify(build(), None, now=LATE)
         assert (found.outcome, found.ended) == ("lost", True)
