@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from spanyard_core.resources import builds as life
 from spanyard_core.resources.kinds import (
     ArtifactStatus,
@@ -89,6 +91,7 @@ def classify(
             continue
         lost = endings.taken_away(pod, end) or endings.vanished(pod, end)
         if lost is not None:
+            lost = msgspec.structs.replace(lost, step=step, container=container)
             mine = endings.own_doing(lost)
             return Verdict(
                 outcome="failed" if mine else "lost", step=step, steps=ran, failure=lost, **seen
@@ -126,6 +129,7 @@ def _at(
     """All before `step` ended well; it has not."""
     lost = endings.taken_away(pod)
     if lost is not None and (seen["ended"] or _phase(pod) in {"Failed", "Succeeded"}):
+        lost = msgspec.structs.replace(lost, step=step)
         mine = endings.own_doing(lost)
         return Verdict(
             outcome="failed" if mine else "lost", step=step, steps=ran, failure=lost, **seen
