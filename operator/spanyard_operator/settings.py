@@ -39,6 +39,21 @@ class OperatorSettings:
     log_level: str = setting(
         "info", help="what is logged", choices=["debug", "info", "warn", "error"], group="where"
     )
+    webhook_port: int = setting(
+        0,
+        least=0,
+        most=65535,
+        help="port of the webhook that adds the collector to pods that ask for it; 0: none",
+        group="where",
+    )
+    webhook_service: str = setting(
+        "spanyard-operator", help="Service that the API server reaches it by", group="where"
+    )
+    webhook_configuration: str = setting(
+        "spanyard-collect",
+        help="MutatingWebhookConfiguration that its authority is written into",
+        group="where",
+    )
 
     identity: str = setting("", help="name in the Lease; empty: the host's", group="working")
     lease: str = setting("spanyard-operator", help="name of the Lease", group="working")

@@ -29,8 +29,8 @@ class FakeRun:
     """All that it ever said."""
     files: int = 0
     finished_ns: int | None = None
-    broken: str = ""
-    """The beginning of a line."""
+    removed: bool = False
+    """The runtime has removed it, with its log."""
 
 
 class FakePodLogs:
@@ -149,7 +149,10 @@ class FakePodLogs:
         back = 2 if query.get("previous") else 1
         if self.pod_gone:
             raise KubeError("pods app-1 not found", status=404)
-        if len(runs) < back:
+        if len(runs) < back or runs[-back].removed:
+            if len(runs) >= back:
+                yield _one(f"unable to retrieve container logs for {runs[-back].id}".encode())
+                return
             raise KubeError("previous terminated container not found", status=400)
         since = query.get("sinceTime", "")
         self._answers += 1
@@ -194,6 +197,10 @@ class FakePodLogs:
             pieces.append(data[:size])
             data = data[size:]
         return pieces
+
+
+async def _one(piece: bytes) -> AsyncGenerator[bytes, None]:
+    yield piece
 
 
 def _nano(ns: int) -> str:

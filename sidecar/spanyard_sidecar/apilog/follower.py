@@ -98,6 +98,9 @@ class Follower:
         """When the last answer began."""
         self._timer: asyncio.Timeout | None = None
         """Of the wait for the next piece of an answer that is followed."""
+        self._followed: bytes | None = None
+        """What was left over of the last answer that was followed, if the kubelet ended it: that is
+        at the run's end, or the kubelet's own."""
         self._odd = ""
         """What the kubelet said instead of lines."""
         self.settled = False
@@ -184,7 +187,9 @@ class Follower:
                 how = "foreign"
         if how == "silence":
             return  # asked again
-        if how == "foreign":
+        if how == "foreign" and self._followed is not None:
+            self._rest = self._followed  # it was read to its end before it was removed
+        elif how == "foreign":
             about = self._odd or "it was started again more than once since"
             text = f"the end of run {self.run.restart} cannot be had any more: {about}"
             await self._inbox.put(Gap(UNREADABLE, text, from_time=self.position.last))
@@ -236,7 +241,12 @@ class Follower:
             return "end"
 
     async def _at_end(self, skipper: Skipper, *, follow: bool, certain: bool) -> _Ended:
-        """Not even the last line was there that we know: there is a new file, and no line in it."""
+        if self._rest and not line_time(self._rest):
+            self._complain(self._rest)
+            self._rest = b""
+        if follow and not self._odd:
+            self._followed = self._rest
+        # Not even the last line was there that we know: there is a new file, and no line in it.
         if follow or self._odd or skipper.connected or skipper.passing:
             return "end"
         if not await self._confirmed(skipper, certain=certain):
@@ -279,6 +289,7 @@ class Follower:
             elif self._foreign:
                 return False
         if fresh:
+            self._followed = None
             self.position = after(self.position, times)
             await self._inbox.put(b"".join([line + b"\n" for line in fresh]))
         if len(self._rest) > OVERLONG:
@@ -311,7 +322,7 @@ class Follower:
         time = line_time(self._rest)
         if time and await self._is_new(time, skipper, certain=certain):
             rest, self._rest = self._rest, b""
-            self._inside = True
+            self._inside, self._followed = True, None
             self.position = after(self.position, [time])
             await self._inbox.put(rest)
         elif not self._foreign:

@@ -300,6 +300,33 @@ async def test_a_run_that_came_and_went_unseen_is_told() -> None:
     assert stored(machine, "server/2") == ["two"]
 
 
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_run_that_the_runtime_removed_is_complete_if_it_was_followed_to_its_end(
+    *, followed: bool
+) -> None:
+    @virtual
+    async def check() -> None:
+        machine = Machine()
+        kube = FakePodLogs(machine.clock)
+        await kube.start("server")
+        async with collecting(machine, kube):
+            await kube.say("server", *"abc")
+            await machine.clock.sleep(10)
+            kube.away = not followed
+            await kube.say("server", "d")
+            await kube.stop("server")
+            await machine.clock.sleep(0.1)
+            await kube.start("server")
+            kube.runs["server"][0].removed = True
+            await machine.clock.sleep(5)
+            kube.away = False
+            await machine.clock.sleep(60)
+        assert stored(machine, "server/0") == (list("abcd") if followed else list("abc"))
+        assert gaps(machine, "server/0") == ([] if followed else ["gap unreadable"])
+
+    check()
+
+
 @virtual
 async def test_a_lost_spool_goes_on_after_the_last_line_that_is_stored() -> None:
     machine = Machine()
