@@ -8,6 +8,10 @@ from urllib.parse import quote
 from spanyard_local.cli.context import Context, NotThereError
 from spanyard_local.server_client import ServerError
 
+FORBIDDEN = 403
+NEWEST = 1_000
+"""Records that are looked through where SQL may not be asked."""
+
 
 def path(text: str) -> str:
     """A value as a part of a path."""
@@ -66,16 +70,7 @@ def trace_of(context: Context, text: str) -> tuple[str, str | None]:
     given = text.lower() if re.fullmatch(r"[0-9A-Fa-f]+", text) else text
     if len(given) == 32:
         return given, None
-    answer = context.client.post(
-        "/sql",
-        {
-            "query": "SELECT DISTINCT project, trace_id FROM (SELECT project, trace_id FROM"
-            " trace_index WHERE startsWith(trace_id, {p:String}) UNION ALL SELECT project,"
-            " id AS trace_id FROM traces WHERE startsWith(id, {p:String})) LIMIT 4",
-            "params": {"p": given},
-        },
-    )
-    found = [(str(row["trace_id"]), str(row["project"])) for row in answer["data"]]
+    found = _begin_with(context, given)
     exact = [pair for pair in found if pair[0] == given]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -88,3 +83,27 @@ def trace_of(context: Context, text: str) -> tuple[str, str | None]:
         + ", ".join(f"{trace} of {project}" for trace, project in found[:3])
         + "; type more of it"
     )
+
+
+def _begin_with(context: Context, start: str) -> list[tuple[str, str]]:
+    """Ids and projects of some traces whose ids begin so."""
+    asked = {
+        "query": "SELECT DISTINCT project, trace_id FROM (SELECT project, trace_id FROM"
+        " trace_index WHERE startsWith(trace_id, {p:String}) UNION ALL SELECT project,"
+        " id AS trace_id FROM traces WHERE startsWith(id, {p:String})) LIMIT 4",
+        "params": {"p": start},
+    }
+    try:
+        rows = context.client.post("/sql", asked)["data"]
+    except ServerError as error:
+        if error.status != FORBIDDEN:
+            raise
+    else:
+        return [(str(row["trace_id"]), str(row["project"])) for row in rows]
+    # SQL sees all tenants, and so not everybody may ask it: the newest of the own projects.
+    found: list[tuple[str, str]] = []
+    for project in context.client.pages("/projects"):
+        where = f"/projects/{path(str(project['id']))}/traces"
+        traces = [str(trace["id"]) for trace in context.client.pages(where, most=NEWEST)]
+        found += [(trace, str(project["id"])) for trace in traces if trace.startswith(start)]
+    return found

@@ -120,7 +120,11 @@ def _logout(context: Context) -> int:
 
 
 def _forward_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "deployment", nargs="?", default="", help="a deployment's server instead of the gateway"
+    )
     _cluster_arguments(parser)
+    parser.add_argument("-n", "--namespace", default="", metavar="NAME", help="of the deployment")
     parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"here; 0 takes a free one ({DEFAULT_PORT})"
     )
@@ -134,14 +138,19 @@ def _forward(context: Context) -> int:
     kept = read_login()
     named = given.context or given.kubeconfig or given.gateway_namespace
     login = kept if kept is not None and not named else _login_of(context)
-    if login.server:
+    if login.server and not given.deployment:
         raise SpanyardError(
             f"the login names the gateway's own address, {login.server}: nothing has to be "
             "forwarded. Name a cluster with --context to forward all the same"
         )
     connection = Connection(login)
     try:
-        address = connection.address(given.port)
+        if given.deployment:
+            namespace, dot, name = given.deployment.rpartition(".")
+            place = namespace if dot else given.namespace or connection.namespace
+            address = connection.server_address(place, name, given.port)
+        else:
+            address = connection.address(given.port)
         context.terminal.print(address)
         context.note(f"leads to {connection.gateway}; Ctrl-C ends it")
         told = ""
@@ -188,12 +197,13 @@ COMMANDS = [
     ),
     Command(
         name="port-forward",
-        help="open a port that leads to a cluster's gateway",
+        help="open a port that leads to a cluster's gateway, or to a server there",
         description="Listens on this machine and leads what comes there to the gateway of a "
-        "cluster, through the API server: for browsers and other programs. Who asks still has to "
-        "show a token.",
+        "cluster, or to the server of a deployment, through the API server: for browsers and other "
+        "programs. Who asks the gateway still has to show a token.",
         examples=(
             ("spanyard port-forward", "http://127.0.0.1:8080 is the gateway until Ctrl-C"),
+            ("spanyard port-forward support --port 9000", "the server of a deployment"),
             ("spanyard port-forward --context prod --port 0", "of another cluster, a free port"),
         ),
         arguments=_forward_arguments,

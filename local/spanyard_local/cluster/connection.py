@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_core.kube import SERVICE_ACCOUNTS, KubeError
 from spanyard_core.kube.client import KubeClient
-from spanyard_local.cluster.gateway import Gateway, Way, find_gateway, way_to
+from spanyard_local.cluster.gateway import Gateway, Way, find_gateway, find_server, way_to
 from spanyard_local.cluster.login import Login
 from spanyard_local.cluster.portforward import HOST, PodPort, PortForward
 
@@ -62,9 +62,13 @@ class Connection:
             return self.login.server
         return self._run(self._forwarded(port))
 
+    def server_address(self, namespace: str, deployment: str, port: int = 0) -> str:
+        """Of a port that leads to a Deployment's server. Raises SpanyardError."""
+        return self._run(self._forwarded(port, namespace, deployment))
+
     @property
     def gateway(self) -> str:
-        """Namespace and name of the gateway's Service, once `address` was asked."""
+        """Namespace and name of the Service, once an address was asked."""
         return self._gateway.place if self._gateway else self.login.server
 
     def problem(self) -> str:
@@ -82,8 +86,11 @@ class Connection:
 
     # --- in the thread -----------------------------------------------------------------------
 
-    async def _forwarded(self, port: int) -> str:
-        self._gateway = await find_gateway(self._kube, self.login.gateway_namespace)
+    async def _forwarded(self, port: int, namespace: str = "", deployment: str = "") -> str:
+        if deployment:
+            self._gateway = await find_server(self._kube, namespace, deployment)
+        else:
+            self._gateway = await find_gateway(self._kube, self.login.gateway_namespace)
         way = self._way = await way_to(self._kube, self._gateway)
         self._forward = PortForward(self._kube.access, self._pod)
         bound = await self._forward.open(port)

@@ -19,7 +19,7 @@ class NoGatewayError(SpanyardError):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway's Service."""
+    """A Service, the gateway's or a Deployment's."""
 
     namespace: str
     name: str
@@ -59,6 +59,17 @@ async def find_gateway(kube: Kube, namespace: str = "") -> Gateway:
             "--gateway-namespace"
         )
     return found[0]
+
+
+async def find_server(kube: Kube, namespace: str, deployment: str) -> Gateway:
+    """The Service of a Deployment of ours. Raises NoGatewayError."""
+    service = await kube.get(SERVICES, f"{deployment}-server", namespace)
+    if service is None:
+        raise NoGatewayError(
+            f"there is no deployment {deployment} in the namespace {namespace} that serves; "
+            f"`spanyard show deployment {namespace}.{deployment}` says why"
+        )
+    return _read(service)
 
 
 async def _services(kube: Kube, namespace: str) -> AsyncIterator[Object]:
@@ -111,8 +122,7 @@ async def way_to(kube: Kube, gateway: Gateway) -> Way:
     if not ready:
         told = f"{len(pods)} pods, none of them ready" if pods else "no pods"
         raise ForwardError(
-            f"the gateway {gateway.place} has {told}; `kubectl get pods -n {gateway.namespace}` "
-            "says more"
+            f"{gateway.place} has {told}; `kubectl get pods -n {gateway.namespace}` says more"
         )
     pod = max(ready, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))
     container, port = _port(pod, gateway.target)
