@@ -137,10 +137,10 @@ async def _run(settings: OperatorSettings, signals: Signals) -> None:
             operator = Operator(replace(parts, live_key=keys.public_key), kube.access, signals)
             await operator.run()
 
-        tasks = {"lease": lease.run(work())}
-        if settings.webhook_port:
-            tasks["webhook"] = run_webhook(parts, namespace)
-        await run_root_tasks(tasks)
+        beside = {}
+        if settings.webhook_port:  # all replicas answer, also those that wait for their turn
+            beside["webhook"] = run_webhook(parts, namespace)
+        await run_root_tasks(beside, until=lease.run(work()))
 
 
 if __name__ == "__main__":
