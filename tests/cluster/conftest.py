@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import cluster as clusters
+from tests.cluster import sources
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.binaries import API_TIER, kept
 from tests.cluster.cluster import Cluster, NoClusterError
@@ -73,3 +74,23 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
     """Spanyard, installed by its chart; its tests share it."""
     with installed(cluster) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def digest(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the archive of the tests' application, which is in the bucket."""
+    return sources.uploaded(stack, sources.application(tmp_path_factory.mktemp("application")))
+
+
+@pytest.fixture(scope="session")
+def built(stack: Stack, digest: str) -> str:
+    """Name of a Build of it, in the Project `shop`, that has ended."""
+    stack.cluster.apply(
+        sources.project("shop", displayName="Shop"),
+        sources.build(
+            "shop-1", "shop", {"archive": {"digest": digest}}, install=sources.INSTALL,
+            build="echo the build says so; echo and on stderr >&2",
+        ),
+    )  # fmt: skip
+    stack.wait_for_phase("Build", "shop-1", "Succeeded", "Failed")
+    return "shop-1"

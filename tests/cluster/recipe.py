@@ -104,6 +104,14 @@ def _wait_for_node(folders: Folders, binaries: Binaries) -> None:
     node.kubectl(binaries, folders.kubeconfig, "get", "node", NODE_NAME)
 
 
+def restart_api(folders: Folders) -> None:
+    """End the API server and start it again, with all that etcd keeps."""
+    found = daemons.find(folders, "kube-apiserver")
+    if found is not None:
+        daemons.end(found, at_once=True)
+    node.start_api_server(folders, built(NODE_TIER), Certificates(folders.certificates))
+
+
 def stop(folders: Folders) -> None:
     """Everything of it, also of one whose starter was killed half way."""
     started = daemons.recorded(folders)

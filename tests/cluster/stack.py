@@ -86,6 +86,17 @@ class Stack:
         except (urllib.error.URLError, OSError, ValueError):
             return None
 
+    def exported(self, project: str, **query: Any) -> list[dict[str, Any]]:
+        """All records of a signal; none while nobody answers or nothing is known of it."""
+        asked = f"{self.address}/projects/{project}/export?{urllib.parse.urlencode(query)}"
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(asked, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return [json.loads(line) for line in answer.read().splitlines()]
+        except OSError:
+            return []
+
     def resource(self, kind: str, name: str) -> Any:
         """A Spanyard object as it is now."""
         return self.cluster.get(f"{kind.lower()}s.spanyard.dev", name, "-n", TEAM)
@@ -150,7 +161,15 @@ def ready(resource: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def installed(cluster: Cluster) -> Iterator[Stack]:
-    """The chart with embedded ClickHouse and objects in the cluster's bucket; removed at the end."""
+    """The chart with embedded ClickHouse and objects in the cluster's bucket; removed at the end.
+
+    With `SPANYARD_KEEP_STACK=1` it stays, and the one that was kept is taken: for who writes tests.
+    """
+    keep = os.environ.get("SPANYARD_KEEP_STACK") == "1"
+    if keep and (prefix := _kept(cluster)):
+        with reached(cluster, RELEASE, f"{RELEASE}-gateway") as address:
+            yield Stack(cluster, prefix, address)
+        return
     remove(cluster)
     prefix = f"e2e-{secrets.token_hex(4)}"
     for namespace in (RELEASE, TEAM):
@@ -193,7 +212,17 @@ def installed(cluster: Cluster) -> Iterator[Stack]:
             _wait_for_release(stack)
             yield stack
     finally:
-        remove(cluster)
+        if not keep:
+            remove(cluster)
+
+
+def _kept(cluster: Cluster) -> str:
+    """The prefix of the release that is there; empty: there is none."""
+    try:
+        said = json.loads(cluster.helm("get", "values", RELEASE, "-n", RELEASE, "-o", "json"))
+    except RuntimeError:
+        return ""
+    return str(said["storage"]["prefix"])
 
 
 def _wait_for_release(stack: Stack) -> None:

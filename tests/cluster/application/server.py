@@ -19,7 +19,10 @@ speaking = threading.Lock()
 
 def work(query: dict[str, str]) -> str:
     """One request as an agent would serve it: a trace with a span, a line, a metric."""
-    with spanyard.trace("request", input=query["id"]), spanyard.span("work", id=query["id"]):
+    with (
+        spanyard.trace("request", input=query["id"]),
+        spanyard.span("work", attributes={"id": query["id"]}),
+    ):
         spanyard.log.info(f"logged {query['id']}")
         print(f"printed {query['id']}", flush=True)
         requests.add(1, {"id": query["id"]})

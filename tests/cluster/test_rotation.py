@@ -1,0 +1,156 @@
+"""Through the kubelet's rotation, crashes and killed pods on a real node: nothing is lost that the
+proof does not tell, nothing is stored twice.
+"""
+
+import json
+import time
+import urllib.request
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.cluster import sources
+from tests.cluster.node import ROTATION
+from tests.cluster.stack import TEAM, Stack, eventually, reached
+
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
+PROJECT = "shop"
+ID = f"{TEAM}.{PROJECT}"
+SIZE = 220
+"""Bytes of filler of a line."""
+BATCH = 6_000
+"""Lines, 1.4 MB: more than what the kubelet lets a file have."""
+BATCHES = 8
+"""With a pause that lets the kubelet look in between: as many rotations."""
+
+
+@pytest.fixture
+def talker(stack: Stack, built: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Name of a server of its own."""
+    name = f"talker-{zlib.crc32(request.node.name.encode()) % 10_000}"
+    stack.cluster.apply(sources.deployment(name, PROJECT, buildRef={"name": built}))
+    stack.wait_until_ready(name)
+    yield name
+    stack.cluster.kubectl("delete", "deployments.spanyard.dev", name, "-n", TEAM)
+
+
+@contextmanager
+def asking(stack: Stack, name: str) -> Iterator[Callable[..., bool]]:
+    """Ask the server; False when it ended before it answered."""
+    with reached(stack.cluster, TEAM, f"{name}-server") as address:
+
+        def ask(path: str, **query: Any) -> bool:
+            words = "&".join(f"{key}={value}" for key, value in query.items())
+            try:
+                with urllib.request.urlopen(f"{address}{path}?{words}", timeout=60) as answer:
+                    return bool(answer.read() == b"done")
+            except OSError:
+                return False
+
+        yield ask
+
+
+def numbers(stack: Stack, mark: str) -> list[int]:
+    """Of the stored lines with this mark, in the order of their writers and numbers."""
+    lines = stack.exported(ID, signal="logs", text=f"{mark} ")
+    lines.sort(key=lambda line: (line["writer"], line["seq"]))
+    return [int(line["message"].split()[1]) for line in lines]
+
+
+def proof(stack: Stack, pod: str) -> list[dict[str, Any]]:
+    """The writers of one pod, as `spanyard verify` shows them."""
+    found = stack.found(f"/projects/{ID}/proof") or {"writers": []}
+    return [one for one in found["writers"] if one["writer"].startswith(f"{pod}/")]
+
+
+def pod_of(stack: Stack, name: str) -> dict[str, Any]:
+    [pod] = [
+        one
+        for one in stack.pods(f"spanyard.dev/deployment={name}")
+        if "deletionTimestamp" not in one["metadata"]
+    ]
+    return pod
+
+
+def test_nothing_is_lost_or_doubled_while_the_kubelet_rotates(stack: Stack, talker: str) -> None:
+    """Also while the collector is killed in the middle, and when the pod is told to end."""
+    pod = pod_of(stack, talker)
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    with asking(stack, talker) as ask:
+        for number in range(BATCHES):
+            first = number * BATCH
+            assert ask("/flood", mark="all", size=SIZE, **{"from": first, "to": first + BATCH})
+            if number in {2, 5}:
+                stack.cluster.kill(TEAM, name, "spanyard-collector")
+            time.sleep(float(ROTATION["containerLogMonitorInterval"].rstrip("s")) + 0.5)
+    after = pod_of(stack, talker)["status"]
+    [server] = [one for one in after["containerStatuses"] if one["name"] == "server"]
+    assert server["restartCount"] == 0
+    assert restarts(after, "spanyard-collector") == 2
+    stack.cluster.kubectl("delete", "pod", name, "-n", TEAM, "--timeout=60s")
+
+    def proven() -> Any:
+        writers = proof(stack, uid)
+        return writers and all(one["state"] == "ended" for one in writers) and writers
+
+    writers = eventually("all writers of the pod are proven", proven, stack, within=90)
+    for one in writers:
+        assert (one["missing"], one["doubled"], one["gaps"]) == (0, 0, 0), one
+    assert numbers(stack, "all") == list(range(BATCHES * BATCH))
+    lines = stack.exported(ID, signal="logs", text="told to end")
+    assert len([line for line in lines if line["writer"].startswith(f"{uid}/")]) == 1
+
+
+def restarts(status: dict[str, Any], container: str) -> int:
+    every = [*status["containerStatuses"], *status["initContainerStatuses"]]
+    return int(next(one["restartCount"] for one in every if one["name"] == container))
+
+
+def test_every_run_of_a_server_that_crashes_keeps_its_last_words(stack: Stack, talker: str) -> None:
+    pod = pod_of(stack, talker)
+    runs = 3
+    with asking(stack, talker) as ask:
+        for run in range(1, runs + 1):
+            ask("/leave", code=3, lines=50)
+            eventually(
+                f"run {run} has ended",
+                lambda: restarts(pod_of(stack, talker)["status"], "server") >= run,  # noqa: B023
+                stack,
+            )
+            if run < runs:
+                eventually("it serves again", lambda: ask("/flood", mark="up", **{"from": 0, "to": 1}),
+                           stack, within=120)  # fmt: skip
+
+    def words() -> Any:
+        lines = stack.exported(ID, signal="logs", text="last words")
+        mine = [line for line in lines if line["writer"].startswith(pod["metadata"]["uid"])]
+        return len(mine) >= runs * 50 and mine
+
+    lines = eventually("all last words", words, stack)
+    by_run = Counter(line["writer"] for line in lines)
+    assert sorted(by_run.values()) == [50] * runs
+
+
+def test_a_pod_that_is_killed_loses_no_more_than_the_proof_says(stack: Stack, talker: str) -> None:
+    """Without grace the collector dies with what it had not stored: never called complete."""
+    pod = pod_of(stack, talker)
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    with asking(stack, talker) as ask:
+        assert ask("/flood", mark="kept", size=SIZE, **{"from": 0, "to": BATCH})
+        eventually("the first are stored", lambda: len(numbers(stack, "kept")) == BATCH, stack)
+        assert ask("/flood", mark="lost", size=SIZE, **{"from": 0, "to": BATCH})
+        stack.cluster.kubectl("delete", "pod", name, "-n", TEAM, "--grace-period=0", "--force")
+        eventually("another pod serves", lambda: ask("/flood", mark="next", **{"from": 0, "to": 1}),
+                   stack, within=120)  # fmt: skip
+    assert numbers(stack, "kept") == list(range(BATCH))
+    stored = numbers(stack, "lost")
+    assert stored == list(range(len(stored))), "a hole before the end"
+    printed = [one for one in proof(stack, uid) if "/server/" in one["writer"]]
+    assert printed, json.dumps(proof(stack, uid))
+    if len(stored) < BATCH:
+        assert all(one["state"] != "ended" for one in printed), printed
