@@ -38,7 +38,7 @@ async def operating(
         cache=cache,
         storage=open_storage(f"file://{storage}"),
         settings=OperatorSettings(
-            storage=f"file://{storage}", gateway="http://gateway", **settings
+            **{"storage": f"file://{storage}", "gateway": "http://gateway", **settings}
         ),
         clock=clock,
         events=Events(kube, clock, "test"),

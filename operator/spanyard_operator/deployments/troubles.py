@@ -29,6 +29,7 @@ _NO_OBJECT = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found
 _NO_PROGRAM = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error"
 )
+_AS_ROOT = re.compile(r"runAsNonRoot|non-root policy")
 _NO_SPACE = re.compile(r"ENOSPC|No space left on device")
 _LOST = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown", "NodeAffinity", "Preempting"}
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -148,7 +149,7 @@ def _config(pod: str, name: str, message: str) -> Failure:
         kind = "Secret" if match["kind"] == "secret" else "ConfigMap"
         what = f"in the {kind} {match['name']}, which is not there"
         return explain("SecretMissing", pod=pod, container=name, where="spec.env", name=what)
-    where = "spec.securityContext" if "runAsNonRoot" in message else "spec"
+    where = "spec.podSecurityContext" if _AS_ROOT.search(message) else "spec"
     return explain("InvalidSpec", pod=pod, container=name, where=where, detail=message)
 
 

@@ -1,0 +1,198 @@
+"""Servers on a real node: one that serves, and those that do not, each in another way. The reason, the
+exit code and the last lines are those of the kubelet, not of a table.
+
+The operator's reconcilers run in this process, for a namespace of their own. All Deployments are
+applied at once, and looked at one after the other: the waiting is shared.
+"""
+
+import asyncio
+import secrets
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.operating import operating
+
+pytestmark = [pytest.mark.slow]
+
+PATIENCE = 150.0
+PYTHON = "localhost/spanyard/test-python:test"
+AGENT = "python3 -m http.server $PORT --directory /etc"
+EATS = "exec python3 -c 'x = [bytearray(1 << 20) for _ in range(9999)]'"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A server that does not serve, and what is told of it."""
+
+    reason: str
+    spec: Mapping[str, Any]
+    exit_code: int | None = None
+    said: str = ""
+    """In the message."""
+    last: str = ""
+    """Its last line."""
+
+
+CASES: dict[str, Case] = {
+    "crash": Case("CrashLoop",
+                  {"command": "sh -c 'echo opens the database; sleep 1; echo none >&2; exit 3'"},
+                  exit_code=3, last="none"),
+    "memory": Case("OutOfMemory", {"command": f'sh -c "echo eats; {EATS}"',
+                                   "resources": {"limits": {"memory": "64Mi"}}},
+                   exit_code=137, said="64Mi"),
+    "command": Case("CommandNotFound", {"command": "pnpm-of-nobody start"}, exit_code=127,
+                    said="pnpm-of-nobody"),
+    "deaf": Case("NeverReady", {"command": "sh -c 'echo listens to nobody; exec sleep 600'",
+                                "health": {"startupTimeout": "4s"}},
+                 said="port 8080", last="listens to nobody"),
+    "path": Case("NeverReady", {"command": AGENT,
+                                "health": {"path": "/nothing", "startupTimeout": "4s"}},
+                 said="GET /nothing"),
+    "image": Case("ImagePullFailed", {"image": "localhost/nobody/has:it"},
+                  said="localhost/nobody/has:it"),
+    "root": Case("InvalidSpec", {"podSecurityContext": {"runAsUser": 0}}, said="non-root policy"),
+    "room": Case("Unschedulable", {"nodeSelector": {"there": "is-none"}}, said="node"),
+    "fetch": Case("ArtifactInvalid", {"image": None, "buildRef": {"name": "made"},
+                                      "runtimeImage": PYTHON}, said="made"),
+}  # fmt: skip
+
+
+def server(name: str, namespace: str, **changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "project": "shop",
+        "image": PYTHON,
+        "command": AGENT,
+        "podSecurityContext": {"runAsUser": 65532},
+        "progressDeadline": "100s",
+        **changes,
+    }
+    return {
+        "apiVersion": "spanyard.dev/v1alpha1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {field: value for field, value in spec.items() if value is not None},
+    }
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    assert cluster.image("test-python") == PYTHON
+    name = f"k3-{secrets.token_hex(3)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    about = {"namespace": name}
+    cluster.apply(
+        {"apiVersion": "spanyard.dev/v1alpha1", "kind": "Project",
+         "metadata": {"name": "shop", **about}, "spec": {}},
+        {"apiVersion": "spanyard.dev/v1alpha1", "kind": "Build",
+         "metadata": {"name": "made", **about},
+         "spec": {"project": "shop", "source": {"git": {"url": "https://git.example.com/x"}}}},
+    )  # fmt: skip
+    status = (
+        '{"status":{"phase":"Succeeded","artifact":{"key":"builds/x/artifact.tar.zst","size":1,'
+        f'"digest":"sha256:{"a" * 64}"}}}}}}'
+    )
+    cluster.kubectl(
+        "patch", "builds.spanyard.dev", "made", "-n", name, "--subresource=status",
+        "--type=merge", "-p", status,
+    )  # fmt: skip
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@asynccontextmanager
+async def working(cluster: Cluster, namespace: str, folder: Path) -> AsyncIterator[None]:
+    """The operator, without a gateway: nothing that a server says is stored, and it serves."""
+    async with operating(
+        cluster.kubeconfig,
+        namespace,
+        folder,
+        gateway="http://127.0.0.1:9",
+        sidecar_image=cluster.image("sidecar"),
+        runtime_image=PYTHON,
+    ):
+        yield
+
+
+async def until(cluster: Cluster, namespace: str, name: str, true: Any) -> dict[str, Any]:
+    """The status, when it is as wanted."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = await asyncio.to_thread(
+            cluster.get, "deployments.spanyard.dev", name, "-n", namespace
+        )
+        status: dict[str, Any] = (found or {}).get("status", {})
+        if true(status):
+            return status
+        if time.monotonic() > deadline:
+            pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "wide", check=False)
+            raise AssertionError(f"{name}: {status}\n{pods}")
+        await asyncio.sleep(0.5)
+
+
+async def test_servers_on_a_real_node(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    async with working(cluster, namespace, tmp_path):
+        every = [server(name, namespace, **case.spec) for name, case in CASES.items()]
+        good = server("good", namespace, health={"path": "/hostname"})
+        await asyncio.to_thread(cluster.apply, good, *every)
+        await serves(cluster, namespace)
+        problems = []
+        for name, case in CASES.items():
+            status = await until(
+                cluster, namespace, name,
+                lambda s, r=case.reason: s.get("failure", {}).get("reason") == r,
+            )  # fmt: skip
+            failure = status["failure"]
+            told = [
+                case.exit_code in {None, failure.get("exitCode")},
+                case.said in failure["message"],
+                not case.last or failure.get("lastLines", [""])[-1] == case.last,
+                bool(failure.get("remedy")),
+            ]
+            if not all(told):
+                problems.append((name, told, failure))
+        assert not problems
+        await a_bad_revision_replaces_nobody(cluster, namespace)
+        await ends_soon(cluster, namespace)
+
+
+async def serves(cluster: Cluster, namespace: str) -> None:
+    status = await until(cluster, namespace, "good", lambda s: s.get("reason") == "Serving")
+    assert status["readyReplicas"] == 1
+    service = cluster.get("service", "good-server", "-n", namespace)
+    url = f"http://{service['spec']['clusterIP']}/hostname"
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert answer.status == 200
+
+
+async def a_bad_revision_replaces_nobody(cluster: Cluster, namespace: str) -> None:
+    crash = CASES["crash"].spec["command"]
+    bad = server("good", namespace, health={"path": "/hostname"}, command=crash)
+    await asyncio.to_thread(cluster.apply, bad)
+    status = await until(
+        cluster, namespace, "good", lambda s: s.get("failure", {}).get("reason") == "CrashLoop"
+    )
+    assert (status["revision"], status["reason"]) == (1, "RollingOut")
+    back = server("good", namespace, health={"path": "/hostname"})
+    await asyncio.to_thread(cluster.apply, back)
+    await until(cluster, namespace, "good", lambda s: s.get("revision") == 3 and s["reason"] == "Serving")  # fmt: skip
+
+
+async def ends_soon(cluster: Cluster, namespace: str) -> None:
+    """SIGTERM reaches a program that has no handler for it: nobody waits for its grace period."""
+    begun = time.monotonic()
+    await asyncio.to_thread(
+        cluster.kubectl, "delete", "deployments.spanyard.dev", "good", "-n", namespace
+    )
+    selector = "spanyard.dev/deployment=good"
+    while await asyncio.to_thread(cluster.get, "pods", "-n", namespace, "-l", selector):
+        assert time.monotonic() - begun < 120, "its pods are still there"
+        await asyncio.sleep(0.5)
+    assert time.monotonic() - begun < 30 + 10, "its own grace period, and the collector's"
