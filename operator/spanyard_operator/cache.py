@@ -7,6 +7,7 @@ API server on etcd has kept before.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -36,6 +37,9 @@ KEPT = (
 """Kinds that are watched and kept. Of those that are not ours only what the operator made,
 and of namespaces all."""
 
+GONE = 5_000
+"""Uids that are remembered: a listing takes seconds."""
+
 _Name = tuple[str, str]
 """Namespace and name."""
 
@@ -52,6 +56,8 @@ class Cache:
         """Names of builds and deployments by namespace and project."""
         self._by_owner: dict[tuple[Api, str, str], set[str]] = {}
         """Names of children by namespace and `Build/name` or `Deployment/name`."""
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        """Uids of objects that have gone: a listing that began before must not bring them back."""
         self._untold: set[str] = set()
         """Uids of objects whose kept version is an answer that no watch has told."""
 
@@ -118,6 +124,8 @@ class Cache:
         it is news all the same: others look at this object too.
         """
         name = _name_of(seen)
+        if seen["metadata"].get("uid") in self._gone:
+            return False
         version = _number(seen["metadata"].get("resourceVersion"))
         uid, kept_version = self._kept(api, name)
         if uid and uid == seen["metadata"].get("uid") and version <= kept_version:
@@ -152,6 +160,10 @@ class Cache:
         """It is gone; False when it was not kept, or another one has its name now."""
         name = _name_of(seen)
         uid = str(seen["metadata"].get("uid", ""))
+        if uid:
+            self._gone[uid] = None
+            if len(self._gone) > GONE:
+                self._gone.popitem(last=False)
         known, _ = self._kept(api, name)
         if not known or (uid and known != uid):
             return False

@@ -11,11 +11,17 @@ from typing import Any
 
 import aiohttp
 
+from spanyard_core.errors import SpanyardError
 from spanyard_core.kube import NAMESPACES, Api
 from spanyard_core.kube.access import Access
 from spanyard_operator.cache import KEPT
 from spanyard_operator.names import OURS
 from spanyard_operator.watches import REFERENCED, SELECTED, Watches
+
+
+class WatchesEndedError(SpanyardError):
+    """kopf gave up: the API server failed too often. The process begins anew."""
+
 
 Signals = Callable[[], None]
 
@@ -68,9 +74,8 @@ async def _run(spawned: Awaitable[Collection["asyncio.Task[Any]"]], signals: Sig
     signals()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        raise RuntimeError("kopf's watches ended without a reason")
+        why = [repr(task.exception()) for task in done if task.exception() is not None]
+        raise WatchesEndedError(f"the watches ended: {'; '.join(why) or 'without a reason'}")
     finally:
         for task in tasks:
             task.cancel()

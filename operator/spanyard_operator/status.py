@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from spanyard_core.kube import Kube, Object
+from spanyard_core.kube import Kube, KubeError, Object
 from spanyard_core.resources.kinds import (
     Build,
     BuildStatus,
@@ -37,7 +37,16 @@ async def write_status(kube: Kube, cache: Cache, resource: R, status: AnyStatus)
         "status": merge_patch(old, new),
     }
     api = OWN[resource.kind]
-    answer = await kube.merge(api, metadata.name, patch, metadata.namespace, subresource="status")
+    try:
+        answer = await kube.merge(
+            api, metadata.name, patch, metadata.namespace, subresource="status"
+        )
+    except KubeError as error:
+        if error.conflict:  # a watch may be slow, or broken: the next look is at what there is
+            found = await kube.get(api, metadata.name, metadata.namespace)
+            if found is not None:
+                cache.put(api, found)
+        raise
     if answer is None:
         return False
     cache.put(api, answer, answer=True)

@@ -166,6 +166,20 @@ def failed(
     return _as(build, status, Because(failure.reason, failure.message), now)
 
 
+def seen_again(build: Build) -> BuildStatus:
+    """A spec that changed after the end, in a way that starts nothing: said to have been seen, or
+    tools would wait for it for ever."""
+    generation = build.metadata.generation
+    return msgspec.structs.replace(
+        build.status,
+        observed_generation=generation,
+        conditions=[
+            msgspec.structs.replace(one, observed_generation=generation)
+            for one in build.status.conditions
+        ],
+    )
+
+
 def _blank(status: BuildStatus) -> BuildStatus:
     return msgspec.structs.replace(
         status,

@@ -6,6 +6,7 @@ import msgspec
 
 from spanyard_core.build_log import finish_build_log
 from spanyard_core.kube import Object
+from spanyard_core.resources import builds as life
 from spanyard_core.resources.conditions import find
 from spanyard_core.resources.kinds import Build, Condition, resource_id
 from spanyard_core.resources.reasons import REASONS
@@ -26,6 +27,9 @@ that never ends must not keep a log open for ever."""
 
 async def look_after(context: Context, build: Build) -> Again | None:
     """What is left to do for a build that has ended."""
+    if build.status.observed_generation != build.metadata.generation:
+        await write_status(context.kube, context.cache, build, life.seen_again(build))
+        return Again(0.0)
     again = await _finish_log(context, build)
     if again is not None:
         return again

@@ -100,7 +100,12 @@ async def _as_it_is_now(context: Context, seen: Build) -> Build | None:
     """The build, if it is still what was decided about: a watch may be behind."""
     metadata = seen.metadata
     found = await context.kube.get(BUILDS, metadata.name, metadata.namespace)
-    if found is None or found["metadata"].get("deletionTimestamp"):
+    if found is None:
+        about = {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid}
+        context.cache.drop(BUILDS, {"metadata": about})
+        return None
+    if found["metadata"].get("deletionTimestamp"):
+        context.cache.put(BUILDS, found)
         return None
     if found["metadata"]["resourceVersion"] != metadata.resource_version:
         context.cache.put(BUILDS, found)

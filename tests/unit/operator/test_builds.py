@@ -291,3 +291,16 @@ async def test_a_node_that_is_cut_off_does_not_keep_a_build(world: World) -> Non
     assert world.pods() == ["support-1-build-1", "support-1-build-2"]
     assert world.status().attempt == 2
     assert "NodeLost" in world.told("support-1")
+
+
+async def test_a_change_after_the_end_is_seen(world: World) -> None:
+    """kstatus waits for observedGeneration, Argo CD shows it as going on."""
+    world.project()
+    world.build()
+    await world.until("it is over", lambda: world.status().log_complete)
+    world.change(BUILDS, "support-1", cancel=True)
+    await world.run(2)
+    assert world.status().phase == "Succeeded"
+    assert world.status().observed_generation == 2
+    assert {c.observed_generation for c in world.status().conditions} == {2}
+    assert world.made == ["support-1-build-1"]
