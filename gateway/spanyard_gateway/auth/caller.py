@@ -10,6 +10,9 @@ from spanyard_gateway.auth.errors import missing_rights
 from spanyard_gateway.auth.reviews import Person, Reviews
 from spanyard_gateway.auth.rights import Right
 
+_TOGETHER = 64
+"""Namespaces that one caller asks about at a time."""
+
 
 class Sight:
     """The namespaces in which a caller has an operation's rights: what its answer may hold."""
@@ -27,8 +30,14 @@ class Sight:
         named = sorted({name for name in namespaces if name})
         if await self.everything():  # asked even where nothing is named
             return frozenset(named)
-        told = await asyncio.gather(*(self._caller.has(name, self._rights) for name in named))
-        return frozenset(name for name, ok in zip(named, told, strict=True) if ok)
+        found: set[str] = set()
+        for at in range(0, len(named), _TOGETHER):
+            some = named[at : at + _TOGETHER]
+            told = await asyncio.gather(
+                *(self._caller.has(name, self._rights, listing=True) for name in some)
+            )
+            found |= {name for name, ok in zip(some, told, strict=True) if ok}
+        return frozenset(found)
 
     async def those(self, resources: Sequence[R]) -> list[R]:
         """Those of the resources that lie there."""
@@ -67,7 +76,7 @@ class Caller:
         """Make this the request's."""
         request[_KEY] = self
 
-    async def has(self, namespace: str, rights: Iterable[Right]) -> bool:
+    async def has(self, namespace: str, rights: Iterable[Right], *, listing: bool = False) -> bool:
         """Whether all rights are held there; an empty namespace stands for all of them."""
         self.asked = True
         if self._reviews is None:
@@ -75,7 +84,7 @@ class Caller:
         if self.person is None:
             return False
         for right in rights:
-            if not await self._reviews.allowed(self.person, right, namespace):
+            if not await self._reviews.allowed(self.person, right, namespace, listing=listing):
                 return False
         return True
 

@@ -72,6 +72,9 @@ class Reviews:
             clock, seconds=lambda ok: seconds if ok else refused, most=MOST_DECISIONS,
             at_once=AT_ONCE,
         )  # fmt: skip
+        self._listed: Kept[tuple[Person, Right, str], bool] = Kept(
+            clock, seconds=lambda _: seconds, most=MOST_DECISIONS, at_once=AT_ONCE
+        )
 
     async def person(self, token: str, audience: str = "") -> Person | None:
         """Whose token it is, None when nobody's. Without an audience: the API server's own."""
@@ -81,10 +84,17 @@ class Reviews:
         key = hashlib.sha256(raw).digest(), audience
         return await self._people.get(key, lambda: self._review(token, audience))
 
-    async def allowed(self, person: Person, right: Right, namespace: str) -> bool:
-        """Whether they have the right in the namespace; an empty one stands for all of them."""
+    async def allowed(
+        self, person: Person, right: Right, namespace: str, *, listing: bool = False
+    ) -> bool:
+        """Whether they have the right in the namespace; an empty one stands for all of them.
+
+        `listing`: a refusal may be as old as a permission. Of all namespaces most are refused, and
+        to ask about hundreds of them takes longer than refusals are kept.
+        """
         key = person, right, namespace
-        return await self._decisions.get(key, lambda: self._access(*key))
+        kept = self._listed if listing else self._decisions
+        return await kept.get(key, lambda: self._access(*key))
 
     async def _review(self, token: str, audience: str) -> Person | None:
         spec: dict[str, Any] = {"token": token}
