@@ -11,6 +11,8 @@ import yaml
 
 from spanyard_core.settings import load_settings, settings_of
 from spanyard_core.storage import open_storage
+from spanyard_operator.webhook.keeping import WEBHOOK
+from spanyard_operator.webhook.server import PATH
 from tests.cluster import chart
 from tests.cluster.chart import ROOT, ChartError, Rendering, env_of, pod_of, render
 
@@ -94,6 +96,8 @@ def test_the_crds_stay_when_the_release_goes() -> None:
 
 def environment(workload: dict[str, Any]) -> dict[str, str]:
     """As the container sees it, with values of Secrets and fields filled in."""
+    names = [one["name"] for one in pod_of(workload)["containers"][0]["env"]]
+    assert len(names) == len(set(names)), "a variable is there twice"
     made: dict[str, str] = {}
     for name, one in env_of(workload).items():
         value = one.get("value", SECRET_VALUES.get(name, "something"))
@@ -557,6 +561,14 @@ def test_the_webhook_never_stands_in_a_pods_way_and_can_be_left_out() -> None:
     service = webhook["clientConfig"]["service"]
     target = found.one("Service", service["name"])
     assert service["port"] in {p["port"] for p in target["spec"]["ports"]}
+    operator = found.one("Deployment", "spanyard-operator")
+    env = {name: one.get("value") for name, one in env_of(operator).items()}
+    assert env["SPANYARD_WEBHOOK_SERVICE"] == service["name"]
+    assert env["SPANYARD_WEBHOOK_CONFIGURATION"] == "spanyard-collect"
+    assert service["path"] == PATH
+    assert webhook["name"] == WEBHOOK
+    ports = {p["name"]: p["containerPort"] for p in pod_of(operator)["containers"][0]["ports"]}
+    assert env["SPANYARD_WEBHOOK_PORT"] == str(ports["webhook"])
     assert "caBundle" not in webhook["clientConfig"], (
         "the operator's field: GitOps would take it away"
     )

@@ -63,8 +63,33 @@ def values(cluster: Cluster, **more: Any) -> dict[str, Any]:
         "storage": {"type": "pvc", "pvc": {"size": "1Gi"}},
         "clickhouse": {"mode": "embedded"},
         "rbac": {"aggregate": False},
-        "operator": {"webhook": {"enabled": False}, **more},
+        "operator": more,
     }
+
+
+def foreign(cluster: Cluster) -> dict[str, Any]:
+    """A pod of somebody's that asks to be observed."""
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "foreign", "namespace": TEAM,
+            "annotations": {"spanyard.dev/collect": "true", "spanyard.dev/project": "support"},
+        },
+        "spec": {
+            "securityContext": {
+                "runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "app", "image": cluster.image("test-python"),
+                    "command": ["sleep", "300"],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }  # fmt: skip
 
 
 def told(cluster: Cluster) -> str:
@@ -122,6 +147,15 @@ def test_install_upgrade_uninstall(place: Cluster, tmp_path: Path) -> None:
 
     wait_for("the project is accepted", accepted, within=60, every=0.5)
 
+    # A pod that is not ours asks for a collector, and gets one that the namespace allows.
+    def collected() -> Any:
+        place.kubectl("delete", "pod", "foreign", "-n", TEAM, "--ignore-not-found", "--now")
+        place.apply(foreign(place))
+        made = place.get("pod", "foreign", "-n", TEAM)["spec"].get("initContainers", [])
+        return [one for one in made if one["name"] == "spanyard-collector"]
+
+    wait_for("the webhook adds a collector", collected, within=60, every=1)
+
     # An upgrade changes what it is about, and leaves keys, data and the other pods.
     release("upgrade", settings={"logLevel": "debug"})
     second = pods()
@@ -131,6 +165,9 @@ def test_install_upgrade_uninstall(place: Cluster, tmp_path: Path) -> None:
     assert not {n for n in first if "operator" in n} & {n for n in second if "operator" in n}
     again = place.get("secret", "spanyard-keys", "-n", RELEASE)
     assert again["data"] == keys["data"]
+
+    webhooks = place.get("mutatingwebhookconfiguration", f"{RELEASE}-collect")["webhooks"]
+    assert webhooks[0]["clientConfig"]["caBundle"], "an upgrade leaves what the operator wrote"
 
     place.helm("uninstall", RELEASE, "-n", RELEASE, "--wait", "--timeout=120s")
     claim = f"PersistentVolumeClaim/{RELEASE}-objects"
@@ -143,7 +180,9 @@ def test_install_upgrade_uninstall(place: Cluster, tmp_path: Path) -> None:
 
     wait_for("nothing but the data is left", lambda: left() == {claim}, within=60, every=0.5)
     wide = place.get(
-        "clusterroles,clusterrolebindings", "-l", f"app.kubernetes.io/instance={RELEASE}"
+        "clusterroles,clusterrolebindings,mutatingwebhookconfigurations",
+        "-l",
+        f"app.kubernetes.io/instance={RELEASE}",
     )
     assert not wide
     assert place.get("crd", "projects.spanyard.dev")

@@ -7,6 +7,7 @@ build and a deployment; so does the gateway's view of resources. The API server 
 import asyncio
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -76,6 +77,12 @@ def is_narrow(server: ApiServer) -> bool:
     return server.request("GET", place).status == 404
 
 
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
 @contextmanager
 def running_operator(server: ApiServer, folder: Path) -> Iterator[Path]:
     """As a process, with the rights of its account alone. Gives its log."""
@@ -90,6 +97,7 @@ def running_operator(server: ApiServer, folder: Path) -> Iterator[Path]:
         "SPANYARD_NAMESPACES": "team-a,team-b" if is_narrow(server) else "",
         "SPANYARD_LISTEN": "127.0.0.1",
         "SPANYARD_PORT": "0",
+        "SPANYARD_WEBHOOK_PORT": str(free_port()),
         "SPANYARD_LOG_LEVEL": "debug",
         "SPANYARD_KEEP_PODS": "0s",
     }
@@ -180,6 +188,13 @@ def test_the_operator_works_with_the_charts_rights(server: ApiServer, tmp_path: 
             until(f"the end of {name}", lambda gone=gone: server.request("GET", gone).status == 404)
         events = server.request("GET", f"/api/v1/namespaces/{TEAM}/events").body["items"]
         assert {e["involvedObject"]["kind"] for e in events} >= {"Build", "Deployment"}
+        webhooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+
+        def trusted() -> Any:
+            found = server.request("GET", f"{webhooks}/spanyard-collect").body["webhooks"][0]
+            return found["clientConfig"].get("caBundle")
+
+        until("the webhook's authority", trusted)
         told = log.read_text("utf-8")
         assert "forbidden" not in told.lower(), [
             line for line in told.splitlines() if "forbidden" in line.lower()
