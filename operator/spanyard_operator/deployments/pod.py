@@ -28,17 +28,18 @@ trap 'stop=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT QUIT
 /bin/sh -c "exec $1" </dev/null &
 child=$!
 [ -z "$stop" ] || kill -TERM "$child" 2>/dev/null
-wait "$child"
+wait "$child" 2>/dev/null
 code=$?
 while kill -0 "$child" 2>/dev/null; do
-  wait "$child"
+  wait "$child" 2>/dev/null
   code=$?
 done
 exit "$code"
 """
 """The kernel does not end the first process of a container by SIGTERM unless it has a handler for it:
 most programs have none, and each rollout would wait for their whole grace period. So a shell is the
-first one, and passes the signal on. `wait` ends at a trap, so it is called until the server is gone.
+first one, and passes the signal on. `wait` ends at a trap, so it is called until the server is gone;
+what it says of a signal ("Terminated") is no word of the server's.
 """
 
 

@@ -288,8 +288,9 @@ def run(command: str) -> "subprocess.Popen[bytes]":
 )
 def test_the_exit_code_is_the_commands(command: str, code: int) -> None:
     with run(command) as process:
-        process.communicate(timeout=20)
+        _, said = process.communicate(timeout=20)
     assert process.returncode == code
+    assert b"Killed" not in said, "the shell's words are not the server's"
 
 
 def test_sigterm_reaches_the_command_and_its_answer_is_waited_for() -> None:
