@@ -52,7 +52,7 @@ CASES: dict[str, Case] = {
          "build": "echo eats; exec python3 -c 'x = [bytearray(1 << 20) for _ in range(9999)]'"},
         step="build", said="64Mi",
     ),
-    "timeout": Case("Timeout", {"install": LAST_WORDS, "timeout": "25s"}, said="after 25s",
+    "timeout": Case("Timeout", {"install": LAST_WORDS, "timeout": "75s"}, said="after 75s",
                     last="last words"),
     "cancelled": Case("Cancelled", {"install": LAST_WORDS}, phase="Cancelled", last="last words"),
     "command": Case("CommandNotFound", {"install": "echo now; pnpm-of-nobody install"},
@@ -62,11 +62,11 @@ CASES: dict[str, Case] = {
                        said="Not/An:Image:"),
     "image": Case(
         "Timeout", {"install": "true", "builder": {"image": "localhost/nobody/has:it"},
-                    "timeout": "40s"},
+                    "timeout": "90s"},
         said="localhost/nobody/has:it",
     ),
     "secret": Case(
-        "Timeout", {"install": "true", "timeout": "20s", "env": [
+        "SecretMissing", {"install": "true", "env": [
             {"name": "TOKEN",
              "valueFrom": {"secretKeyRef": {"name": "nobody-made", "key": "token"}}}]},
         said="nobody-made",
