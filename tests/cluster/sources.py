@@ -58,7 +58,8 @@ def deployment(name: str, project: str, **spec: Any) -> dict[str, Any]:
         "command": "python3 server.py",
         "env": [{"name": "PYTHONPATH", "value": ".packages"}],
         "health": {"path": "/health"},
-        "terminationGracePeriod": "5s",
+        # It ends at once; the rest is for a collector on a machine that has much to do.
+        "terminationGracePeriod": "20s",
     }
     return _object("Deployment", name, {**usual, **spec})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,16 +44,17 @@ def test_an_archive_becomes_an_artifact_and_its_log_is_complete(stack: Stack, bu
 
 
 def test_one_request_leaves_lines_a_trace_and_metrics(stack: Stack, served: str) -> None:
-    with urllib.request.urlopen(f"{served}/work?id=r-17", timeout=30) as answer:
+    mark = secrets.token_hex(4)
+    with urllib.request.urlopen(f"{served}/work?id={mark}", timeout=30) as answer:
         assert answer.read() == b"done"
 
     def items(path: str, **query: str) -> list[dict[str, object]]:
         return (stack.found(f"/projects/{ID}/{path}", **query) or {}).get("items", [])
 
-    printed = eventually("the printed line", lambda: items("logs", text="printed r-17"), stack)
+    printed = eventually("the printed line", lambda: items("logs", text=f"printed {mark}"), stack)
     assert len(printed) == 1
-    assert printed[0]["message"] == "printed r-17"
-    logged = eventually("the logged line", lambda: items("logs", text="logged r-17"), stack)
+    assert printed[0]["message"] == f"printed {mark}"
+    logged = eventually("the logged line", lambda: items("logs", text=f"logged {mark}"), stack)
     assert len(logged) == 1
     trace = logged[0]["traceId"]
     spans = eventually(
@@ -60,7 +62,7 @@ def test_one_request_leaves_lines_a_trace_and_metrics(stack: Stack, served: str)
     )
     assert [one["name"] for one in spans] == ["work"]
     points = eventually("the metric", lambda: items("metrics", name="requests"), stack)
-    assert [one["value"] for one in points] == [1]
+    assert {one["value"] for one in points} == {1}
 
 
 def test_kubectl_tells_the_story(stack: Stack, served: str) -> None:
@@ -91,6 +93,7 @@ def test_a_repository_becomes_an_artifact(stack: Stack, tmp_path: Path) -> None:
 
 def test_a_deleted_deployment_leaves_nothing_behind(stack: Stack, served: str) -> None:
     """What it says at its end is kept; its objects go with it, records and artifacts stay."""
+    [pod] = stack.pods("spanyard.dev/deployment=shop")
     stack.cluster.kubectl("delete", "deployments.spanyard.dev", "shop", "-n", TEAM)
     eventually("its pods are gone", lambda: not stack.pods("spanyard.dev/deployment=shop"), stack)
     kinds = "deployments.apps,replicasets,services,pods"
@@ -99,9 +102,10 @@ def test_a_deleted_deployment_leaves_nothing_behind(stack: Stack, served: str) -
         lambda: not stack.cluster.get(kinds, "-n", TEAM, "-l", "spanyard.dev/deployment=shop"),
         stack,
     )
+    name = pod["metadata"]["name"]
     last = eventually(
         "its last line",
-        lambda: (stack.found(f"/projects/{ID}/logs", text="told to end") or {}).get("items"),
+        lambda: stack.exported(ID, signal="logs", text="told to end", pod=name),
         stack,
     )
     assert len(last) == 1
