@@ -1,11 +1,10 @@
 """What a server's pod gets from the installation, the collector and `fetch`; pure."""
 
 from spanyard_core.resources.deployments import Choice
-from spanyard_core.resources.durations import text
 from spanyard_core.resources.kinds import Build, Deployment, Resources, Revision
 from spanyard_operator.deployments.manifests import revision_labels
 from spanyard_operator.deployments.pod import Around, grace_seconds
-from spanyard_operator.deployments.probes import whole_seconds
+from spanyard_operator.deployments.probes import LIVENESS_FACTOR, whole_seconds
 from spanyard_operator.deployments.troubles import Told
 from spanyard_operator.names import (
     COLLECTOR,
@@ -78,5 +77,8 @@ def told(deployment: Deployment, settings: OperatorSettings, choice: Choice) -> 
         port=spec.port,
         path=spec.health.path,
         startup=whole_seconds(spec.health.startup_timeout),
-        startup_text=text(whole_seconds(spec.health.startup_timeout)),
+        liveness=whole_seconds(spec.health.period)
+        * spec.health.failure_threshold
+        * LIVENESS_FACTOR,
+        grace=grace_seconds(spec, settings.termination_reserve),
     )

@@ -22,6 +22,7 @@ from spanyard_operator.context import Context
 from spanyard_operator.deployments import manifests, telling
 from spanyard_operator.deployments.applying import Applier
 from spanyard_operator.deployments.assembling import told
+from spanyard_operator.deployments.lastwords import LastWords
 from spanyard_operator.deployments.observed import Seen, look
 from spanyard_operator.deployments.planning import Plan, own_child, plan
 from spanyard_operator.deployments.references import References
@@ -43,6 +44,7 @@ class Servers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._applier = Applier(context)
+        self._last_words = LastWords(context.kube)
         self._written: dict[Key, float] = {}
         """When a status was written last, monotonic."""
         self.references = References()
@@ -127,6 +129,10 @@ class Servers:
         if left > 0 and telling.is_progress(deployment.status, status):
             return left
         self._written[key] = now
+        if status.failure is not None:
+            lines = await self._last_words.of(about.namespace, status.failure)
+            failure = msgspec.structs.replace(status.failure, last_lines=lines)
+            status = msgspec.structs.replace(status, failure=failure)
         await write_status(context.kube, context.cache, deployment, status)
         once = str(status.revisions[-1].number) if status.revisions else ""
         for _, reason, message in telling.events(deployment.status, status):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from spanyard_core.resources.durations import text
 from spanyard_core.resources.kinds import Failure
 from spanyard_core.resources.reasons import explain
 from spanyard_core.step_answers import decoded
@@ -47,8 +48,10 @@ class Told:
     port: int
     path: str
     startup: float
-    """Seconds."""
-    startup_text: str
+    """Seconds, as the next two."""
+    liveness: float
+    """How long a server that was ready may be without a good answer."""
+    grace: float
 
 
 def container(pod: Mapping[str, Any], name: str) -> Object:
@@ -198,9 +201,12 @@ def _server(
         )
     if not status.get("started") and _was_too_slow(ended, told):
         how = f"GET {told.path} on port {told.port}" if told.path else f"port {told.port}"
+        limit, story = told.startup, f"{how} did not answer well, and it was ended"
+        if _ran(ended) > told.startup + max(told.liveness, told.grace):
+            limit, story = told.liveness, f"it was ready before, then {story}"
         return explain(
             "NeverReady", pod=pod, container=CONTAINER, exit_code=code, last_lines=lines,
-            limit=told.startup_text, detail=f"{how} did not answer well, and it was ended",
+            limit=text(limit), detail=story,
         )  # fmt: skip
     return explain("CrashLoop", pod=pod, container=CONTAINER, exit_code=code, last_lines=lines)
 

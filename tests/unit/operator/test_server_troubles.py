@@ -17,7 +17,8 @@ TOLD = Told(
     port=8080,
     path="/healthz",
     startup=60.0,
-    startup_text="1m",
+    liveness=45.0,
+    grace=40.0,
 )
 
 
@@ -60,6 +61,7 @@ ROWS: list[tuple[str, dict[str, Any], str, str]] = [
     ("killed after the startup probe", pod(state=waiting("CrashLoopBackOff"), last=ended(137, seconds=61)), "NeverReady", "1m"),
     ("ended after the startup probe", pod(state={"running": {}}, last=ended(143, seconds=60)), "NeverReady", "GET /healthz on port 8080"),
     ("ended well after the startup probe", pod(last=ended(0, "Completed", seconds=61)), "NeverReady", "1m"),
+    ("hung after it was ready", pod(last=ended(137, seconds=400)), "NeverReady", "within 45s: it was ready before"),
     ("killed soon", pod(last=ended(137, seconds=5)), "CrashLoop", "137"),
     ("image missing", pod(state=waiting("ErrImagePull", PULL)), "ImagePullFailed", "not found"),
     ("image name", pod(state=waiting("InvalidImageName", "couldn't parse image name")), "ImagePullFailed", "parse"),
