@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +203,19 @@ def test_the_operator_works_with_the_charts_rights(server: ApiServer, tmp_path: 
     assert set(keys.body["data"]) == {"ed25519.pem", "ed25519.pub", "ingester-token"}
 
 
-async def test_the_gateway_works_with_the_charts_rights(server: ApiServer, tmp_path: Path) -> None:
-    config = as_account(server, "spanyard-gateway").kubeconfig(tmp_path / "kubeconfig")
+@asynccontextmanager
+async def asking(server: ApiServer, account: str, folder: Path) -> AsyncIterator[KubeClient]:
+    config = as_account(server, account).kubeconfig(folder / "kubeconfig")
     kube = await KubeClient.from_kubeconfig(str(config))
     try:
+        yield kube
+    finally:
+        await kube.close()
+        await asyncio.sleep(0.25)  # TLS says goodbye; aiohttp does not wait for it
+
+
+async def test_the_gateway_works_with_the_charts_rights(server: ApiServer, tmp_path: Path) -> None:
+    async with asking(server, "spanyard-gateway", tmp_path) as kube:
         review = {"spec": {"token": "nobody's"}}
         made = await kube.create(
             TOKEN_REVIEWS,
@@ -242,16 +251,13 @@ async def test_the_gateway_works_with_the_charts_rights(server: ApiServer, tmp_p
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-    finally:
-        await kube.close()
 
 
 async def test_the_ingester_takes_its_lease_and_nothing_else(
     server: ApiServer, tmp_path: Path
 ) -> None:
     account = as_account(server, "spanyard-ingester")
-    kube = await KubeClient.from_kubeconfig(str(account.kubeconfig(tmp_path / "kubeconfig")))
-    try:
+    async with asking(server, "spanyard-ingester", tmp_path) as kube:
         lease = Lease(kube, "spanyard", "spanyard-ingester", "me", clock=SystemClock())
         held = asyncio.Event()
 
@@ -262,8 +268,6 @@ async def test_the_ingester_takes_its_lease_and_nothing_else(
         async with asyncio.timeout(60):
             await lease.run(work())
         assert held.is_set()
-    finally:
-        await kube.close()
     for path in ("/api/v1/secrets", f"/api/v1/namespaces/{TEAM}/pods", f"{SPANYARD}/projects"):
         assert account.request("GET", path).status == 403
 
