@@ -62,6 +62,8 @@ class FakeKube:
         """Called before anything is done: the request got lost."""
         self.after: Hook = lambda verb, api, name: None
         """Called when it is done: the answer got lost."""
+        self.turns: Callable[[], int] = lambda: 1
+        """How often others have their turn while a request is under way, and its answer is."""
         self._clock = clock or SystemClock()
         self._pods_linger = pods_linger
         self._objects: dict[_Place, Object] = {}
@@ -116,7 +118,9 @@ class FakeKube:
         """See the protocol."""
         await self._asked("get", api, name)
         found = self._objects.get((api, _in(api, namespace), name))
-        return self._read("get", api, name, found)
+        answer = self._read("get", api, name, found)
+        await self._others()
+        return answer
 
     async def create(
         self,
@@ -152,7 +156,7 @@ class FakeKube:
         if dry_run:
             return made
         self._store(api, made, "ADDED")
-        return self._answered("create", api, about["name"], made)
+        return await self._answered("create", api, about["name"], made)
 
     async def apply(
         self,
@@ -194,7 +198,7 @@ class FakeKube:
             if before.get("spec") != made.get("spec"):
                 made["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
             self._store(api, made, "MODIFIED")
-        return self._answered("apply", api, about["name"], made)
+        return await self._answered("apply", api, about["name"], made)
 
     async def merge(
         self, api: Api, name: str, patch: Object, namespace: str = "", *, subresource: str = ""
@@ -217,7 +221,7 @@ class FakeKube:
                 self._remove(api, _in(api, namespace), name)
             else:
                 self._store(api, made, "MODIFIED")
-        return self._answered("merge", api, name, made)
+        return await self._answered("merge", api, name, made)
 
     async def delete(
         self,
@@ -291,16 +295,22 @@ class FakeKube:
     # --- inside ------------------------------------------------------------------------------
 
     async def _asked(self, verb: str, api: Api, name: str) -> None:
-        await asyncio.sleep(0)  # others run while a request is under way
+        await self._others()
         self.before(verb, api, name)
+
+    async def _others(self) -> None:
+        for _ in range(self.turns()):
+            await asyncio.sleep(0)
 
     def _read(self, verb: str, api: Api, name: str, found: Object | None) -> Object | None:
         self.reads[verb, api.plural] += 1
         return _copied(found)
 
-    def _answered(self, verb: str, api: Api, name: str, made: Object) -> Object:
+    async def _answered(self, verb: str, api: Api, name: str, made: Object) -> Object:
         self.after(verb, api, name)
-        return _copied(made)
+        answer: Object = _copied(made)
+        await self._others()
+        return answer
 
     def _count(self, verb: str, api: Api, subresource: str, *, dry_run: bool = False) -> None:
         if not dry_run:

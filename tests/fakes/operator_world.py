@@ -1,9 +1,10 @@
 """An operator in a small world: an API server in memory, a bucket in a folder, a clock moved by hand,
 and a kubelet that plays what a script says about each pod."""
 
+import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ class World:
         self.kube = FakeKube(self.clock, pods_linger=True)
         self.storage: Storage = storage or DirectoryStorage(folder / "bucket")
         self.rng = random.Random(seed)
+        self.workers = 1
+        self._compared = False
+        self.kube.turns = self._turns
         self.plays: dict[str, Play] = {}
         """By pod name; others end well."""
         self.settings = load_settings(
@@ -127,11 +131,37 @@ class World:
             self._seen = len(self.kube._history)
             await self.watches.compare(self.kube)
             self._compared = True
-        for _ in range(steps):
+        left = steps * self.workers
+
+        async def work() -> None:
+            nonlocal left
+            while left:
+                self.deliver()
+                left -= 1
+                if not await self.context.queue.step(self.reconcile):
+                    if self.context.queue.idle:
+                        return
+                    left += 1
+                    await asyncio.sleep(0)
+
+        await self._side_by_side(work)
+        assert left, "the operator does not come to rest: a hot loop"
+
+    async def _side_by_side(self, work: Callable[[], Awaitable[None]]) -> None:
+        """A kill of one worker is a kill of all."""
+        workers = [asyncio.ensure_future(work()) for _ in range(self.workers)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.wait(workers)
+
+    def _turns(self) -> int:
+        """While a request is under way watches go on, and so do others."""
+        if self._compared:
             self.deliver()
-            if not await self.context.queue.step(self.reconcile):
-                return
-        raise AssertionError("the operator does not come to rest: a hot loop")
+        return self.rng.randrange(4)
 
     async def run(self, seconds: float, tick: float = 1.0) -> None:
         """Let time pass, for the operator and for the kubelet."""

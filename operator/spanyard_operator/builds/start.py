@@ -16,6 +16,7 @@ from spanyard_core.resources.kinds import (
     resource_id,
 )
 from spanyard_core.resources.reasons import explain
+from spanyard_core.resources.schema import decode
 from spanyard_operator import waits
 from spanyard_operator.accounts import Accounts
 from spanyard_operator.builds.pods import ensure_cache, make_pod, pod_of, seconds_since
@@ -122,7 +123,10 @@ async def _as_it_is_now(context: Context, seen: Build) -> Build | None:
         if found is None:
             return None
         context.cache.put(BUILDS, found, answer=True)
-    return context.cache.build(metadata.namespace, metadata.name)
+    # Not what the cache has by now: that may be a build which somebody else has just started, and
+    # its next attempt would be one too many. What is decided here is about this version alone.
+    now = decode(found)
+    return now if isinstance(now, Build) else None
 
 
 async def _refused(context: Context, build: Build, pod: str, error: KubeError) -> Again | None:

@@ -5,12 +5,14 @@ of a seed; the next operator knows only what the API server and the bucket know.
 """
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from spanyard_core.kube import BUILDS, Api, KubeUnavailableError
+from spanyard_core.kube import BUILDS, PODS, Api, KubeUnavailableError
 from spanyard_core.resources.kinds import FINISHED
+from spanyard_operator.names import BUILD
 from tests.fakes.operator_world import NAMESPACE, Play, World
 
 pytestmark = pytest.mark.slow
@@ -59,6 +61,14 @@ async def run(world: World, seconds: float) -> None:
             world.operator()
         except KubeUnavailableError:
             continue  # of the first listing, which is tried again
+        finally:
+            alive = Counter(
+                pod["metadata"]["labels"][BUILD]
+                for pod in world.kube.all(PODS)
+                if pod["status"].get("phase") in {"Pending", "Running"}
+                and not pod["metadata"].get("deletionTimestamp")
+            )
+            assert all(count == 1 for count in alive.values()), alive
 
 
 def play(rng: random.Random) -> Play:
@@ -78,6 +88,7 @@ def play(rng: random.Random) -> Play:
 async def test_every_build_ends_and_none_runs_twice(tmp_path: Path, seed: int, policy: str) -> None:
     rng = random.Random(f"{policy} {seed}")
     world = World(tmp_path, seed=seed)
+    world.workers = 4
     world.project(concurrencyPolicy=policy)
     killer = Killer(world, rng, every=rng.choice((5, 12, 40)))
     most_at_once = 0
