@@ -279,7 +279,7 @@ def values(cluster: Cluster, prefix: str) -> dict[str, Any]:
         "rbac": {"aggregate": False},
         "operator": {
             "replicas": 1,
-            "webhook": {"enabled": False},
+            "webhook": {"enabled": True},
             "settings": {"builderImage": python, "runtimeImage": python},
         },
     }

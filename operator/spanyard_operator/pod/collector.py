@@ -126,6 +126,7 @@ def collector_container(
         # it for five minutes makes the kubelet start it again.
         "startupProbe": {
             "httpGet": {"path": "/healthz", "port": PORT},
+            "initialDelaySeconds": 1,  # it takes about one; earlier, each pod began with a Warning
             "periodSeconds": 1,
             "timeoutSeconds": 5,
             "failureThreshold": 300,
