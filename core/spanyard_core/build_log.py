@@ -139,19 +139,42 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
     return BuildText("".join(line[3] for line in lines), complete=False, truncated=truncated)
 
 
-async def read_tail(storage: Storage, build: str, container: str, *, lines: int = 20) -> list[str]:
+@dataclass(frozen=True, order=True)
+class _Part:
+    container: str
+    writer: str
+    first: int
+    last: int
+    key: str
+
+
+async def read_tail(
+    storage: Storage, build: str, container: str, *, pod: str = "", lines: int = 20
+) -> list[str]:
     """The last lines of a container's newest run, of what is stored as parts; empty without any.
 
-    Reads one part, or a few when the last ones are short. Raises StorageError.
+    `pod`, a uid: of this pod alone. Reads one part, or a few when the last ones are short. Raises
+    StorageError.
     """
     parts = [part for part in await _parts(storage, build) if part.container == container]
-    found: list[str] = []
-    for part in reversed((await _in_order(storage, parts) or [[]])[-1]):
-        text, *_ = await asyncio.to_thread(_text, await storage.read(part.key), 0)
-        found = [*text.decode("utf-8").splitlines(), *found]
-        if len(found) >= lines:
+    runs = await _in_order(storage, parts)
+    if not runs or (pod and not await _is_of(storage, runs[-1][0], pod)):
+        return []
+    text = ""
+    for part in reversed(runs[-1]):
+        more, *_ = await asyncio.to_thread(_text, await storage.read(part.key), 0)
+        text = more.decode("utf-8") + text
+        if text.count("\n") > lines:
             break
-    return found[-lines:]
+    return text.removesuffix("\n").split("\n")[-lines:] if text else []
+
+
+async def _is_of(storage: Storage, part: _Part, pod: str) -> bool:
+    try:
+        facts, _ = decode_facts(await storage.read(part.key, length=4096))
+    except BadRecordError:
+        return False
+    return facts.writer.startswith(f"{pod}/")
 
 
 # --- the end ---------------------------------------------------------------------------------
@@ -202,15 +225,6 @@ async def finish_build_log(storage: Storage, build: str, *, open_tail: str = "")
         await storage.write_file(key, Path(file.name))
     await _delete(storage, [part for part in parts if part.key not in damaged])
     return FinishedLog(lines, size, damaged)
-
-
-@dataclass(frozen=True, order=True)
-class _Part:
-    container: str
-    writer: str
-    first: int
-    last: int
-    key: str
 
 
 async def _parts(storage: Storage, build: str) -> list[_Part]:

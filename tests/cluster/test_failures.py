@@ -7,6 +7,7 @@ Nearly all are applied at once, and looked at one after the other: the waiting i
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,37 @@ def test_a_pod_that_is_deleted_by_force_is_tried_again(broken: Stack) -> None:
     )
     again = broken.wait_for_phase("Build", "forced", "Succeeded", "Failed")
     assert (again["status"]["phase"], again["status"]["attempt"]) == ("Succeeded", 2)
+
+
+def test_a_private_repository_is_fetched_with_its_secret_alone(
+    broken: Stack, tmp_path: Path
+) -> None:
+    password = "pa55-word-of-nobody"
+    [commit] = repository(tmp_path / "p.git", {"a": "1"})
+    broken.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "git-token", "namespace": TEAM},
+            "stringData": {"username": "u", "password": password},
+        }
+    )
+    with git_over_http(tmp_path, host=NODE_ADDRESS, password=password) as url:
+        git = {"url": f"{url}/p.git/.git"}
+        broken.cluster.apply(
+            sources.build("stranger", PROJECT, {"git": git}),
+            sources.build(
+                "private", PROJECT, {"git": {**git, "secretRef": {"name": "git-token"}}},
+                install="env; cat /spanyard/git/* /proc/1/environ; ls -laR /spanyard /tmp || true",
+            ),
+        )  # fmt: skip
+        refused = broken.wait_for_phase("Build", "stranger", "Succeeded", "Failed")
+        made = broken.wait_for_phase("Build", "private", "Succeeded", "Failed")
+    assert refused["status"]["failure"]["reason"] == "SourceRefused"
+    assert made["status"]["phase"] == "Succeeded", json.dumps(made["status"], indent=1)
+    assert made["status"]["source"]["commit"] == commit
+    pod = json.dumps(broken.cluster.get("pod", "private-build-1", "-n", TEAM))
+    assert password not in pod + log_of(broken, "private")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -309,7 +309,8 @@ async def _with_lines(
     if failure.last_lines or step not in CONTAINERS:
         return failure
     try:
-        lines = await read_tail(context.storage, resource_id(build), CONTAINERS[step])
+        uid = pod["metadata"]["uid"] if pod is not None else ""
+        lines = await read_tail(context.storage, resource_id(build), CONTAINERS[step], pod=uid)
     except StorageError as error:
         log.warning("the last lines of %s are not told: %s", resource_id(build), error)
         return failure

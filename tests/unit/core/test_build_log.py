@@ -13,6 +13,7 @@ from spanyard_core.build_log import (
     log_key,
     part_key,
     read_build_log,
+    read_tail,
 )
 from spanyard_core.chunks import ChunkWriter
 from spanyard_core.errors import ObjectExistsError, ObjectNotFoundError, StorageError
@@ -108,6 +109,24 @@ async def put(storage: Storage, data: bytes) -> None:
 
 async def keys(storage: Storage) -> list[str]:
     return [info.key async for info in storage.list("")]
+
+
+class TestTheTail:
+    async def test_it_is_of_the_newest_run_of_the_container(self, storage: Storage) -> None:
+        await put(storage, run_of("build", 20, 1, *[f"line {n}" for n in range(1, 9)]))
+        await put(storage, run_of("build", 20, 9, "half of ", marks=["split"]))
+        await put(storage, run_of("build", 20, 10, "a line", marks=["split", "split-end"]))
+        await put(storage, run_of("install", 30, 1, "another step"))
+        tail = await read_tail(storage, "local.b", "build", lines=3)
+        assert tail == ["line 7", "line 8", "half of a line"]
+        assert await read_tail(storage, "local.b", "build", pod="u", lines=1) == tail[-1:]
+        await storage.close()
+
+    async def test_there_is_none_without_output_of_that_pod(self, storage: Storage) -> None:
+        await put(storage, run_of("build", 20, 1, "of an earlier attempt"))
+        assert await read_tail(storage, "local.b", "build", pod="another") == []
+        assert await read_tail(storage, "local.b", "install") == []
+        await storage.close()
 
 
 class TestTheEnd:
