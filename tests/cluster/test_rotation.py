@@ -3,6 +3,7 @@ proof does not tell, nothing is stored twice.
 """
 
 import json
+import threading
 import time
 import urllib.request
 import zlib
@@ -84,10 +85,17 @@ def test_nothing_is_lost_or_doubled_while_the_kubelet_rotates(stack: Stack, talk
     with asking(stack, talker) as ask:
         for number in range(BATCHES):
             first = number * BATCH
-            assert ask("/flood", mark="all", size=SIZE, **{"from": first, "to": first + BATCH})
+            kill = threading.Timer(0.05, stack.cluster.kill, (TEAM, name, "spanyard-collector"))
             if number in {2, 5}:
-                stack.cluster.kill(TEAM, name, "spanyard-collector")
+                kill.start()
+            assert ask("/flood", mark="all", size=SIZE, **{"from": first, "to": first + BATCH})
             time.sleep(float(ROTATION["containerLogMonitorInterval"].rstrip("s")) + 0.5)
+            if number in {2, 5}:
+                kill.join()
+                # To Kubernetes a pod without its collector is not ready: no Service leads there.
+                eventually(
+                    "the collector runs again", lambda: stack.wait_until_ready(talker), stack
+                )
     after = pod_of(stack, talker)["status"]
     [server] = [one for one in after["containerStatuses"] if one["name"] == "server"]
     assert server["restartCount"] == 0
@@ -100,7 +108,9 @@ def test_nothing_is_lost_or_doubled_while_the_kubelet_rotates(stack: Stack, talk
 
     writers = eventually("all writers of the pod are proven", proven, stack, within=90)
     for one in writers:
-        assert (one["missing"], one["doubled"], one["gaps"]) == (0, 0, 0), one
+        # A file that was read to its end and rotated away while no collector ran may be told as a
+        # gap: nobody can know that it did not grow. The numbers below say that it did not.
+        assert (one["missing"], one["doubled"]) == (0, 0), one
     assert numbers(stack, "all") == list(range(BATCHES * BATCH))
     lines = stack.exported(ID, signal="logs", text="told to end")
     assert len([line for line in lines if line["writer"].startswith(f"{uid}/")]) == 1
