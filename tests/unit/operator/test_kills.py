@@ -83,7 +83,7 @@ def play(rng: random.Random) -> Play:
     return Play(exits={"spanyard-fetch": 0})  # hangs: cancelled, lost or out of time
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("policy", ["Parallel", "Serial", "SerialLatestOnly"])
 async def test_every_build_ends_and_none_runs_twice(tmp_path: Path, seed: int, policy: str) -> None:
     rng = random.Random(f"{policy} {seed}")
