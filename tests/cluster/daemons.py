@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.cluster.addresses import Folders
 
 END_SECONDS = 10.0
+_STARTED: "list[subprocess.Popen[bytes]]" = []
+"""Held on to: Python would warn of a child that is let go while it runs, as these shall."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def start(
             env={**os.environ, **(environ or {})},
             start_new_session=True,
         )
+    _STARTED.append(process)
     daemon = Daemon(name, process.pid, start_time(process.pid))
     others = [one for one in recorded(folders) if one.name != name]
     _record(folders, [*others, daemon])
