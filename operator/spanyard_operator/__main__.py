@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from hashlib import sha256
 
 from aiohttp import web
 
@@ -134,7 +135,9 @@ async def _run(settings: OperatorSettings, signals: Signals) -> None:
         async def work() -> None:
             nonlocal operator
             keys = await ensure_keys(kube, namespace)
-            operator = Operator(replace(parts, live_key=keys.public_key), kube.access, signals)
+            salt = sha256(keys.pem()).hexdigest()
+            context = replace(parts, live_key=keys.public_key, salt=salt)
+            operator = Operator(context, kube.access, signals)
             await operator.run()
 
         beside = {}

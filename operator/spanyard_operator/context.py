@@ -25,6 +25,9 @@ class Context:
     live_key: str = field(default="")
     """Public key of the tickets that collectors take, for `settings.collector_options`."""
 
+    salt: str = field(default="")
+    """A secret of the installation's, so that nobody guesses a Secret's value by a revision's hash."""
+
     def now(self) -> str:
         """RFC 3339. With nanoseconds: the order in which builds were queued depends on them."""
         return rfc3339(self.clock.time_ns())

@@ -40,9 +40,18 @@ def referenced(env: Sequence[EnvVar]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def values(env: Sequence[EnvVar], keys: Keys) -> dict[str, str]:
-    """What a process gets, to be hashed and forgotten. Raises MissingKeyError."""
+SALT = ""
+"""No variable has this name."""
+
+
+def values(env: Sequence[EnvVar], keys: Keys, *, salt: str = "") -> dict[str, str]:
+    """What a process gets, to be hashed and forgotten. Raises MissingKeyError.
+
+    `salt` is among them where one comes from a Secret: a hash of a password alone could be guessed.
+    """
     made: dict[str, str] = {}
+    if salt and any(kind == "Secret" for kind, _ in referenced(env)):
+        made[SALT] = salt
     for variable in env:
         if variable.value_from is None:
             made[variable.name] = variable.value

@@ -62,7 +62,7 @@ async def plan(context: Context, deployment: Deployment) -> Plan:
     namespace = await _namespace(context, about.namespace)
     return Plan(
         deployment=deployment,
-        wanted=wanted(deployment, builds, keys, replicas=replicas),
+        wanted=wanted(deployment, builds, keys, replicas=replicas, salt=context.salt),
         apps=apps,
         replicas=replicas,
         foreign=foreign,

@@ -22,14 +22,22 @@ class Wanted:
     """None when there is nothing new to run: what runs goes on."""
 
 
-def wanted(deployment: Deployment, builds: Iterable[Build], keys: Keys, *, replicas: int) -> Wanted:
-    """`keys` are the Secrets and ConfigMaps that `spec.env` names; only a hash of them is kept."""
+def wanted(
+    deployment: Deployment,
+    builds: Iterable[Build],
+    keys: Keys,
+    *,
+    replicas: int,
+    salt: str = "",
+) -> Wanted:
+    """`keys` are the Secrets and ConfigMaps that `spec.env` names; only a hash of them is kept, with
+    the installation's `salt` in it."""
     choice = choose(deployment, builds)
     failure = choice.failure or _impossible(deployment)
     what: Content | None = None
     if failure is None and (choice.build is not None or choice.image):
         try:
-            found = values(deployment.spec.env, keys)
+            found = values(deployment.spec.env, keys, salt=salt)
         except MissingKeyError as error:
             failure = explain("SecretMissing", where=error.where, name=error.name)
         else:

@@ -267,6 +267,15 @@ def test_a_changed_secret_makes_a_revision() -> None:
     assert hash_of(server(), before) != hash_of(server(), after)
 
 
+def test_a_secret_is_hashed_with_a_salt_and_nothing_else_is() -> None:
+    secret = [EnvVar(name="A", value_from=key("s"))]
+    plain = [EnvVar(name="A", value="x"), EnvVar(name="B", value_from=key(config="c"))]
+    keys = {("Secret", "s"): {"k": "eA=="}, ("ConfigMap", "c"): {"k": "y"}}
+    hashes = {hash_of(server(), values(secret, keys, salt=salt)) for salt in ("", "one", "two")}
+    assert len(hashes) == 3
+    assert values(plain, keys, salt="one") == values(plain, keys)
+
+
 def test_a_missing_key_is_named_unless_it_may_be_missing() -> None:
     with pytest.raises(MissingKeyError, match=r"spec.env\[A\]: there is no key k in the Secret s"):
         values([EnvVar(name="A", value_from=key("s"))], {})
