@@ -76,7 +76,9 @@ class Attempts:
         # A lost attempt's parts belong to the log; the log of a run that has ended does not.
         if build.status.phase == "Queued":
             await begin_build_log(context.storage, resource_id(build), first=attempt == 1)
-        namespace = context.cache.get(NAMESPACES, metadata.namespace)
+        # Of single namespaces there is no watch: what the cache has of them may be minutes old.
+        watched = not context.settings.namespaces
+        namespace = context.cache.get(NAMESPACES, metadata.namespace) if watched else None
         if namespace is None:
             namespace = await context.kube.get(NAMESPACES, metadata.namespace)
         chosen = choose_capture(namespace, default=context.settings.capture)
