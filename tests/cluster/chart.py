@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,16 @@ def rendered(
     namespace: str = NAMESPACE,
 ) -> str:
     """The manifests as text."""
+    return _template(files, yaml.safe_dump(dict(values or {})), release, namespace)
+
+
+@cache
+def _template(files: tuple[Path, ...], values: str, release: str, namespace: str) -> str:
+    # Many tests look at the same few; each rendering starts a process.
     named = [flag for file in files for flag in ("--values", str(file))]
     return helm(
         "template", release, str(CHART), "--namespace", namespace, *named, "--values", "-",
-        given=yaml.safe_dump(dict(values or {})),
+        given=values,
     )  # fmt: skip
 
 
