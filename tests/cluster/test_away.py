@@ -88,6 +88,6 @@ def ready(pod: Any) -> bool:
 
 
 def stored(stack: Stack, mark: str) -> list[int]:
-    lines = stack.exported(ID, signal="logs", text=f"{mark} ", deployment=f"{TEAM}.steady")
+    lines = stack.exported(ID, signal="logs", text=f"{mark} ", deployment="steady")
     lines.sort(key=lambda line: (line["writer"], line["seq"]))
     return [int(line["message"].split()[1]) for line in lines]
