@@ -7,9 +7,14 @@ import pytest
 
 from spanyard_core.errors import StorageError
 from spanyard_core.kube import BUILDS, PODS, KubeError
+from spanyard_core.resources import builds as life
+from spanyard_core.resources.reasons import explain
 from spanyard_core.storage import ObjectInfo
 from spanyard_core.storage.directory import DirectoryStorage
+from spanyard_operator.status import write_status
 from tests.fakes.operator_world import NAMESPACE, Play, World
+
+NOW = "2026-11-21T14:45:00Z"
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ async def test_a_build_that_takes_too_long_is_ended_with_grace_and_told_so(world
     status = world.status()
     assert status.failure is not None
     assert (status.failure.reason, status.failure.step) == ("Timeout", "install")
+    assert status.failure.message.startswith("install still ran after 60s")
     assert 60 <= took <= 75, "the collector stores the rest in 3 s here"
     assert status.conditions[-1].type == "Stalled"
     assert {c.type for c in status.conditions} == {"Ready", "Stalled"}
@@ -304,3 +310,37 @@ async def test_a_change_after_the_end_is_seen(world: World) -> None:
     assert world.status().observed_generation == 2
     assert {c.observed_generation for c in world.status().conditions} == {2}
     assert world.made == ["support-1-build-1"]
+
+
+async def test_what_was_decided_stays_though_the_wish_is_taken_back(world: World) -> None:
+    world.project()
+    world.build()
+    world.plays["support-1-build-1"] = Play(exits={"spanyard-fetch": 0})
+    await world.run(10)
+    world.change(BUILDS, "support-1", cancel=True)
+    await world.settle()
+    world.deliver()
+    await world.run(1)
+    assert "Ending" in {c.type for c in world.status().conditions}
+    world.change(BUILDS, "support-1", cancel=False)
+    await ended(world)
+    assert world.status().phase == "Cancelled"
+
+
+async def test_a_decision_on_an_old_picture_is_refused_and_made_anew(world: World) -> None:
+    """By a process that believes to be the leader still, or whose watch is behind."""
+    world.project()
+    world.build()
+    await world.run(3)
+    kube, cache = world.kube, world.context.cache
+    old = cache.build(NAMESPACE, "support-1")
+    assert old is not None
+    world.kube.change(BUILDS, "support-1", NAMESPACE, {"status": {"phase": "Succeeded"}})
+    failed = life.failed(old, old.status, explain("Timeout"), now=NOW, log_complete=False)
+    with pytest.raises(KubeError) as caught:
+        await write_status(kube, cache, old, failed)
+    assert caught.value.conflict
+    assert world.status().phase == "Succeeded"
+    now = cache.build(NAMESPACE, "support-1")
+    assert now is not None
+    assert now.status.phase == "Succeeded", "the next look is at what there is"

@@ -62,6 +62,7 @@ async def test_only_the_latest_of_those_that_wait(world: World) -> None:
 
 async def test_all_projects_share_the_room_of_the_cluster(world: World) -> None:
     world.operator(build_room=2)
+    world.workers = 4
     for name in ("x", "y", "z"):
         world.project(name)
         world.build(f"{name}-1", project=name)
