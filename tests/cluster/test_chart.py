@@ -195,6 +195,10 @@ def test_a_setting_with_its_own_default_is_taken() -> None:
         ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.hosts"),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "gateway.httpRoute.parentRefs"),
         ({"grafana": {"datasource": {"enabled": True}}}, "grafana.datasource.host"),
+        (
+            {"watchNamespaces": ["a"], "monitoring": {"podMonitor": {"enabled": True}}},
+            "networkPolicy.metricsFrom: say who scrapes the collectors",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(values: dict[str, Any], says: str) -> None:
