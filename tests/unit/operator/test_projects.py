@@ -130,6 +130,7 @@ async def test_a_policy_that_changes_counts_from_now_on(world: World) -> None:
     assert project(world).status.observed_generation == 2
 
 
+@pytest.mark.slow
 async def test_a_thousand_builds_at_rest_cost_a_new_operator_no_write(world: World) -> None:
     world.project(retention={"succeededLimit": 2000})
     world.build("b0")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -138,6 +139,7 @@ async def test_an_earlier_time_wins_and_a_look_decides_anew() -> None:
     assert made.next_due() is None, "what was wanted before the look counts no more"
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=40))
 async def test_no_key_is_ever_forgotten(adds: list[tuple[str, int]]) -> None:
     made, clock = queue()
