@@ -100,7 +100,8 @@ async def _keys(context: Context, deployment: Deployment) -> Keys:
 
 
 async def _namespace(context: Context, name: str) -> Object | None:
-    kept = context.cache.get(NAMESPACES, name)
+    # Of single namespaces there is no watch: what the cache has of them may be minutes old.
+    kept = None if context.settings.namespaces else context.cache.get(NAMESPACES, name)
     if kept is not None:
         return kept
     try:
