@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench soak chaos docs cluster cluster-prepare cluster-down lock clean
+.PHONY: help setup demo test unit lint format bench soak chaos docs page screens bench-live cluster cluster-prepare cluster-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: setup ## let ruff tidy the code
 bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-live: setup ## live streams: latency and memory (part of bench)
+	@$(BIN)/python -m benchmarks live
+
 soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--kills 50')
 	@$(BIN)/python -m tests.limits.soak $(ARGS)
 
@@ -59,6 +62,12 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
 	@$(BIN)/python -m spanyard_local.cli.reference docs/cli.md
 	@$(BIN)/python charts/generate.py
+
+page: ## build the page that the gateway serves, from gateway/ui (needs npm)
+	@cd gateway/ui && npm ci --no-audit --no-fund && npm run build
+
+screens: setup ## take the screenshots of the page in docs/images (needs chromium)
+	@$(BIN)/python -m tests.e2e.screens
 
 cluster: setup ## a Kubernetes for tests on this machine, with our images (ARGS=--fresh: a new one)
 	@$(BIN)/python -m tests.cluster up $(ARGS)

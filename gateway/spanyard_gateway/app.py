@@ -20,6 +20,7 @@ from spanyard_gateway.live.mount import LiveParts, NoCollectors, NoPods, live_of
 from spanyard_gateway.metrics import GatewayMetrics
 from spanyard_gateway.objects.service import Objects
 from spanyard_gateway.openapi import openapi_document
+from spanyard_gateway.page_files import page_routes
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.routes import all_endpoints
 from spanyard_gateway.settings import GatewaySettings
@@ -98,6 +99,7 @@ def make_app(
     if live is None:
         live = live_of_cluster(app, kube) if kube else LiveParts(NoPods(), NoCollectors())
     mount_live(app, live, settings.base_path, registry)
+    app.add_routes(page_routes(settings.base_path))
     return app
 
 

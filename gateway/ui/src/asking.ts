@@ -1,0 +1,47 @@
+/** Asking the gateway from a room: the answer, what went wrong, and asking again. */
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { get, Refused } from "./api";
+
+export interface Asked<T> {
+  data: T | undefined;
+  error: Refused | undefined;
+  loading: boolean;
+  again: () => void;
+}
+
+type Params = Record<string, string | number | undefined | null>;
+
+/** `every`: ask again after so many milliseconds, while the page is seen. An empty path asks nothing. */
+export function useAsked<T>(path: string, params: Params = {}, every = 0): Asked<T> {
+  const key = path + JSON.stringify(params);
+  const [state, set] = useState<{ key: string; data?: T; error?: Refused }>({ key: "" });
+  const [turn, setTurn] = useState(0);
+  const again = useCallback(() => setTurn((n) => n + 1), []);
+  const latest = useRef(params);
+  latest.current = params;
+  useEffect(() => {
+    if (!path) return;
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    const ask = async (): Promise<void> => {
+      if (!document.hidden) {
+        try {
+          const data = await get<T>(path, latest.current, stop.signal);
+          set({ key, data });
+        } catch (error) {
+          if (stop.signal.aborted) return;
+          const told = error instanceof Refused ? error : new Refused(0, String(error));
+          set((old) => (old.key === key && old.data !== undefined ? { ...old, error: told } : { key, error: told }));
+        }
+      }
+      if (every && !stop.signal.aborted) timer = setTimeout(ask, every);
+    };
+    void ask();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+    };
+  }, [key, every, turn]);
+  const mine = state.key === key;
+  return { data: mine ? state.data : undefined, error: mine ? state.error : undefined, loading: !mine, again };
+}

@@ -1,0 +1,79 @@
+/** Numbers and times for people: short, with their units, the exact ones in tooltips. */
+
+const NS = 1e6;
+
+/** RFC 3339 as milliseconds, with fractions. */
+export function ms(time: string): number {
+  const dot = time.indexOf(".");
+  const whole = Date.parse(dot < 0 ? time : `${time.slice(0, dot)}Z`);
+  if (dot < 0) return whole;
+  return whole + Number(`0.${time.slice(dot + 1).replace(/\D.*$/, "")}`) * 1000;
+}
+
+export function duration(milliseconds: number): string {
+  if (milliseconds < 1) return `${Math.round(milliseconds * 1000)} µs`;
+  if (milliseconds < 1000) return `${thin(milliseconds)} ms`;
+  const seconds = milliseconds / 1000;
+  if (seconds < 60) return `${thin(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+}
+
+export const ofNs = (ns: number | null): string => (ns === null ? "running" : duration(ns / NS));
+
+/** Three digits that count. */
+function thin(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+export function count(value: number): string {
+  if (value < 10_000) return value.toLocaleString("en");
+  if (value < 1e6) return `${(value / 1e3).toFixed(1)}k`;
+  if (value < 1e9) return `${(value / 1e6).toFixed(2)}M`;
+  return `${(value / 1e9).toFixed(2)}G`;
+}
+
+export function bytes(value: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  while (value >= 1000 && at < units.length - 1) {
+    value /= 1000;
+    at++;
+  }
+  return `${at === 0 ? value : thin(value)} ${units[at]}`;
+}
+
+export function cost(value: number): string {
+  if (value === 0) return "–";
+  return `$${value < 0.01 ? value.toPrecision(2) : value.toFixed(2)}`;
+}
+
+export function age(time: string, now = Date.now()): string {
+  const passed = Math.max(0, now - ms(time)) / 1000;
+  if (passed < 60) return `${Math.floor(passed)} s ago`;
+  if (passed < 3600) return `${Math.floor(passed / 60)} min ago`;
+  if (passed < 86_400) return `${Math.floor(passed / 3600)} h ago`;
+  return `${Math.floor(passed / 86_400)} d ago`;
+}
+
+const two = (n: number): string => String(n).padStart(2, "0");
+
+/** 14:45:00.123 of the day, in local time or UTC. */
+export function clock(time: string, utc = false): string {
+  const at = new Date(ms(time));
+  const parts = utc
+    ? [at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds(), at.getUTCMilliseconds()]
+    : [at.getHours(), at.getMinutes(), at.getSeconds(), at.getMilliseconds()];
+  return `${two(parts[0]!)}:${two(parts[1]!)}:${two(parts[2]!)}.${String(parts[3]).padStart(3, "0")}`;
+}
+
+export const full = (time: string): string => `${new Date(ms(time)).toLocaleString()}  (${time})`;
+
+/** Control characters as pictures: what a program prints is data, never formatting of the page. */
+export function visible(text: string): string {
+  // eslint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f\u202a-\u202e\u2066-\u2069]/g, (c) =>
+    c < " " ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : "\ufffd",
+  );
+}

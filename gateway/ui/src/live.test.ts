@@ -1,0 +1,105 @@
+/** The client of `/ws` against a gateway that is played. */
+import { describe, expect, it, vi } from "vitest";
+
+vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
+const { Live } = await import("./live");
+type Socket = import("./live").Socket;
+type Message = import("./live").Message;
+
+class Played implements Socket {
+  readyState = 0;
+  onopen: (() => void) | null = null;
+  onclose: (() => void) | null = null;
+  onmessage: ((event: { data: string }) => void) | null = null;
+  said: Record<string, unknown>[] = [];
+  closed = false;
+
+  send(text: string): void {
+    this.said.push(JSON.parse(text) as Record<string, unknown>);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  tell(message: Record<string, unknown>): void {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+}
+
+function played(): { live: InstanceType<typeof Live>; sockets: Played[] } {
+  const sockets: Played[] = [];
+  const live = new Live(() => {
+    const socket = new Played();
+    sockets.push(socket);
+    return socket;
+  });
+  return { live, sockets };
+}
+
+describe("the client of /ws", () => {
+  it("connects when somebody listens, and not before; the last one to leave closes", () => {
+    const { live, sockets } = played();
+    expect(sockets).toHaveLength(0);
+    const first = live.subscribe({ channel: "server:a.b", history: 5 }, () => {});
+    const second = live.subscribe({ channel: "build:a.b" }, () => {});
+    expect(sockets).toHaveLength(1);
+    sockets[0]!.onopen!();
+    expect(sockets[0]!.said.map((m) => m["channel"])).toEqual(["server:a.b", "build:a.b"]);
+    first();
+    expect(sockets[0]!.said.at(-1)).toEqual({ type: "unsubscribe", id: "s1" });
+    expect(sockets[0]!.closed).toBe(false);
+    second();
+    expect(sockets[0]!.closed).toBe(true);
+    expect(live.state).toBe("idle");
+  });
+
+  it("gives messages to the subscription that they are for", () => {
+    const { live, sockets } = played();
+    const heard: Message[] = [];
+    live.subscribe({ channel: "server:a.b" }, (m) => heard.push(m));
+    live.subscribe({ channel: "server:a.c" }, () => expect.unreachable());
+    sockets[0]!.onopen!();
+    sockets[0]!.tell({ type: "server:log", id: "s1", writer: "w", first: 1, last: 2, left: 0, items: [] });
+    sockets[0]!.tell({ type: "hello", version: 1 });
+    expect(heard).toHaveLength(1);
+  });
+
+  it("goes on after a disconnect, where it was to the record", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b", history: 100 }, () => {});
+    const states: string[] = [];
+    live.watch((state) => states.push(state));
+    const [first] = sockets;
+    first!.onopen!();
+    first!.tell({ type: "server:log", id: "s1", writer: "old", first: 1, last: 90, left: 0, history: true, items: [] });
+    first!.tell({ type: "live", id: "s1", resume: { at: 1000, seen: { w: 7, old: 90 } } });
+    first!.tell({ type: "server:log", id: "s1", writer: "w", first: 8, last: 12, left: 1, items: [] });
+    first!.tell({ type: "dropped", id: "s1", writer: "w", first: 13, last: 20, count: 8, reason: "slow-client" });
+    first!.tell({ type: "passed", id: "s1", writer: "v", last: 3, left: 3 });
+    first!.tell({ type: "heartbeat", time: "", resume: { s1: { at: 5000, seen: {} } } });
+    first!.onclose!();
+    vi.advanceTimersByTime(1_000);
+    expect(sockets).toHaveLength(2);
+    sockets[1]!.onopen!();
+    expect(sockets[1]!.said).toEqual([
+      { type: "subscribe", id: "s1", channel: "server:a.b", history: 0, resume: { at: 5000, seen: { w: 20, old: 90, v: 3 } } },
+    ]);
+    expect(states).toEqual(["connecting", "open", "lost", "open"]);
+    vi.useRealTimers();
+  });
+
+  it("begins anew when the connection broke before live began", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b", history: 100 }, () => {});
+    sockets[0]!.onopen!();
+    sockets[0]!.tell({ type: "server:log", id: "s1", writer: "w", first: 1, last: 9, left: 0, history: true, items: [] });
+    sockets[0]!.onclose!();
+    vi.advanceTimersByTime(1_000);
+    sockets[1]!.onopen!();
+    expect(sockets[1]!.said[0]).toEqual({ type: "subscribe", id: "s1", channel: "server:a.b", history: 100 });
+    vi.useRealTimers();
+  });
+});

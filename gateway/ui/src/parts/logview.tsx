@@ -1,0 +1,219 @@
+/**
+ * Log lines: a list that draws only what is seen, follows what comes, searches and links to a line.
+ * A million lines are a million small objects and forty elements.
+ */
+import type { JSX } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { ansi } from "../ansi";
+import { clock, full, visible } from "../format";
+import { choose, href, usePlace } from "../place";
+
+export interface Shown {
+  id: string;
+  at: string;
+  level: string;
+  from: string;
+  text: string;
+  traceId?: string | undefined;
+  /** A word of the page between the lines: lines dropped, a step that begins. */
+  told?: boolean | undefined;
+}
+
+const HEIGHT = 20;
+const SPARE = 12;
+
+interface Props {
+  /** Grows at its end; the same array all the time. */
+  lines: Shown[];
+  /** Changes when lines came. */
+  version: number;
+  name: string;
+  project?: string | undefined;
+  live: boolean;
+  empty: string;
+}
+
+export function LogView({ lines, version, name, project, live, empty }: Props): JSX.Element {
+  const { query } = usePlace();
+  const [follow, setFollow] = useState(!query.get("line"));
+  const [search, setSearch] = useState(query.get("find") ?? "");
+  const [view, setView] = useState({ top: 0, height: 400 });
+  const [missed, setMissed] = useState(0);
+  const box = useRef<HTMLDivElement>(null);
+  const seen = useRef(0);
+  const linked = query.get("line");
+
+  const found = useMemo(() => {
+    const wanted = search.toLowerCase();
+    if (!wanted) return null;
+    const at: number[] = [];
+    for (let i = 0; i < lines.length; i++) if (lines[i]!.text.toLowerCase().includes(wanted)) at.push(i);
+    return at;
+  }, [search, version]);
+  const total = found ? found.length : lines.length;
+
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    if (follow) {
+      element.scrollTop = element.scrollHeight;
+      seen.current = total;
+      setMissed(0);
+    } else {
+      setMissed(total - seen.current);
+    }
+  }, [version, total, follow]);
+
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const measure = (): void => setView({ top: element.scrollTop, height: element.clientHeight });
+    const observer = new ResizeObserver(measure);
+    observer.observe(element);
+    measure();
+    return () => observer.disconnect();
+  }, []);
+
+  const jumped = useRef("");
+  useEffect(() => {
+    if (!linked || jumped.current === linked || found) return;
+    const index = lines.findIndex((line) => line.id === linked);
+    if (index < 0 || !box.current) return;
+    jumped.current = linked;
+    setFollow(false);
+    box.current.scrollTop = Math.max(0, index * HEIGHT - box.current.clientHeight / 2);
+  }, [version, linked]);
+
+  const scrolled = (): void => {
+    const element = box.current!;
+    setView({ top: element.scrollTop, height: element.clientHeight });
+    const end = element.scrollTop + element.clientHeight >= element.scrollHeight - HEIGHT;
+    if (end !== follow && live) {
+      setFollow(end);
+      if (!end) seen.current = total;
+    }
+  };
+
+  const first = Math.max(0, Math.floor(view.top / HEIGHT) - SPARE);
+  const last = Math.min(total, Math.ceil((view.top + view.height) / HEIGHT) + SPARE);
+  const rows: JSX.Element[] = [];
+  for (let i = first; i < last; i++) {
+    const line = lines[found ? found[i]! : i]!;
+    rows.push(
+      <LogRow key={line.id} line={line} top={i * HEIGHT} at={line.id === linked} search={search} project={project} />,
+    );
+  }
+
+  const download = (): void => {
+    const text = lines.map((line) => `${line.at} ${line.level} ${line.from} ${line.text}\n`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(text, { type: "text/plain" }));
+    link.download = `${name}.log`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  const nextError = (): void => {
+    const from = Math.floor(view.top / HEIGHT) + 1;
+    for (let i = from; i < total; i++) {
+      const line = lines[found ? found[i]! : i]!;
+      if (line.level === "error" || line.level === "fatal") {
+        setFollow(false);
+        box.current!.scrollTop = i * HEIGHT;
+        return;
+      }
+    }
+  };
+  const keys = (event: KeyboardEvent): void => {
+    if ((event.target as Element).matches("input")) return;
+    if (event.key === "f" && live) setFollow(!follow);
+    else if (event.key === "e") nextError();
+    else return;
+    event.preventDefault();
+  };
+
+  return (
+    <section class="log" aria-label={`log of ${name}`} onKeyDown={keys}>
+      <div class="log-tools">
+        <input
+          type="search"
+          placeholder="Search in these lines"
+          aria-label="Search in these lines"
+          value={search}
+          onInput={(event) => {
+            setSearch(event.currentTarget.value);
+            choose({ find: event.currentTarget.value });
+          }}
+        />
+        <span class="soft small" role="status">
+          {search ? `${total.toLocaleString("en")} of ${lines.length.toLocaleString("en")} lines` : `${total.toLocaleString("en")} lines`}
+        </span>
+        <span style={{ flex: 1 }} />
+        <button onClick={nextError} title="e">
+          Next error
+        </button>
+        {live && (
+          <button class={follow ? "on" : ""} aria-pressed={follow} onClick={() => setFollow(!follow)} title="f">
+            {follow ? "Following" : "Follow"}
+          </button>
+        )}
+        <button onClick={download} disabled={!lines.length}>
+          Download
+        </button>
+      </div>
+      <div class="log-lines" ref={box} onScroll={scrolled} tabIndex={0} role="log" aria-live="off" aria-label="lines">
+        <div style={{ height: `${total * HEIGHT}px`, position: "relative" }}>{rows}</div>
+        {total === 0 && <div class="empty" style={{ border: 0 }}>{search ? "No line has this text." : empty}</div>}
+      </div>
+      {!follow && live && missed > 0 && (
+        <button class="pill" onClick={() => setFollow(true)}>
+          {missed.toLocaleString("en")} new
+        </button>
+      )}
+    </section>
+  );
+}
+
+function LogRow({ line, top, at, search, project }: { line: Shown; top: number; at: boolean; search: string; project?: string | undefined }): JSX.Element {
+  if (line.told)
+    return (
+      <div class={`log-row told ${line.level}`} style={{ top: `${top}px` }}>
+        {line.text}
+      </div>
+    );
+  return (
+    <div class={`log-row ${line.level}${at ? " at" : ""}`} style={{ top: `${top}px` }}>
+      <a href={href(location.pathname.slice(new URL(".", document.baseURI).pathname.length).split("/").map(decodeURIComponent), { ...Object.fromEntries(new URLSearchParams(location.search)), line: line.id })} title={full(line.at)}>
+        <time dateTime={line.at}>{clock(line.at)}</time>
+      </a>
+      <span class="level">{line.level}</span>
+      {line.from && <span class="from hide-narrow">{line.from}</span>}
+      <span>{marked(line.text, search)}</span>
+      {line.traceId && project && (
+        <a href={href(["traces", project, line.traceId])} title="open the trace">
+          trace
+        </a>
+      )}
+    </div>
+  );
+}
+
+function marked(text: string, search: string): JSX.Element[] {
+  const pieces: JSX.Element[] = [];
+  const wanted = search.toLowerCase();
+  for (const piece of ansi(text)) {
+    const shown = visible(piece.text);
+    const style = piece.style;
+    if (!wanted) {
+      pieces.push(<span style={style}>{shown}</span>);
+      continue;
+    }
+    let at = 0;
+    const lower = shown.toLowerCase();
+    for (let hit = lower.indexOf(wanted); hit >= 0; hit = lower.indexOf(wanted, at)) {
+      pieces.push(<span style={style}>{shown.slice(at, hit)}</span>, <mark>{shown.slice(hit, hit + wanted.length)}</mark>);
+      at = hit + wanted.length;
+    }
+    pieces.push(<span style={style}>{shown.slice(at)}</span>);
+  }
+  return pieces;
+}

@@ -1,0 +1,72 @@
+/** Where the reader is: the address of the page is the whole state of a view. */
+import { useEffect, useState } from "preact/hooks";
+
+export interface Place {
+  /** `["traces", "local.support", "e07e…"]` below `/ui/`. */
+  path: string[];
+  query: URLSearchParams;
+}
+
+const root = new URL(".", document.baseURI).pathname;
+const changed = new Set<() => void>();
+
+export function here(): Place {
+  const path = location.pathname.slice(root.length).split("/").filter(Boolean).map(decodeURIComponent);
+  return { path, query: new URLSearchParams(location.search) };
+}
+
+export function href(path: string[], query: Record<string, string | undefined> = {}): string {
+  const params = new URLSearchParams();
+  const now = here().query;
+  for (const kept of ["project", "range"]) {
+    const value = now.get(kept);
+    if (value) params.set(kept, value);
+  }
+  for (const [name, value] of Object.entries(query)) {
+    if (value) params.set(name, value);
+    else params.delete(name);
+  }
+  const text = params.toString();
+  return root + path.map(encodeURIComponent).join("/") + (text ? `?${text}` : "");
+}
+
+export function go(to: string, replace = false): void {
+  if (replace) history.replaceState(null, "", to);
+  else history.pushState(null, "", to);
+  for (const tell of changed) tell();
+}
+
+/** Change some of the view's filters; what is empty leaves the address. */
+export function choose(query: Record<string, string | undefined>, replace = true): void {
+  const params = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(query)) {
+    if (value) params.set(name, value);
+    else params.delete(name);
+  }
+  const text = params.toString();
+  go(location.pathname + (text ? `?${text}` : ""), replace);
+}
+
+export function usePlace(): Place {
+  const [place, set] = useState(here);
+  useEffect(() => {
+    const tell = (): void => set(here());
+    changed.add(tell);
+    addEventListener("popstate", tell);
+    return () => {
+      changed.delete(tell);
+      removeEventListener("popstate", tell);
+    };
+  }, []);
+  return place;
+}
+
+/** Links of the page change the place without loading the page again. */
+export function followLinks(event: MouseEvent): void {
+  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  const link = (event.target as Element | null)?.closest?.("a");
+  if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
+  if (!link.pathname.startsWith(root)) return;
+  event.preventDefault();
+  go(link.href);
+}

@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+import type { Span } from "./api";
+import { ansi } from "./ansi";
+import { bytes, cost, count, duration, ms, visible } from "./format";
+import { kindOf, messages, tree } from "./spans";
+
+const span = (id: string, parent: string, start: number, end: number | null, attributes: Record<string, unknown> = {}): Span => ({
+  id, traceId: "t", parentSpanId: parent, name: id, spanKind: "internal", status: "ok", attributes,
+  startTime: new Date(start).toISOString(), endTime: end === null ? null : new Date(end).toISOString(),
+  durationNs: end === null ? null : (end - start) * 1e6,
+});
+
+describe("numbers and times", () => {
+  it("keeps nanoseconds as fractions", () => expect(ms("1970-01-01T00:00:01.000500000Z")).toBeCloseTo(1000.5, 6));
+  it("is short, with units", () => {
+    expect([0.137, 58.13, 1240, 75_000, 7_300_000].map(duration)).toEqual(["137 µs", "58.1 ms", "1.24 s", "1 min 15 s", "2 h 1 min"]);
+    expect([999, 18_300, 2_500_000].map(count)).toEqual(["999", "18.3k", "2.50M"]);
+    expect([14_200, 999].map(bytes)).toEqual(["14.2 kB", "999 B"]);
+    expect([0.0042, 0, 1.5].map(cost)).toEqual(["$0.0042", "–", "$1.50"]);
+  });
+  it("shows control characters, and never obeys them", () => expect(visible("a\u0007b\u202ec\td")).toBe("a\u2407b\ufffdc\td"));
+});
+
+describe("ANSI", () => {
+  it("colours, and leaves every other sequence out", () => {
+    expect(ansi("plain")).toEqual([{ text: "plain", style: {} }]);
+    const pieces = ansi("\u001b[31mred\u001b[0m \u001b[2Kafter \u001b[38;5;200;1mbold");
+    expect(pieces.map((p) => p.text).join("")).toBe("red after bold");
+    expect(pieces[0]!.style["color"]).toBeTruthy();
+    expect(pieces.at(-1)!.style).toEqual({ "font-weight": "700" });
+  });
+});
+
+describe("a trace as a tree", () => {
+  it("has parents before children, siblings by time, orphans at the root, and ends in loops", () => {
+    const nodes = tree([span("c", "a", 30, 40), span("a", "", 0, 50), span("b", "a", 10, 20), span("o", "gone", 5, 6), span("x", "y", 1, 2), span("y", "x", 1, 2)], new Set(), 99);
+    expect(nodes.map((n) => [n.span.id, n.depth])).toEqual([["a", 0], ["b", 1], ["c", 1], ["o", 0]]);
+    expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "c"]);
+  });
+  it("folds", () => expect(tree([span("a", "", 0, 5), span("b", "a", 1, 2)], new Set(["a"]), 9)).toHaveLength(1));
+  it("lets open spans grow until now", () => expect(tree([span("a", "", 10, null)], new Set(), 500)[0]!.end).toBe(500));
+  it("draws 10,000 spans at once", () => {
+    const many = Array.from({ length: 10_000 }, (_, i) => span(`s${i}`, i ? `s${Math.floor((i - 1) / 3)}` : "", i, i + 10));
+    const before = performance.now();
+    expect(tree(many, new Set(), 0)).toHaveLength(10_000);
+    expect(performance.now() - before).toBeLessThan(2_000);
+  });
+  it("tells agents, models, tools, HTTP and databases apart", () => {
+    const kinds = [{ "gen_ai.operation.name": "invoke_agent" }, { "gen_ai.operation.name": "chat" }, { "gen_ai.operation.name": "execute_tool" }, { "http.request.method": "GET" }, { "db.system.name": "x" }, {}];
+    expect(kinds.map((at) => kindOf(span("s", "", 0, 1, at)))).toEqual(["agent", "model", "tool", "http", "db", "other"]);
+  });
+});
+
+describe("conversations", () => {
+  it("reads OpenTelemetry's messages with tool calls, plain ones, and text", () => {
+    const parts = [{ role: "assistant", parts: [{ type: "text", content: "hm" }, { type: "tool_call", name: "look", arguments: { q: 1 } }] }];
+    expect(messages(JSON.stringify(parts))).toEqual([{ role: "assistant", text: "hm", calls: [{ name: "look", arguments: '{\n  "q": 1\n}' }] }]);
+    expect(messages([{ role: "user", content: "hi" }])).toEqual([{ role: "user", text: "hi", calls: [] }]);
+    expect(messages("no JSON")).toEqual([{ role: "", text: "no JSON", calls: [] }]);
+    expect(messages(undefined)).toEqual([]);
+  });
+});

@@ -1,0 +1,194 @@
+/** Is anything missing? Coverage per source of records, and the quarantine. */
+import type { JSX } from "preact";
+import { useRef, useState } from "preact/hooks";
+import type { Page, Proof, Quarantined, WriterProof } from "../api";
+import { part, post } from "../api";
+import { useAsked } from "../asking";
+import { bytes, count, visible } from "../format";
+import { Empty, Mark, Ready, Time } from "../parts/bits";
+
+/** Whether records of it are known to be gone or doubled. */
+export const lost = (w: WriterProof): boolean => w.missing > 0 || w.doubled > 0 || w.lostLines > 0 || w.lostBytes > 0 || w.gaps > 0;
+
+export function ProofRoom({ project }: { project: string }): JSX.Element {
+  const proof = useAsked<Proof>(project ? `projects/${part(project)}/proof` : "proof", {}, 5_000);
+  return (
+    <>
+      <div class="head">
+        <h1>Proof</h1>
+      </div>
+      <Ready of={proof}>
+        {(found) => {
+          const sum = (pick: (w: WriterProof) => number): number => found.writers.reduce((all, w) => all + pick(w), 0);
+          const bad = found.writers.filter(lost);
+          const open = found.writers.filter((w) => w.state === "open").length;
+          return (
+            <>
+              <p>
+                <Mark state={bad.length ? "missing" : "ok"} /> {count(sum((w) => w.stored))} of {count(sum((w) => w.expected))} records stored,{" "}
+                {count(sum((w) => w.missing))} missing, {count(sum((w) => w.doubled))} doubled, {count(sum((w) => w.pending))} on their way, {count(sum((w) => w.quarantined))} in quarantine,{" "}
+                {count(sum((w) => w.lostLines))} told as lost; {open} of {found.writers.length} sources still open.
+              </p>
+              {found.writers.length === 0 ? (
+                <Empty>Nothing was collected yet.</Empty>
+              ) : (
+                <div class="table-wrap" tabIndex={0}>
+                  <table>
+                    <thead>
+                      <tr>
+                        <th>Source</th>
+                        <th>Signal</th>
+                        <th>State</th>
+                        <th>Coverage</th>
+                        <th class="num">Stored</th>
+                        <th class="num">Missing</th>
+                        <th class="num hide-narrow">Gaps</th>
+                      </tr>
+                    </thead>
+                    <tbody>
+                      {[...found.writers]
+                        .sort((a, b) => Number(lost(b)) - Number(lost(a)))
+                        .slice(0, 500)
+                        .map((w) => (
+                          <tr key={w.signal + w.writer}>
+                            <td title={w.writer}>
+                              {w.pod || w.writer} <span class="soft">{w.container}</span>
+                            </td>
+                            <td>{w.signal}</td>
+                            <td>
+                              <Mark state={lost(w) ? "missing" : w.state} />
+                            </td>
+                            <td>
+                              <Cover of={w} />
+                            </td>
+                            <td class="num">
+                              {count(w.stored)} / {count(w.expected)}
+                            </td>
+                            <td class="num">{count(w.missing)}</td>
+                            <td class="num hide-narrow">
+                              {w.gaps}
+                              {w.lostBytes ? ` (${bytes(w.lostBytes)})` : ""}
+                            </td>
+                          </tr>
+                        ))}
+                    </tbody>
+                  </table>
+                </div>
+              )}
+              {found.writers.length > 500 && <p class="soft">The worst 500 of {count(found.writers.length)} sources.</p>}
+            </>
+          );
+        }}
+      </Ready>
+      <h2>Quarantine</h2>
+      <Quarantine project={project} />
+    </>
+  );
+}
+
+function Cover({ of: w }: { of: WriterProof }): JSX.Element {
+  const whole = Math.max(1, w.expected + w.lostLines);
+  const width = (n: number): string => `${(n / whole) * 100}%`;
+  return (
+    <span class="cover" role="img" aria-label={`${w.stored} of ${w.expected} stored`}>
+      <i style={{ width: width(w.stored) }} />
+      <i class="waiting" style={{ width: width(w.pending + w.quarantined) }} />
+      <i class="lost" style={{ width: width(w.missing + w.lostLines) }} />
+    </span>
+  );
+}
+
+function Quarantine({ project }: { project: string }): JSX.Element {
+  const found = useAsked<Page<Quarantined>>("quarantine", { limit: 200, project: project || undefined }, 5_000);
+  const [told, setTold] = useState("");
+  const act = async (item: Quarantined, action: string, body: unknown): Promise<void> => {
+    try {
+      await post(`quarantine/${part(item.id)}/${action}`, body);
+      setTold(`${action === "replay" ? "Replayed" : "Given up"}: line ${item.line} of ${item.key}`);
+      found.again();
+    } catch (error) {
+      setTold((error as Error).message);
+    }
+  };
+  return (
+    <>
+      <p role="status">{told}</p>
+      <Ready of={found}>
+        {(page) =>
+          page.items.length === 0 ? (
+            <p class="soft">Nothing is in quarantine.</p>
+          ) : (
+            <div class="table-wrap" tabIndex={0}>
+              <table>
+                <thead>
+                  <tr>
+                    <th>Line</th>
+                    <th>Reason</th>
+                    <th>Since</th>
+                    <th>State</th>
+                    <th />
+                  </tr>
+                </thead>
+                <tbody>
+                  {page.items.map((item) => (
+                    <Bad key={item.id} item={item} act={act} />
+                  ))}
+                </tbody>
+              </table>
+            </div>
+          )
+        }
+      </Ready>
+    </>
+  );
+}
+
+function Bad({ item, act }: { item: Quarantined; act: (item: Quarantined, action: string, body: unknown) => void }): JSX.Element {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [text, setText] = useState(item.text);
+  const open = item.status === "quarantined" || item.status === "open";
+  return (
+    <tr>
+      <td>
+        <code title={item.key}>{visible(item.text.slice(0, 120))}</code>
+        <div class="soft small">
+          {item.projectId}, {item.signal}, line {item.line}, {bytes(item.size)}
+        </div>
+      </td>
+      <td>{item.reason}</td>
+      <td class="nowrap">
+        <Time at={item.quarantinedAt} />
+      </td>
+      <td>
+        <Mark state={item.status} />
+      </td>
+      <td class="nowrap">
+        <button onClick={() => dialog.current?.showModal()} disabled={!open}>
+          Look
+        </button>
+        <dialog ref={dialog} aria-label="a line in quarantine">
+          <p>{item.reason}</p>
+          <textarea aria-label="the line" rows={10} style={{ width: "100%", fontFamily: "var(--mono)" }} value={text} onInput={(e) => setText(e.currentTarget.value)} />
+          <p>Replay loads this one line, as it stands here. Delete gives up this 1 line for good.</p>
+          <button
+            onClick={() => {
+              dialog.current?.close();
+              act(item, "replay", text === item.text ? {} : { text });
+            }}
+          >
+            Replay
+          </button>{" "}
+          <button
+            onClick={() => {
+              dialog.current?.close();
+              act(item, "delete", {});
+            }}
+          >
+            Delete
+          </button>{" "}
+          <button onClick={() => dialog.current?.close()}>Close</button>
+        </dialog>
+      </td>
+    </tr>
+  );
+}

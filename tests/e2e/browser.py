@@ -1,0 +1,80 @@
+"""A real Chromium, driven by Playwright: the one that is installed, never one that is downloaded."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+AXE = Path(__file__).resolve().parents[2] / "gateway/ui/node_modules/axe-core/axe.min.js"
+REQUIRED = os.environ.get("SPANYARD_REQUIRE_BROWSER") == "1"
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-quic",
+)  # fmt: skip
+
+
+def needed(*programs: str) -> None:
+    """Skip, with the reason, where they are not there; fail where they are required."""
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        told = f"{', '.join(missing)} not there; on Debian: apt-get install {' '.join(missing)}"
+        if REQUIRED:
+            pytest.fail(told)
+        pytest.skip(told)
+
+
+class Tab:
+    """A page of the browser; collects what goes wrong in it."""
+
+    def __init__(self, page, address: str) -> None:  # type: ignore[no-untyped-def]
+        self.page = page
+        self.address = address
+        self.troubles: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+
+    def _said(self, message) -> None:  # type: ignore[no-untyped-def]
+        if message.type in {"error", "warning"}:
+            self.troubles.append(f"{message.type}: {message.text} ({message.location})")
+
+    def go(self, place: str) -> None:
+        """Open a place below `/ui/`."""
+        self.page.goto(f"{self.address}/ui/{place}")
+
+    def sees(self, text: str, seconds: float = 20) -> None:
+        """Wait until the text is seen."""
+        self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+
+    def axe(self) -> list[str]:
+        """What axe finds serious or critical, by rule and place."""
+        # Read by the browser itself: the page's own policy allows no script that it is given.
+        self.page.evaluate(AXE.read_text("utf-8"))
+        found = self.page.evaluate("axe.run()")
+        return [
+            f"{violation['id']}: {node['html'][:200]}"
+            for violation in found["violations"]
+            if violation["impact"] in {"serious", "critical"}
+            for node in violation["nodes"]
+        ]
+
+
+@contextlib.contextmanager
+def tab(address: str, *, dark: bool = False, width: int = 1280, height: int = 800) -> Iterator[Tab]:
+    """One tab in a browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        try:
+            context = browser.new_context(
+                color_scheme="dark" if dark else "light",
+                viewport={"width": width, "height": height},
+            )
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            yield Tab(page, address)
+        finally:
+            browser.close()

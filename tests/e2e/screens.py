@@ -1,0 +1,80 @@
+"""Screenshots of the page for the docs: `make screens`. A real `spanyard up`, a real browser."""
+
+import json
+import shutil
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.e2e.browser import tab
+from tests.fakes.up import ROOT, Up
+
+IMAGES = ROOT / "docs" / "images"
+QUESTIONS = (
+    "What is new in release 8?",
+    "Where is my order 4711?",
+    "I want my money back for order 12.",
+    "How do I change my address?",
+    "What about refunds?",
+    "When does parcel 99 arrive?",
+)
+
+
+def main() -> None:
+    """Write `page-{room}-{light,dark}.png`."""
+    with tempfile.TemporaryDirectory(prefix="spanyard-screens-") as folder:
+        place = Path(folder)
+        shutil.copytree(ROOT / "examples" / "support-agent", place / "support-agent")
+        with Up(place / "data", place / "support-agent") as up:
+            gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
+            serving = up.until(
+                lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
+            )
+            agent = serving["status"]["endpoint"]
+            trace = [_ask(agent, QUESTIONS[n % len(QUESTIONS)]) for n in range(31)][2]
+            time.sleep(5)
+            for scheme in ("light", "dark"):
+                troubles = _shoot(gateway, trace, scheme)
+                if troubles:
+                    log = (place / "data" / "up.log").read_text("utf-8", "replace")
+                    raise SystemExit(f"the page complains: {troubles}\n{log[-6000:]}")
+
+
+def _ask(agent: str, question: str) -> str:
+    body = json.dumps({"question": question}).encode()
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{agent}/ask", body, kind)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        time.sleep(0.5)
+        return str(json.load(answer)["traceId"])
+
+
+def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:
+    rooms = {
+        "overview": "",
+        "build": "builds/local.support-agent",
+        "deployment": "deployments/local.support-agent",
+        "traces": "traces?range=15m",
+        "trace": f"traces/local.support/{trace}",
+        "logs": "logs",
+        "proof": "proof",
+    }
+    with tab(gateway, dark=scheme == "dark") as found:
+        for name, place in rooms.items():
+            found.go(place)
+            found.page.wait_for_load_state("networkidle")
+            found.page.wait_for_timeout(1_500)
+            found.page.screenshot(path=IMAGES / f"page-{name}-{scheme}.png")
+        troubles = found.troubles
+    if scheme == "light":
+        with tab(gateway, width=390, height=780) as found:
+            found.go("")
+            found.page.wait_for_timeout(3_000)
+            found.page.screenshot(path=IMAGES / "page-overview-phone.png")
+            troubles += found.troubles
+    return troubles
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The page in a real browser, over a real `spanyard up`."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import AXE, needed, tab
+from tests.fakes.up import ROOT, Up
+
+UI = ROOT / "gateway" / "ui"
+PAGE = ROOT / "gateway" / "spanyard_gateway" / "page"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An `up` with the example, which has answered questions."""
+
+    gateway: str
+    agent: str
+    data: Path
+    trace: str
+
+    def until(self, path: str) -> None:
+        """Wait until the gateway has something there."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.gateway}/{path}", timeout=20) as answer:
+                    if json.load(answer).get("items", True):
+                        return
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+            assert time.monotonic() < deadline, path
+            time.sleep(0.2)
+
+    def ask(self, question: str) -> str:
+        body = json.dumps({"question": question}).encode()
+        request = urllib.request.Request(
+            f"{self.agent}/ask", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return str(json.load(answer)["traceId"])
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    needed("chromium", "npm")
+    if not AXE.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=UI, check=True)
+    folder = tmp_path_factory.mktemp("page")
+    with Up(folder / "data", ROOT / "examples" / "support-agent") as up:
+        gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
+        serving = up.until(
+            lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
+        )
+        found = Stack(gateway, serving["status"]["endpoint"], folder / "data", "")
+        trace = [found.ask(f"What about refunds {n}?") for n in range(6)][-1]
+        found.until(f"traces/{trace}")
+        yield Stack(gateway, found.agent, found.data, trace)
+
+
+ROOMS = {
+    "": "local.support-agent",
+    "builds": "local.support-agent",
+    "builds/local.support-agent": "Succeeded",
+    "deployments": "local.support-agent",
+    "deployments/local.support-agent": "question answered",
+    "traces": "question",
+    "traces/local.support/TRACE": "invoke_agent",
+    "logs": "question answered",
+    "proof": "records stored",
+}
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)], ids=["light", "phone"])
+def test_every_room_shows_what_is_there_without_an_error_and_axe_finds_nothing_serious(
+    stack: Stack, dark: bool, width: int
+) -> None:
+    with tab(stack.gateway, dark=dark, width=width) as found:
+        for room, text in ROOMS.items():
+            found.go(room.replace("TRACE", stack.trace))
+            found.sees(text)
+            found.page.wait_for_timeout(300)
+            assert found.axe() == [], room
+            wide = found.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{room or 'overview'} scrolls sideways: {wide} px of {width}"
+        assert found.troubles == []
+
+
+def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stack) -> None:
+    with tab(stack.gateway) as found:
+        found.go("deployments/local.support-agent")
+        found.sees("Following")
+        found.sees("question answered")
+        found.page.wait_for_timeout(500)
+        trace = stack.ask("Where is my order 4711?")
+        found.sees("Where is my order 4711?", seconds=5)
+        found.page.locator(f'a[href*="{trace}"]').first.click()
+        found.sees("invoke_agent")
+        assert re.search(rf"/ui/traces/local\.support/{trace}", found.page.url)
+        found.sees("Where is my order 4711?")  # the conversation
+        found.page.get_by_role("tree").press("j")
+        assert "span=" in found.page.url
+        found.page.go_back()
+        assert found.troubles == []
+
+
+def test_searching_keys_and_links_to_a_line(stack: Stack) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go("")
+        found.sees("Overview of local.support")
+        page.keyboard.press("g")
+        page.keyboard.press("l")
+        found.sees("question answered")
+        page.keyboard.press("/")
+        page.keyboard.type("refund")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/logs*text=refund*")
+        page.locator(".log-row time").first.wait_for()
+        rows = page.locator(".log-row:not(.told)").all_inner_texts()
+        assert rows
+        assert all("refund" in row.lower() for row in rows)
+        page.locator(".log-row a").first.click()
+        page.wait_for_url("**line=*")
+        link = page.url
+        page.goto("about:blank")
+        page.goto(link)
+        page.locator(".log-row.at").wait_for()
+        page.keyboard.press("?")
+        page.get_by_role("dialog").wait_for()
+        assert found.troubles == []
+
+
+def test_a_quarantined_line_is_looked_at_corrected_and_replayed(stack: Stack) -> None:
+    good = {"type": "log", "id": "1", "projectId": "local.support", "level": "info",
+            "message": "from the archive", "timestamp": "2026-11-21T10:00:00Z"}  # fmt: skip
+    bad = {**good, "message": "corrected in the page", "level": "loud"}
+    place = stack.data / "bucket" / "observability" / "logs" / "local.support"
+    place.mkdir(parents=True, exist_ok=True)
+    name = place / "20261121T100000Z_page-test.jsonl"
+    temporary = name.with_suffix(".tmp")
+    temporary.write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n", "utf-8")
+    temporary.rename(name)
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go("proof?project=local.support")
+        page.get_by_role("button", name="Look").first.wait_for(timeout=30_000)
+        page.get_by_role("button", name="Look").first.click()
+        line = page.get_by_role("textbox", name="the line")
+        line.fill(line.input_value().replace("loud", "warn"))
+        page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+        found.sees("Replayed: line 2")
+        stack.until("projects/local.support/logs?text=corrected+in+the+page")
+        found.go("logs?project=local.support&text=corrected+in+the+page")
+        found.page.locator(".log-row", has_text="corrected in the page").first.wait_for()
+        assert found.troubles == []
+
+
+def test_the_pages_files_are_what_its_source_gives(tmp_path: Path) -> None:
+    needed("npm")
+    copy = tmp_path / "gateway" / "ui"
+    shutil.copytree(UI, copy, ignore=shutil.ignore_patterns("node_modules"))
+    (tmp_path / "gateway" / "spanyard_gateway").mkdir()
+    for command in (
+        ["npm", "ci", "--no-audit", "--no-fund"],
+        ["npm", "run", "build"],
+        ["npm", "test"],
+    ):
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    built = tmp_path / "gateway" / "spanyard_gateway" / "page"
+    fresh = {str(p.relative_to(built)): p.read_bytes() for p in built.rglob("*") if p.is_file()}
+    kept = {str(p.relative_to(PAGE)): p.read_bytes() for p in PAGE.rglob("*") if p.is_file()}
+    assert fresh.keys() == kept.keys(), "run `make page` and commit what it makes"
+    assert fresh == kept, "run `make page` and commit what it makes"
+    sent = sum(len(_packed(data)) for data in fresh.values())
+    assert sent <= 150_000, f"the first load is {sent:,} bytes compressed; at most 150,000"
+
+
+def _packed(data: bytes) -> bytes:
+    import gzip
+
+    return gzip.compress(data, 9)
