@@ -129,7 +129,7 @@ def test_every_run_of_a_server_that_crashes_keeps_its_last_words(stack: Stack, t
             ask("/leave", code=3, lines=50)
             eventually(
                 f"run {run} has ended",
-                lambda: restarts(pod_of(stack, talker)["status"], "server") >= run,  # noqa: B023
+                lambda: restarts(pod_of(stack, talker)["status"], "server") >= run,  # noqa: B023 - asked at once, in this turn of the loop
                 stack,
             )
             if run < runs:
