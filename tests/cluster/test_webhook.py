@@ -28,6 +28,8 @@ from spanyard_operator.webhook.server import Collecting, webhook_app
 from tests.cluster.apiserver import ApiServer
 
 CLOCK = SystemClock()
+GOODBYE = 0.3
+"""Seconds in which the other end of a TLS connection answers its end."""
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ async def kube(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[KubeClien
     client = await KubeClient.from_kubeconfig(str(api_server.kubeconfig(tmp_path / "config")))
     yield client
     await client.close()
+    await CLOCK.sleep(GOODBYE)
 
 
 def configuration(name: str, client: dict[str, Any], namespace: str) -> dict[str, Any]:
@@ -92,6 +95,7 @@ async def webhook(
             yield
         finally:
             await kube.delete(MUTATING_WEBHOOKS, name)
+    await CLOCK.sleep(GOODBYE)
 
 
 async def namespace_of(kube: KubeClient, level: str = "") -> str:
