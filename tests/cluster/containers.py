@@ -78,12 +78,14 @@ def blobs(folders: Folders) -> set[str]:
     return set(ctr(folders, "content", "list", "-q").split())
 
 
-def end_containers(folders: Folders) -> None:
-    """All of our containerd, at once. It must answer."""
+def end_containers(folders: Folders) -> int:
+    """All of our containerd, at once; how many there were. It must answer."""
     for task in ctr(folders, "tasks", "list", "-q").split():
         ctr_done(folders, "tasks", "delete", "--force", task)
-    for container in ctr(folders, "containers", "list", "-q").split():
+    found = ctr(folders, "containers", "list", "-q").split()
+    for container in found:
         ctr_done(folders, "containers", "delete", container)
+    return len(found)
 
 
 def end_shims(folders: Folders) -> None:
@@ -127,8 +129,16 @@ def _kill(pid: int) -> None:
 
 
 def unmount_below(folder: Path) -> None:
-    """Detach every mount below `folder`, the innermost first."""
+    """Detach every mount below `folder`, the innermost first. Raises RuntimeError if one stays:
+    whoever removed the folder then would remove what is mounted there.
+    """
+    for place in reversed(_mounts(folder)):
+        subprocess.run(["umount", "-l", place], capture_output=True, check=False)
+    if left := _mounts(folder):
+        raise RuntimeError(f"still mounted: {', '.join(left)}")
+
+
+def _mounts(folder: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
     places = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-    for place in reversed([p for p in places if p.startswith(f"{folder}/")]):
-        subprocess.run(["umount", "-l", place], capture_output=True, check=False)
+    return [place for place in places if place.startswith(f"{folder}/")]

@@ -72,7 +72,9 @@ def start(folders: Folders) -> None:
     network.make(folders)
     certificates = authority.made(folders.certificates)
     containers.start(folders)
-    containers.end_containers(folders)  # of a killed cluster, from containerd's own books
+    if containers.end_containers(folders):  # of a killed cluster, in the books that are kept
+        _end(folders, "containerd")
+        containers.start(folders)
     containers.load(folders, pause.archive(folders.images))
     node.start_api(folders, binaries, certificates)
     certificates.kubeconfig("admin", folders.kubeconfig)
@@ -106,10 +108,14 @@ def _wait_for_node(folders: Folders, binaries: Binaries) -> None:
 
 def restart_api(folders: Folders) -> None:
     """End the API server and start it again, with all that etcd keeps."""
-    found = daemons.find(folders, "kube-apiserver")
-    if found is not None:
-        daemons.end(found, at_once=True)
+    _end(folders, "kube-apiserver", at_once=True)
     node.start_api_server(folders, built(NODE_TIER), Certificates(folders.certificates))
+
+
+def _end(folders: Folders, name: str, *, at_once: bool = False) -> None:
+    found = daemons.find(folders, name)
+    if found is not None:
+        daemons.end(found, at_once=at_once)
 
 
 def stop(folders: Folders) -> None:

@@ -123,7 +123,7 @@ def restarts(status: dict[str, Any], container: str) -> int:
 
 def test_every_run_of_a_server_that_crashes_keeps_its_last_words(stack: Stack, talker: str) -> None:
     pod = pod_of(stack, talker)
-    runs = 3
+    runs = 2
     with asking(stack, talker) as ask:
         for run in range(1, runs + 1):
             ask("/leave", code=3, lines=50)
