@@ -49,6 +49,8 @@ class Feed:
         self.trouble = ""
         self.closing = False
         """The pod is no longer there: what does not answer will not again."""
+        self.foreign = 0
+        """Records of writers of other pods, left out."""
         self._upstream = upstream
         self._stored_up_to = stored_up_to
         self._clock = clock
@@ -60,6 +62,11 @@ class Feed:
         self._seen: dict[str, Reached] = {}
         self._open: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended: a pod that is there all the same needs another."""
+        return self._over
 
     @property
     def listeners(self) -> int:
@@ -122,6 +129,12 @@ class Feed:
                     log.info("pod %s: %d live records came too fast", self.pod.name, event.count)
 
     def _take(self, block: Block) -> None:
+        if not block.writer.startswith(f"{self.pod.uid}/"):
+            # A pod speaks for itself: what it says of others would show their stored records.
+            if not self.foreign:
+                log.warning("pod %s tells records of %r; left out", self.pod.name, block.writer)
+            self.foreign += block.count
+            return
         before = self._seen.get(block.writer)
         fresh = block.after(before.last if before is not None else 0)
         if fresh is None:

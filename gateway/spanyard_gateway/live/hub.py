@@ -89,8 +89,10 @@ class Hub:
             pods = await self._pods(target)
             feeds = [self._feed(pod) for pod in pods]
             waits = [asyncio.ensure_future(feed.ready.wait()) for feed in feeds]
-            if waits:
-                await asyncio.wait(waits, timeout=READY_S)
+            try:
+                if waits:
+                    await asyncio.wait(waits, timeout=READY_S)
+            finally:
                 for wait in waits:
                     wait.cancel()
             for feed in feeds:
@@ -133,15 +135,19 @@ class Hub:
 
     def _feed(self, pod: LivePod) -> Feed:
         running = self._running.get(pod.uid)
-        if running is None:
+        if running is None or running.feed.over:
             feed = Feed(pod, self._upstream, self.stored.reached, self.clock, self._rng)
             task = asyncio.create_task(feed.run(), name=f"live records of pod {pod.name}")
+            task.add_done_callback(_tell_failure)
             running = self._running[pod.uid] = _Running(feed, task)
         running.unused_since = None
         return running.feed
 
     def _join(self, attached: Attached, feed: Feed) -> None:
-        if feed.pod.uid not in attached.feeds:
+        before = attached.feeds.get(feed.pod.uid)
+        if before is not feed:
+            if before is not None:
+                before.leave(attached.inlet)
             attached.feeds[feed.pod.uid] = feed
             feed.join(attached.inlet)
 
@@ -149,6 +155,8 @@ class Hub:
         targets: dict[Target, list[Attached]] = {}
         for attached, target in self._attached.items():
             targets.setdefault(target, []).append(attached)
+        # Who begins to listen while this asks is not asked for, and is no sign of a pod's end.
+        heard = {uid: run.feed for uid, run in self._running.items() if run.feed.listeners}
         there: set[str] = set()
         whole = True
         for target, listeners in targets.items():
@@ -157,12 +165,12 @@ class Hub:
             there |= {pod.uid for pod in pods}
             for pod in pods:
                 for attached in listeners:
-                    if attached in self._attached and pod.uid not in attached.feeds:
+                    known = attached.feeds.get(pod.uid)
+                    if attached in self._attached and (known is None or known.over):
                         self._join(attached, self._feed(pod))
         if whole:
-            for uid, running in self._running.items():
-                if running.feed.listeners and uid not in there:
-                    running.feed.closing = True
+            for uid, feed in heard.items():
+                feed.closing = uid not in there
 
     async def _tidy(self) -> None:
         now = self.clock.monotonic()
@@ -171,8 +179,6 @@ class Hub:
                 running.unused_since = None
             elif running.unused_since is None:
                 running.unused_since = now
-            if running.task.done() and not running.task.cancelled() and running.task.exception():
-                log.error("a feed failed", exc_info=running.task.exception())
             ended = running.task.done()
             if ended or (
                 running.unused_since is not None and now - running.unused_since >= LINGER_S
@@ -180,3 +186,8 @@ class Hub:
                 running.task.cancel()
                 await asyncio.gather(running.task, return_exceptions=True)
                 del self._running[uid]
+
+
+def _tell_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a feed failed; who listens gets another", exc_info=error)

@@ -144,6 +144,10 @@ class _Connection:
                     await self._check_again()
         except ConnectionError:
             await self._ws.close()
+        except Exception:
+            # Nobody would look after its rights any more: it has to come again.
+            log.exception("a listener's heartbeats failed")
+            await self._ws.close(code=WSCloseCode.INTERNAL_ERROR)
 
     async def _heartbeat(self) -> None:
         tokens = {name: each.subscription.resume() for name, each in self._open.items()}
@@ -200,7 +204,6 @@ class _Connection:
         work = self._serve(message.id, wish, target, inlet, subscription)
         task = asyncio.create_task(work, name=f"subscription to {channel}")
         self._open[message.id] = _Open(subscription, task, target)
-        live.counts.subscriptions += 1
 
     async def _end(self, name: str) -> None:
         each = self._open.pop(name, None)
@@ -212,6 +215,7 @@ class _Connection:
         self, name: str, wish: Wish, target: Target, inlet: Inlet, subscription: Subscription
     ) -> None:
         live = self._live
+        live.counts.subscriptions += 1
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._statuses(name, wish.channel))

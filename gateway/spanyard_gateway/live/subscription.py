@@ -11,6 +11,7 @@ dropped together are all there was.
 import asyncio
 import heapq
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -95,8 +96,10 @@ class Subscription:
         else:
             await self._history(joined, reached)
         self._everything = True
-        for item in joined:
-            await self._take(item)
+        # Let go of each: what is kept here would stay in memory for as long as anybody listens.
+        waiting, joined = deque(joined), ()
+        while waiting:
+            await self._take(waiting.popleft())
         await self._tell_left()
         await self._say(said("live", id=self._wish.id, resume=self.resume()))
         told = self._clock.monotonic()
@@ -104,11 +107,12 @@ class Subscription:
             arrived = await self._next()
             if arrived is not None:
                 await self._take(arrived)
+                arrived = None  # the next may be long in coming
             now = self._clock.monotonic()
             if now - told >= TELL_S:
                 told = now
                 await self._tell_left()
-            if self._ends:
+                # Not for each block: questions would make a fast client look slow.
                 await self._look_after_ends()
 
     async def _next(self) -> Item | None:
@@ -188,8 +192,8 @@ class Subscription:
             await self._say(said("passed", id=self._wish.id, writer=writer, last=last, left=count))
 
     async def _drop(self, writer: str, first: int, last: int, reason: str) -> None:
-        if writer in self._seen:
-            first = self._seen[writer] + 1  # what a block skipped is gone with it
+        if writer in self._seen or self._everything:
+            first = self._seen.get(writer, 0) + 1  # what a block skipped is gone with it
         if first > last:
             return
         await self._tell_left_of(writer)

@@ -1,0 +1,204 @@
+"""Feeds and their listeners when pods go, come back, or speak of others; what stays in memory."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import random
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from spanyard_gateway.live.channels import Filter, parse_channel
+from spanyard_gateway.live.hub import Hub
+from spanyard_gateway.live.inlet import Inlet, Joined
+from spanyard_gateway.live.records import Block, block_of_lines
+from spanyard_gateway.live.stored import Target
+from spanyard_gateway.live.subscription import Subscription, Wish
+from spanyard_gateway.live.upstream import LivePod, UpstreamEvent
+from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, PROJECT, Pod, World, line
+from tests.sim.clock import SimClock, WallClock
+from tests.sim.loop import SimLoop, abandon_all
+
+TARGET = Target(NAMESPACE, PROJECT, deployment=DEPLOYMENT)
+OTHER = Target("other", PROJECT, deployment=DEPLOYMENT)
+
+
+class Counting(World):
+    """Counts questions to the database; a pod may speak of writers that are not its own."""
+
+    questions = 0
+    spoken: tuple[Block, ...] = ()
+
+    async def _asked(self) -> None:
+        self.questions += 1
+        await super()._asked()
+
+    @contextlib.asynccontextmanager
+    async def listen(
+        self, pod: LivePod, after: Mapping[str, int]
+    ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
+        async with super().listen(pod, after) as events:
+            yield self._with_spoken(events)
+
+    async def _with_spoken(
+        self, events: AsyncIterator[UpstreamEvent]
+    ) -> AsyncIterator[UpstreamEvent]:
+        async for event in events:
+            yield event
+            for block in self.spoken:
+                yield block
+            self.spoken = ()
+
+
+class Scene:
+    """A hub over a world, and one listener."""
+
+    def __init__(self) -> None:
+        self.world = Counting(random.Random(1))
+        self.world.random_failures = False
+        self.clock = SimClock(WallClock())
+        self.hub = Hub(self.world, self.world, self.world, self.clock, random.Random(1))
+        self.heard: list[dict[str, Any]] = []
+
+    async def say(self, data: bytes) -> None:
+        self.heard.append(json.loads(data))
+
+    async def listen(self, inlet: Inlet) -> None:
+        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
+        async with self.hub.attached(TARGET, inlet) as attached:
+            subscription = Subscription(wish, TARGET, inlet, self.world, self.clock, self.say)
+            await subscription.run(inlet.waiting_now(), attached.reached())
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Pod]:
+        pod = self.world.new_pod()
+        await self.world.print(pod, 10)
+        tasks = [
+            asyncio.create_task(self.hub.run()),
+            asyncio.create_task(self.listen(Inlet(1 << 20))),
+        ]
+        try:
+            await asyncio.sleep(4)
+            yield pod
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def lines(self) -> list[str]:
+        return [i["line"] for m in self.heard if m["type"] == "server:log" for i in m["items"]]
+
+
+def play(scene: Any) -> None:
+    loop = SimLoop()
+    try:
+        loop.run_until_complete(scene)
+    finally:
+        abandon_all(loop)
+        loop.close()
+
+
+def test_a_collector_that_was_away_for_a_while_is_heard_again() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            await it.world.end(pod)
+            await asyncio.sleep(5)
+            pod.there = True
+            await it.world.print(pod, 3)
+            await asyncio.sleep(5)
+        assert it.lines() == ["line 11", "line 12", "line 13"]
+
+    play(scene())
+
+
+def test_who_begins_to_listen_while_pods_are_looked_for_is_no_sign_of_their_end() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        asking, go_on = asyncio.Event(), asyncio.Event()
+
+        async def pods(namespace: str, **_: str) -> list[LivePod]:
+            if namespace != "other":
+                return [pod.live]
+            asking.set()
+            await go_on.wait()
+            return []
+
+        it.world.pods = pods  # type: ignore[method-assign]
+        go_on.set()
+        async with it.hub.attached(OTHER, Inlet(1)):
+            asking.clear()
+            go_on.clear()
+            running = asyncio.create_task(it.hub.run())
+            await asking.wait()
+            async with it.hub.attached(TARGET, Inlet(1)) as attached:
+                go_on.set()
+                await asyncio.sleep(0.1)
+                assert not attached.feeds[pod.live.uid].closing
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    play(scene())
+
+
+def test_a_pod_speaks_for_itself_alone() -> None:
+    async def scene() -> None:
+        it = Scene()
+        victim = it.world.new_pod()
+        await it.world.print(victim, 20)
+        while it.world.all[victim.writers[0].id].stored < 20:
+            it.world.store()
+        victim.there = False
+        # Were it believed, numbers 1 to 29 of the other would be fetched for this listener.
+        secret = victim.writers[0].id
+        async with it.running() as pod:
+            it.world.spoken = (block_of_lines(secret, 30, line(secret, 30, 1.0)),)
+            await it.world.print(pod, 1)
+            await asyncio.sleep(20)
+        assert {m["writer"] for m in it.heard if "writer" in m} == {pod.writers[0].id}
+
+    play(scene())
+
+
+def test_ends_of_writers_are_not_asked_for_with_every_block() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            other = it.world.new_pod()
+            await asyncio.sleep(3)
+            await it.world.print(other, 1)
+            await it.world.end(pod)
+            await asyncio.sleep(3)
+            before = it.world.questions
+            for _ in range(200):
+                await it.world.print(other, 1)
+                await asyncio.sleep(0.02)
+            asked = it.world.questions - before
+        assert 1 <= asked <= 20, asked
+
+    play(scene())
+
+
+class Tracked(Block):
+    """A block that can be looked for."""
+
+
+def test_what_a_subscription_began_with_is_let_go() -> None:
+    async def scene() -> None:
+        it = Scene()
+        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
+        found = block_of_lines("p/app/0@e", 1, line("p/app/0@e", 1, 1.0))
+        block = Tracked(found.writer, found.first, found.count, found.records, found.size)
+        inlet = Inlet(1 << 20)
+        inlet.offer(Joined("p", (block,)))
+        del block
+        subscription = Subscription(wish, TARGET, inlet, it.world, it.clock, it.say)
+        task = asyncio.create_task(subscription.run(inlet.waiting_now(), {}))
+        await asyncio.sleep(1)
+        assert it.heard[-1]["type"] == "live"
+        assert not [each for each in gc.get_objects() if isinstance(each, Tracked)]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    play(scene())
