@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from spanyard_core.clock import SystemClock
-from spanyard_core.kube import KubeError
 from spanyard_core.kube.client import KubeClient
 from spanyard_core.storage import open_storage
 from spanyard_operator.cache import KEPT, Cache
@@ -77,6 +76,4 @@ async def operating(
         await asyncio.gather(*tasks, return_exceptions=True)
         await context.storage.close()
         await kube.close()
-
-
-__all__ = ["KubeError", "operating"]
+        await asyncio.sleep(0.25)  # TLS connections say goodbye: else the loop ends before they do

@@ -199,7 +199,7 @@ async def ends_soon(cluster: Cluster, namespace: str) -> None:
         cluster.kubectl, "delete", "deployments.spanyard.dev", "good", "-n", namespace
     )
     codes: set[int] = set()
-    selector = "spanyard.dev/deployment=good"
+    selector = "spanyard.dev/deployment=good,spanyard.dev/revision=3"
     deadline = time.monotonic() + PATIENCE
     while pods := await asyncio.to_thread(cluster.get, "pods", "-n", namespace, "-l", selector):
         assert time.monotonic() < deadline, "its pods are still there"
