@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Page, post, type Project, Refused } from "./api";
 import { useAsked } from "./asking";
 import { live, type State } from "./live";
-import { choose, followLinks, go, href, usePlace } from "./place";
+import { choose, followLinks, go, here, href, usePlace } from "./place";
 import { BuildRoom, Builds } from "./rooms/builds";
 import { DeploymentRoom, Deployments } from "./rooms/deployments";
 import { Logs } from "./rooms/logs";
@@ -184,7 +184,7 @@ function useKeys(help: () => void): void {
       if (room) go(href(room));
       else if (event.key === "/") document.getElementById("search")?.focus();
       else if (event.key === "?") help();
-      else if (event.key === "Escape" && !document.querySelector("dialog[open]") && here().length > 1) go(href(here().slice(0, 1)));
+      else if (event.key === "Escape" && !document.querySelector("dialog[open]") && here().path.length > 1) go(href(here().path.slice(0, 1)));
       else return;
       event.preventDefault();
     };
@@ -192,11 +192,6 @@ function useKeys(help: () => void): void {
     return () => removeEventListener("keydown", pressed);
   }, []);
 }
-
-const here = (): string[] => {
-  const root = new URL(".", document.baseURI).pathname;
-  return location.pathname.slice(root.length).split("/").filter(Boolean).map(decodeURIComponent);
-};
 
 function Login({ again }: { again: () => void }): JSX.Element {
   const [error, setError] = useState("");

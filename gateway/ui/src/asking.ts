@@ -24,6 +24,9 @@ export function useAsked<T>(path: string, params: Params = {}, every = 0): Asked
     const stop = new AbortController();
     let timer: ReturnType<typeof setTimeout>;
     const ask = async (): Promise<void> => {
+      // Opened in the background: asked for when it is seen.
+      if (document.hidden && !every) await seen(stop.signal);
+      if (stop.signal.aborted) return;
       if (!document.hidden) {
         try {
           const data = await get<T>(path, latest.current, stop.signal);
@@ -44,4 +47,17 @@ export function useAsked<T>(path: string, params: Params = {}, every = 0): Asked
   }, [key, every, turn]);
   const mine = state.key === key;
   return { data: mine ? state.data : undefined, error: mine ? state.error : undefined, loading: !mine, again };
+}
+
+function seen(stop: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const look = (): void => {
+      if (document.hidden && !stop.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      stop.removeEventListener("abort", look);
+      done();
+    };
+    document.addEventListener("visibilitychange", look);
+    stop.addEventListener("abort", look);
+  });
 }

@@ -102,4 +102,79 @@ describe("the client of /ws", () => {
     expect(sockets[1]!.said[0]).toEqual({ type: "subscribe", id: "s1", channel: "server:a.b", history: 100 });
     vi.useRealTimers();
   });
+
+  it("asks less and less often a gateway that closes at the first word", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {});
+    for (let second = 0; second < 120; second++) {
+      const last = sockets.at(-1)!;
+      if (!last.closed) {
+        last.onopen!();
+        last.tell({ type: "hello", version: 1 });
+        last.closed = true;
+        last.onclose!();
+      }
+      vi.advanceTimersByTime(1_000);
+    }
+    expect(sockets.length).toBeLessThan(25);
+    vi.useRealTimers();
+  });
+
+  it("gives up a connection on which nothing comes", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {});
+    sockets[0]!.onopen!();
+    vi.advanceTimersByTime(40_000);
+    sockets[0]!.tell({ type: "heartbeat", time: "", resume: {} });
+    vi.advanceTimersByTime(40_000);
+    expect(live.state).toBe("open");
+    vi.advanceTimersByTime(10_000);
+    expect(sockets[0]!.closed).toBe(true);
+    expect(sockets).toHaveLength(2);
+    vi.useRealTimers();
+  });
+
+  it("has one connection, also when somebody begins to listen while it is lost", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {});
+    sockets[0]!.onopen!();
+    sockets[0]!.onclose!();
+    live.subscribe({ channel: "server:a.c" }, () => {});
+    vi.advanceTimersByTime(20_000);
+    expect(sockets).toHaveLength(2);
+    vi.useRealTimers();
+  });
+
+  it("asks again for what was refused for the moment, and not for what is refused for good", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {});
+    live.subscribe({ channel: "server:a.c" }, () => {});
+    sockets[0]!.onopen!();
+    sockets[0]!.tell({ type: "error", id: "s1", code: "away", message: "" });
+    sockets[0]!.tell({ type: "error", id: "s2", code: "not-found", message: "" });
+    vi.advanceTimersByTime(10_000);
+    expect(sockets[0]!.said.map((m) => m["id"])).toEqual(["s1", "s2", "s1"]);
+    vi.useRealTimers();
+  });
+
+  it("resumes with as many writers as a gateway takes, those heard of last", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {});
+    sockets[0]!.onopen!();
+    sockets[0]!.tell({ type: "live", id: "s1", resume: { at: 1, seen: { first: 1 } } });
+    for (let n = 0; n < 5_000; n++) sockets[0]!.tell({ type: "server:log", id: "s1", writer: `w${n}`, first: 1, last: 1, left: 0, items: [] });
+    sockets[0]!.tell({ type: "passed", id: "s1", writer: "first", last: 9, left: 8 });
+    sockets[0]!.onclose!();
+    vi.advanceTimersByTime(1_000);
+    sockets[1]!.onopen!();
+    const { seen } = sockets[1]!.said[0]!["resume"] as { seen: Record<string, number> };
+    expect(Object.keys(seen)).toHaveLength(2_000);
+    expect(seen).toMatchObject({ first: 9, w4999: 1 });
+    vi.useRealTimers();
+  });
 });

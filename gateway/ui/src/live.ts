@@ -68,6 +68,14 @@ interface Subscription {
 
 const FIRST_MS = 500;
 const LONGEST_MS = 15_000;
+/** The gateway says something every 15 s; one that says nothing for three times as long is gone. */
+const SILENT_MS = 45_000;
+/** Writers of a resume: the gateway takes 4,000, in 256 KiB; of those long ended nothing comes. */
+const MOST_RESUMED = 2_000;
+
+/** Ends of a subscription that are not for good. */
+const PASSING = new Set(["away", "internal"]);
+const LATER_MS = 5_000;
 
 /** `WebSocket`, as far as it is used: tests bring their own. */
 export type Socket = Pick<WebSocket, "send" | "close" | "readyState"> & {
@@ -83,6 +91,7 @@ export class Live {
   private number = 0;
   private pause = FIRST_MS;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private silence: ReturnType<typeof setTimeout> | undefined;
   state: State = "idle";
 
   constructor(private readonly connect: () => Socket) {}
@@ -114,27 +123,47 @@ export class Live {
   }
 
   private start(): void {
+    clearTimeout(this.timer); // who begins to listen does not wait for the next try
     if (this.state !== "lost") this.become("connecting");
     const socket = this.connect();
     this.socket = socket;
     socket.onopen = () => {
-      this.pause = FIRST_MS;
+      if (this.socket !== socket) return;
       this.become("open");
+      this.listen(socket);
       for (const subscription of this.open.values()) this.ask(subscription);
     };
-    socket.onmessage = (event) => this.take(JSON.parse(event.data) as Message & { id?: string });
-    socket.onclose = () => {
+    socket.onmessage = (event) => {
       if (this.socket !== socket) return;
-      this.socket = null;
-      if (this.open.size === 0) return;
-      this.become("lost");
-      this.timer = setTimeout(() => this.start(), this.pause * (0.5 + Math.random() / 2));
-      this.pause = Math.min(LONGEST_MS, this.pause * 2);
+      this.listen(socket);
+      this.take(JSON.parse(event.data) as Message & { id?: string });
     };
+    socket.onclose = () => this.lose(socket);
+  }
+
+  private lose(socket: Socket): void {
+    if (this.socket !== socket) return;
+    this.socket = null;
+    clearTimeout(this.silence);
+    if (this.open.size === 0) return;
+    this.become("lost");
+    this.timer = setTimeout(() => this.start(), this.pause * (0.5 + Math.random() / 2));
+    this.pause = Math.min(LONGEST_MS, this.pause * 2);
+  }
+
+  /** A connection may be gone without a word: a computer that slept, a network that changed. */
+  private listen(socket: Socket): void {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => {
+      this.lose(socket);
+      socket.close();
+    }, SILENT_MS);
   }
 
   private end(): void {
     clearTimeout(this.timer);
+    clearTimeout(this.silence);
+    this.pause = FIRST_MS;
     const socket = this.socket;
     this.socket = null;
     socket?.close();
@@ -146,6 +175,10 @@ export class Live {
   }
 
   private ask({ id, wish, resume }: Subscription): void {
+    if (resume) {
+      const seen = Object.entries(resume.seen);
+      if (seen.length > MOST_RESUMED) resume.seen = Object.fromEntries(seen.slice(-MOST_RESUMED));
+    }
     this.say({ type: "subscribe", id, ...wish, ...(resume ? { resume, history: 0 } : {}) });
   }
 
@@ -155,8 +188,19 @@ export class Live {
       if ((message.type as string) === "heartbeat") this.beat(message.resume as Record<string, Resume>);
       return;
     }
+    // Not when it opens: a gateway that closes at our first word would be asked twice a second.
+    if (message.type === "subscribed") this.pause = FIRST_MS;
     remember(subscription, message);
+    if (message.type === "error" && PASSING.has(message.code)) this.askLater(subscription);
     subscription.hear(message);
+  }
+
+  private askLater(subscription: Subscription): void {
+    const { socket } = this;
+    setTimeout(() => {
+      // On another connection it was asked for already.
+      if (this.socket === socket && this.state === "open" && this.open.get(subscription.id) === subscription) this.ask(subscription);
+    }, LATER_MS);
   }
 
   private beat(tokens: Record<string, Resume>): void {
@@ -175,7 +219,9 @@ function remember(subscription: Subscription, message: Message): void {
     subscription.resume = { at: message.resume.at, seen };
   } else if ("writer" in message && subscription.resume !== null) {
     const { seen } = subscription.resume;
-    seen[message.writer] = Math.max(message.last, seen[message.writer] ?? 0);
+    const last = Math.max(message.last, seen[message.writer] ?? 0);
+    delete seen[message.writer]; // whom we heard of last stands last
+    seen[message.writer] = last;
   }
 }
 

@@ -10,8 +10,17 @@ export interface Place {
 const root = new URL(".", document.baseURI).pathname;
 const changed = new Set<() => void>();
 
+/** A part of an address; one that is no text in UTF-8 stays as it is written. */
+export function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 export function here(): Place {
-  const path = location.pathname.slice(root.length).split("/").filter(Boolean).map(decodeURIComponent);
+  const path = location.pathname.slice(root.length).split("/").filter(Boolean).map(decoded);
   return { path, query: new URLSearchParams(location.search) };
 }
 
@@ -68,5 +77,8 @@ export function followLinks(event: MouseEvent): void {
   if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
   if (!link.pathname.startsWith(root)) return;
   event.preventDefault();
-  go(link.href);
+  // The document's base is not this place: `#room` would lead to the overview.
+  const inside = link.getAttribute("href") ?? "";
+  if (inside.startsWith("#")) document.getElementById(inside.slice(1))?.focus();
+  else go(link.href);
 }

@@ -1,8 +1,12 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Span } from "./api";
 import { ansi } from "./ansi";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { kindOf, messages, tree } from "./spans";
+
+vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
+const { decoded } = await import("./place");
+const { levelFilter } = await import("./streaming");
 
 const span = (id: string, parent: string, start: number, end: number | null, attributes: Record<string, unknown> = {}): Span => ({
   id, traceId: "t", parentSpanId: parent, name: id, spanKind: "internal", status: "ok", attributes,
@@ -32,9 +36,9 @@ describe("ANSI", () => {
 });
 
 describe("a trace as a tree", () => {
-  it("has parents before children, siblings by time, orphans at the root, and ends in loops", () => {
+  it("has parents before children, siblings by time, orphans and rings at the root", () => {
     const nodes = tree([span("c", "a", 30, 40), span("a", "", 0, 50), span("b", "a", 10, 20), span("o", "gone", 5, 6), span("x", "y", 1, 2), span("y", "x", 1, 2)], new Set(), 99);
-    expect(nodes.map((n) => [n.span.id, n.depth])).toEqual([["a", 0], ["b", 1], ["c", 1], ["o", 0]]);
+    expect(nodes.map((n) => [n.span.id, n.depth])).toEqual([["a", 0], ["b", 1], ["c", 1], ["x", 0], ["y", 1], ["o", 0]]);
     expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "c"]);
   });
   it("folds", () => expect(tree([span("a", "", 0, 5), span("b", "a", 1, 2)], new Set(["a"]), 9)).toHaveLength(1));
@@ -58,5 +62,19 @@ describe("conversations", () => {
     expect(messages([{ role: "user", content: "hi" }])).toEqual([{ role: "user", text: "hi", calls: [] }]);
     expect(messages("no JSON")).toEqual([{ role: "", text: "no JSON", calls: [] }]);
     expect(messages(undefined)).toEqual([]);
+  });
+  it("shows what is no message as it is", () => {
+    const plain = (text: string): unknown => ({ role: "", text, calls: [] });
+    expect(messages('[null, "hi", 7]')).toEqual([plain("null"), plain("hi"), plain("7")]);
+    expect(messages([{ role: "user", parts: [null, "hi"] }])).toEqual([{ role: "user", text: "hi", calls: [] }]);
+  });
+});
+
+describe("addresses", () => {
+  it("are never a reason to fail", () => {
+    expect(decoded("a%2Fb")).toBe("a/b");
+    expect(decoded("%E0%A4%A")).toBe("%E0%A4%A");
+    expect(levelFilter("error,loud,fatal")).toEqual({ level: ["error", "fatal"] });
+    expect(levelFilter("loud")).toEqual({});
   });
 });

@@ -48,6 +48,7 @@ export function tree(spans: Span[], folded: ReadonlySet<string>, now: number): N
     else below.set(parent, [span]);
   }
   const times = new Map(spans.map((span) => [span.id, ms(span.startTime)] as const));
+  adopt(spans, below);
   for (const siblings of below.values()) siblings.sort((a, b) => times.get(a.id)! - times.get(b.id)!);
   const critical = path(below, now);
   const nodes: Node[] = [];
@@ -70,6 +71,28 @@ export function tree(spans: Span[], folded: ReadonlySet<string>, now: number): N
     if (!folded.has(span.id)) for (let i = children.length - 1; i >= 0; i--) stack.push({ span: children[i]!, depth: depth + 1 });
   }
   return nodes;
+}
+
+/** Spans that are each other's ancestors hang on nothing: the first of such a ring stands at the root. */
+function adopt(spans: Span[], below: Map<string, Span[]>): void {
+  const reached = new Set<string>();
+  const reach = (from: Span[]): void => {
+    const stack = [...from];
+    while (stack.length) {
+      const { id } = stack.pop()!;
+      if (reached.has(id)) continue;
+      reached.add(id);
+      for (const child of below.get(id) ?? []) stack.push(child);
+    }
+  };
+  const roots = below.get("") ?? [];
+  reach(roots);
+  for (const span of spans) {
+    if (reached.has(span.id)) continue;
+    roots.push(span);
+    reach([span]);
+  }
+  below.set("", roots);
 }
 
 /** From the root down, always the child that ended last: what the whole waited for. */
@@ -103,7 +126,9 @@ export function messages(value: unknown): Said[] {
     }
   }
   if (!Array.isArray(parsed)) return [];
-  return parsed.map((message: unknown) => said(message as Record<string, unknown>));
+  return parsed.map((message: unknown) =>
+    typeof message === "object" && message !== null ? said(message as Record<string, unknown>) : { role: "", text: text(message), calls: [] },
+  );
 }
 
 function said(message: Record<string, unknown>): Said {
@@ -111,7 +136,8 @@ function said(message: Record<string, unknown>): Said {
   const parts = message["parts"] ?? message["content"];
   if (typeof parts === "string") found.text = parts;
   else if (Array.isArray(parts)) {
-    for (const raw of parts as Record<string, unknown>[]) {
+    for (const part of parts as unknown[]) {
+      const raw = (typeof part === "object" && part !== null ? part : { text: part }) as Record<string, unknown>;
       if (raw["type"] === "tool_call" || raw["type"] === "tool-call")
         found.calls.push({ name: String(raw["name"] ?? raw["toolName"] ?? "tool"), arguments: text(raw["arguments"] ?? raw["args"]) });
       else found.text += (found.text ? "\n" : "") + text(raw["content"] ?? raw["text"] ?? raw["response"] ?? raw["result"] ?? "");

@@ -11,6 +11,15 @@ export interface Streamed {
 }
 
 const MOST = 1_000_000;
+/** Cut off so many at once: each cut moves all the others. */
+const SPARE = 50_000;
+const LEVELS = new Set(["debug", "info", "warn", "error", "fatal"]);
+
+/** The levels that an address names; what is none is left out, for the gateway refuses it. */
+export function levelFilter(level: string): { level?: string[] } {
+  const known = level.split(",").filter((name) => LEVELS.has(name));
+  return known.length ? { level: known } : {};
+}
 
 /** `hear`: also told of every message. An empty channel listens to nothing. */
 export function useLines(channel: string, filter: Record<string, unknown>, hear?: (message: Message) => void): Streamed {
@@ -28,15 +37,17 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
     let frame = 0;
     let step = "";
     let told = 0;
+    let begun = false;
     const tell = (text: string, level = ""): void => {
       lines.push({ id: `told-${++told}`, at: "", level, from: "", text, told: true });
     };
     const draw = (): void => {
+      // Not in the drawing: a page in the background draws nothing, and its lines come all the same.
+      if (lines.length > MOST + SPARE) lines.splice(0, lines.length - MOST);
       if (frame) return;
       // Many messages of a moment are one drawing.
       frame = requestAnimationFrame(() => {
         frame = 0;
-        if (lines.length > MOST) lines.splice(0, lines.length - MOST);
         set((old) => ({ ...old, version: old.version + 1 }));
       });
     };
@@ -62,7 +73,15 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
       } else if (message.type === "dropped") {
         tell(`${message.count.toLocaleString("en")} lines are left out here: ${REASONS[message.reason] ?? message.reason}`, "lost");
         draw();
+      } else if (message.type === "subscribed") {
+        // Before the stream has begun a new connection brings the whole history again.
+        if (!begun) {
+          lines.length = 0;
+          step = "";
+        }
+        set((old) => ({ ...old, version: old.version + 1, note: "" }));
       } else if (message.type === "live") {
+        begun = true;
         set((old) => ({ ...old, version: old.version + 1, started: true }));
       } else if (message.type === "partial" || message.type === "error") {
         set((old) => ({ ...old, started: true, note: message.message }));

@@ -6,7 +6,7 @@ import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ansi } from "../ansi";
 import { clock, full, visible } from "../format";
-import { choose, href, usePlace } from "../place";
+import { choose, here, href, usePlace } from "../place";
 
 export interface Shown {
   id: string;
@@ -43,13 +43,18 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
   const seen = useRef(0);
   const linked = query.get("line");
 
+  // What was looked through is not again with every line that comes: that is a million of them.
+  const looked = useRef<{ wanted: string; first: string | undefined; upTo: number; at: number[] }>({ wanted: "", first: undefined, upTo: 0, at: [] });
   const found = useMemo(() => {
     const wanted = search.toLowerCase();
     if (!wanted) return null;
-    const at: number[] = [];
-    for (let i = 0; i < lines.length; i++) if (lines[i]!.text.toLowerCase().includes(wanted)) at.push(i);
+    const old = looked.current;
+    const same = old.wanted === wanted && old.first === lines[0]?.id && old.upTo <= lines.length;
+    const at = same ? old.at : [];
+    for (let i = same ? old.upTo : 0; i < lines.length; i++) if (lines[i]!.text.toLowerCase().includes(wanted)) at.push(i);
+    looked.current = { wanted, first: lines[0]?.id, upTo: lines.length, at };
     return at;
-  }, [search, version]);
+  }, [search, version, lines]);
   const total = found ? found.length : lines.length;
 
   useLayoutEffect(() => {
@@ -182,7 +187,7 @@ function LogRow({ line, top, at, search, project }: { line: Shown; top: number; 
     );
   return (
     <div class={`log-row ${line.level}${at ? " at" : ""}`} style={{ top: `${top}px` }}>
-      <a href={href(location.pathname.slice(new URL(".", document.baseURI).pathname.length).split("/").map(decodeURIComponent), { ...Object.fromEntries(new URLSearchParams(location.search)), line: line.id })} title={full(line.at)}>
+      <a href={href(here().path, { ...Object.fromEntries(new URLSearchParams(location.search)), line: line.id })} title={full(line.at)}>
         <time dateTime={line.at}>{clock(line.at)}</time>
       </a>
       <span class="level">{line.level}</span>
@@ -197,8 +202,12 @@ function LogRow({ line, top, at, search, project }: { line: Shown; top: number; 
   );
 }
 
-function marked(text: string, search: string): JSX.Element[] {
+/** Characters of a line that are drawn: a line may have a million, and each hit is an element. */
+const DRAWN = 5_000;
+
+function marked(whole: string, search: string): JSX.Element[] {
   const pieces: JSX.Element[] = [];
+  const text = whole.slice(0, DRAWN);
   const wanted = search.toLowerCase();
   for (const piece of ansi(text)) {
     const shown = visible(piece.text);
@@ -215,5 +224,6 @@ function marked(text: string, search: string): JSX.Element[] {
     }
     pieces.push(<span style={style}>{shown.slice(at)}</span>);
   }
+  if (whole.length > DRAWN) pieces.push(<span class="soft"> … {(whole.length - DRAWN).toLocaleString("en")} more characters; Download has them</span>);
   return pieces;
 }

@@ -7,7 +7,7 @@ import { useAsked } from "../asking";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { LogView } from "../parts/logview";
 import { href } from "../place";
-import { useLines } from "../streaming";
+import { levelFilter, useLines } from "../streaming";
 import { FailureCard } from "./builds";
 
 const stateOf = (status: DeploymentStatus | undefined): string =>
@@ -74,7 +74,7 @@ export function Deployments({ project }: { project: string }): JSX.Element {
 export function DeploymentRoom({ id, level }: { id: string; level: string }): JSX.Element {
   const found = useAsked<Deployment>(`deployments/${part(id)}`, {}, 10_000);
   const [fresh, setFresh] = useState<DeploymentStatus>();
-  const stream = useLines(`server:${id}`, level ? { level: level.split(",") } : {}, (message) => {
+  const stream = useLines(`server:${id}`, levelFilter(level), (message) => {
     if (message.type === "deployment:status") setFresh(message.status as DeploymentStatus);
   });
   const status = fresh ?? found.data?.resource?.status;

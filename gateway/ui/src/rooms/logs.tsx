@@ -3,13 +3,13 @@ import type { JSX } from "preact";
 import { Empty } from "../parts/bits";
 import { LogView } from "../parts/logview";
 import { choose, usePlace } from "../place";
-import { useLines } from "../streaming";
+import { levelFilter, useLines } from "../streaming";
 
 export function Logs({ project }: { project: string }): JSX.Element {
   const { query } = usePlace();
   const level = query.get("level") ?? "";
   const text = query.get("text") ?? "";
-  const filter = { ...(level ? { level: level.split(",") } : {}), ...(text ? { text } : {}) };
+  const filter = { ...levelFilter(level), ...(text ? { text } : {}) };
   const stream = useLines(project ? `project:${project}` : "", filter);
   if (!project) return <Empty>Choose a project above.</Empty>;
   return (
