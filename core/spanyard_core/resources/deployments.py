@@ -5,6 +5,7 @@ Shared by the laptop's runner and the operator. How a new revision takes over is
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -23,8 +24,15 @@ from spanyard_core.resources.kinds import (
 )
 from spanyard_core.resources.reasons import explain
 
+_EXEC = re.compile(r"\s*exec\s+(?=[^\s-])")
 HASH_DIGITS = 10
 """Hexadecimal: 40 bits tell the few revisions of one Deployment apart, and fit into a label."""
+
+
+def program(command: str) -> str:
+    """What follows `exec` when `spec.command` is run: people write that word there, too, and a shell
+    looks for a program of this name."""
+    return _EXEC.sub("", command, count=1) if _EXEC.match(command) else command
 
 
 class Content(Camel):

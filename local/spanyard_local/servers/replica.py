@@ -17,6 +17,7 @@ import msgspec
 
 from spanyard_core.clock import Clock
 from spanyard_core.errors import ObjectNotFoundError, SpanyardError, StorageError
+from spanyard_core.resources.deployments import program
 from spanyard_core.resources.durations import text
 from spanyard_core.resources.kinds import Failure
 from spanyard_core.resources.reasons import REASONS, explain
@@ -248,7 +249,7 @@ class Replica:
     def _spec(self, pod: Pod, port: int) -> ShimSpec:
         plan, identity = self.plan, pod.identity
         return ShimSpec(
-            command=["/bin/sh", "-c", f"exec {plan.command}"],
+            command=["/bin/sh", "-c", f"exec {program(plan.command)}"],
             # The pod's variables win over the spec's: telemetry goes where this pod's collector is.
             environment={**plan.environment, **pod.env, "PORT": str(port)},
             directory=pod.app_dir,

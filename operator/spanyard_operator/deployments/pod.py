@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from spanyard_core.resources.deployments import program
 from spanyard_core.resources.durations import seconds
 from spanyard_core.resources.kinds import Deployment, DeploymentSpec
 from spanyard_operator.deployments.probes import probes
@@ -116,7 +117,7 @@ def _server(spec: DeploymentSpec, around: Around) -> Object:
         made["command"] = [
             "/bin/sh",
             "-c",
-            *map(parts.literal, (_FIRST_PROCESS, CONTAINER, spec.command)),
+            *map(parts.literal, (_FIRST_PROCESS, CONTAINER, program(spec.command))),
         ]
     made |= {
         "imagePullPolicy": settings.image_pull_policy,

@@ -293,7 +293,13 @@ def run(command: str) -> "subprocess.Popen[bytes]":
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("true", 0), ("sh -c 'exit 3'", 3), ("no-such-program", 127), ("sh -c 'kill -9 $$'", 137)],
+    [
+        ("true", 0),
+        ("sh -c 'exit 3'", 3),
+        ("exec sh -c 'exit 3'", 3),
+        ("no-such-program", 127),
+        ("sh -c 'kill -9 $$'", 137),
+    ],
 )
 def test_the_exit_code_is_the_commands(command: str, code: int) -> None:
     with run(command) as process:

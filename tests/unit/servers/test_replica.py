@@ -81,7 +81,7 @@ class Stage:
             project="local.shop",
             resource_uid="u",
             revision=3,
-            command="node x",
+            command="exec node x",  # as people write it, too: that is one `exec`, not two
             environment={"A": "1", "PORT": "80"},
             fetch=self._fetch,
             health=Rules(
