@@ -90,7 +90,8 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
   }, [version, linked]);
 
   const scrolled = (): void => {
-    const element = box.current!;
+    const element = box.current;
+    if (!element) return; // the room was left while the word of it was on its way
     setView({ top: element.scrollTop, height: element.clientHeight });
     const end = element.scrollTop + element.clientHeight >= element.scrollHeight - HEIGHT;
     if (end !== follow && live) {
