@@ -2,6 +2,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { Span } from "./api";
 import { ansi } from "./ansi";
 import { bytes, cost, count, duration, ms, visible } from "./format";
+import { scroll, TALLEST } from "./scroll";
 import { kindOf, messages, tree } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
@@ -76,5 +77,20 @@ describe("addresses", () => {
     expect(decoded("%E0%A4%A")).toBe("%E0%A4%A");
     expect(levelFilter("error,loud,fatal")).toEqual({ level: ["error", "fatal"] });
     expect(levelFilter("loud")).toEqual({});
+  });
+});
+
+describe("a list of a million lines", () => {
+  it("is no taller than browsers make it, and reaches its last line", () => {
+    const whole = 1_000_000 * 20;
+    const { tall, place, top } = scroll(whole, 600);
+    expect(tall).toBe(TALLEST);
+    expect(place(0)).toBe(0);
+    expect(place(tall - 600)).toBeCloseTo(whole - 600, 3);
+    expect(place(top(12_345_678))).toBeCloseTo(12_345_678, 3);
+  });
+  it("is drawn as it is while it fits", () => {
+    const { tall, place, top } = scroll(20_000, 600);
+    expect([tall, place(777), top(777)]).toEqual([20_000, 777, 777]);
   });
 });

@@ -7,6 +7,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { ansi } from "../ansi";
 import { clock, full, visible } from "../format";
 import { choose, here, href, usePlace } from "../place";
+import { scroll } from "../scroll";
 
 export interface Shown {
   id: string;
@@ -56,6 +57,7 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
     return at;
   }, [search, version, lines]);
   const total = found ? found.length : lines.length;
+  const scale = scroll(total * HEIGHT, view.height);
 
   useLayoutEffect(() => {
     const element = box.current;
@@ -86,7 +88,7 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
     if (index < 0 || !box.current) return;
     jumped.current = linked;
     setFollow(false);
-    box.current.scrollTop = Math.max(0, index * HEIGHT - box.current.clientHeight / 2);
+    box.current.scrollTop = scale.top(Math.max(0, index * HEIGHT - box.current.clientHeight / 2));
   }, [version, linked]);
 
   const scrolled = (): void => {
@@ -100,13 +102,14 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
     }
   };
 
-  const first = Math.max(0, Math.floor(view.top / HEIGHT) - SPARE);
-  const last = Math.min(total, Math.ceil((view.top + view.height) / HEIGHT) + SPARE);
+  const place = scale.place(view.top);
+  const first = Math.max(0, Math.floor(place / HEIGHT) - SPARE);
+  const last = Math.min(total, Math.ceil((place + view.height) / HEIGHT) + SPARE);
   const rows: JSX.Element[] = [];
   for (let i = first; i < last; i++) {
     const line = lines[found ? found[i]! : i]!;
     rows.push(
-      <LogRow key={line.id} line={line} top={i * HEIGHT} at={line.id === linked} search={search} project={project} />,
+      <LogRow key={line.id} line={line} top={i * HEIGHT - place + view.top} at={line.id === linked} search={search} project={project} />,
     );
   }
 
@@ -119,12 +122,12 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
     URL.revokeObjectURL(link.href);
   };
   const nextError = (): void => {
-    const from = Math.floor(view.top / HEIGHT) + 1;
+    const from = Math.floor((place + 2) / HEIGHT) + 1; // places of a very long list are exact to 2 pixels
     for (let i = from; i < total; i++) {
       const line = lines[found ? found[i]! : i]!;
       if (line.level === "error" || line.level === "fatal") {
         setFollow(false);
-        box.current!.scrollTop = i * HEIGHT;
+        box.current!.scrollTop = scale.top(i * HEIGHT);
         return;
       }
     }
@@ -167,7 +170,7 @@ export function LogView({ lines, version, name, project, live, empty }: Props): 
         </button>
       </div>
       <div class="log-lines" ref={box} onScroll={scrolled} tabIndex={0} role="log" aria-live="off" aria-label="lines">
-        <div style={{ height: `${total * HEIGHT}px`, position: "relative" }}>{rows}</div>
+        <div style={{ height: `${scale.tall}px`, position: "relative" }}>{rows}</div>
         {total === 0 && <div class="empty" style={{ border: 0 }}>{search ? "No line has this text." : empty}</div>}
       </div>
       {!follow && live && missed > 0 && (
