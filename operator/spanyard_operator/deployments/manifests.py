@@ -4,7 +4,7 @@ Each is the whole of what we say of it by server-side apply: a field that is lef
 ours, and stays with whoever set it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spanyard_core.kube import APPS_DEPLOYMENTS, HTTP_ROUTES, INGRESSES, SERVICES, Api
@@ -103,20 +103,20 @@ def ingress(deployment: Deployment) -> Object | None:
         "service": {"name": server_name(deployment.metadata.name), "port": {"name": PORT_NAME}}
     }
     spec = dict(asked.get("spec") or {})
-    rules = [_ingress_rule(rule, backend) for rule in spec.get("rules") or []]
-    if rules:
-        spec["rules"] = rules
+    if spec.get("rules"):
+        spec["rules"] = _each(spec["rules"], lambda rule: _ingress_rule(rule, backend))
     elif "defaultBackend" not in spec:
         spec["defaultBackend"] = backend
     return _child(INGRESSES, deployment, asked.get("metadata"), spec=spec)
 
 
 def _ingress_rule(rule: Mapping[str, Any], backend: Mapping[str, Any]) -> Object:
-    http = dict(rule.get("http") or {})
-    paths = http.get("paths") or [{}]
+    http = rule.get("http") or {}
+    if not isinstance(http, Mapping):
+        return dict(rule)
     defaults = {"path": "/", "pathType": "Prefix", "backend": backend}
-    http["paths"] = [{**defaults, **path} for path in paths]
-    return {**rule, "http": http}
+    paths = _each(http.get("paths") or [{}], lambda path: {**defaults, **path})
+    return {**rule, "http": {**http, "paths": paths}}
 
 
 def http_route(deployment: Deployment) -> Object | None:
@@ -126,15 +126,24 @@ def http_route(deployment: Deployment) -> Object | None:
         return None
     backend = {"name": server_name(deployment.metadata.name), "port": SERVICE_PORT}
     spec = dict(asked.get("spec") or {})
-    spec["rules"] = [_route_rule(rule, backend) for rule in spec.get("rules") or [{}]]
+    spec["rules"] = _each(spec.get("rules") or [{}], lambda rule: _route_rule(rule, backend))
     return _child(HTTP_ROUTES, deployment, asked.get("metadata"), spec=spec)
 
 
 def _route_rule(rule: Mapping[str, Any], backend: Mapping[str, Any]) -> Object:
-    redirects = any(f.get("type") == "RequestRedirect" for f in rule.get("filters") or [])
+    filters = _each(rule.get("filters") or [], lambda one: one.get("type"))
+    redirects = isinstance(filters, list) and "RequestRedirect" in filters
     if redirects or rule.get("backendRefs"):
         return dict(rule)  # a redirect may have no backend: the API refuses it
     return {**rule, "backendRefs": [backend]}
+
+
+def _each(given: Any, made: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Our schema leaves these fields to their own kinds: what is no list, or no object in it, stays as
+    it is, and the API server says what is wrong with it."""
+    if not isinstance(given, list):
+        return given
+    return [made(one) if isinstance(one, Mapping) else one for one in given]
 
 
 def _child(

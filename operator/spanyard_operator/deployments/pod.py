@@ -113,7 +113,7 @@ def _server(spec: DeploymentSpec, around: Around) -> Object:
             {"name": parts.WORK_VOLUME, "mountPath": parts.WORK},
             {"name": HOME_VOLUME, "mountPath": HOME_PATH},
         ]
-    if spec.command:
+    if spec.command.strip():
         made["command"] = [
             "/bin/sh",
             "-c",

@@ -24,10 +24,12 @@ _FIELDS: Iterable[tuple[str, str]] = (
 )
 """From a field of the child to the field of ours that it was made from."""
 _UNKNOWN = re.compile(
-    r"failed to create typed (?:patch|live) object[^;]*;[^)]*\): (?P<field>\.\S+): (?P<what>.+?)"
-    r"(?: \(\d+\))?$"
+    r"failed to create typed (?:patch|live) object[^;]*;[^)]*\): "
+    r"(?:errors:\s+)?(?P<field>\.\S+): (?P<what>.+?)(?: \(\d+\))?$",
+    re.MULTILINE,
 )
-"""A field that its schema does not have: the API server answers 500, as if it came again."""
+"""A field that its schema does not have: the API server answers 500, as if it came again. Of several,
+a line each, the first is told."""
 _REQUEST = re.compile(r"^[A-Z]+ /\S+: (?P<rest>.*?)(?: \(\d+\))?$", re.DOTALL)
 
 

@@ -10,6 +10,7 @@ from spanyard_core.resources.reasons import explain
 from spanyard_core.resources.rollout import Wish
 from spanyard_operator.deployments.environment import Keys, MissingKeyError, values
 from spanyard_operator.deployments.pod import placement_hash
+from spanyard_operator.pod.collector import OTLP_PORT, PORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,4 +61,7 @@ def _impossible(deployment: Deployment) -> Failure | None:
     if not spec.image and not spec.command.strip():
         detail = "it says what to run, and is empty"
         return explain("InvalidSpec", where="spec.command", detail=detail)
+    if spec.port in (OTLP_PORT, PORT):
+        detail = f"the collector beside the server listens on {OTLP_PORT} and {PORT}: take another"
+        return explain("InvalidSpec", where="spec.port", detail=detail)
     return None

@@ -22,6 +22,7 @@ from spanyard_core.resources.kinds import (
 from spanyard_operator.deployments import manifests
 from spanyard_operator.deployments.environment import MissingKeyError, referenced, values
 from spanyard_operator.deployments.pod import Around, placement_hash, template
+from spanyard_operator.deployments.wishes import wanted
 from spanyard_operator.settings import OperatorSettings
 from tests.unit.operator.servers import finished, server
 
@@ -75,6 +76,8 @@ def test_an_image_runs_as_itself_but_never_as_root() -> None:
     found = spec["containers"][0]
     assert found["image"] == "team/web:1"
     assert "command" not in found
+    blank = made(server(image="team/web:1", command="  "))
+    assert "command" not in blank["containers"][0]
     assert "workingDir" not in found
     assert "volumes" not in spec
     assert spec["securityContext"] == {
@@ -234,6 +237,32 @@ def test_a_route_leads_to_the_service_where_it_says_nothing_else() -> None:
     bare = manifests.http_route(server(expose=Expose(http_route={})))
     assert bare is not None
     assert bare["spec"]["rules"] == [{"backendRefs": ours}]
+
+
+@pytest.mark.parametrize(
+    "rules", ["nope", ["a"], [{"http": 5}], [{"http": {"paths": "p"}}], [{"http": {"paths": [1]}}]]
+)
+def test_an_ingress_that_is_none_is_left_to_the_api_server(rules: Any) -> None:
+    child = manifests.ingress(server(expose=Expose(ingress={"spec": {"rules": rules}})))
+    assert child is not None
+    assert child["spec"]["rules"] == rules
+
+
+@pytest.mark.parametrize("rules", ["nope", ["a"], [{"filters": 5}], [{"filters": ["a"]}]])
+def test_a_route_that_is_none_is_left_to_the_api_server(rules: Any) -> None:
+    child = manifests.http_route(server(expose=Expose(http_route={"spec": {"rules": rules}})))
+    assert child is not None
+    found = child["spec"]["rules"]
+    assert found == rules or found[0]["filters"] == rules[0]["filters"]
+
+
+@pytest.mark.parametrize("port", [4318, 4320])
+def test_a_port_of_the_collector_is_refused_in_words(port: int) -> None:
+    found = wanted(server(port=port), [finished("support-1")], {}, replicas=1)
+    assert found.content is None
+    assert found.wish.failure is not None
+    assert "spec.port" in found.wish.failure.message
+    assert "listens on 4318 and 4320" in found.wish.failure.message
 
 
 # --- what makes a revision ---------------------------------------------------------------------

@@ -20,6 +20,12 @@ TYPO = (
     '.spec.template.spec.containers[name="server"].securityContext.privilegd: '
     "field not declared in schema (500)"
 )
+TYPOS = (
+    f"{CHILD}: failed to create typed patch object (team/web-server; apps/v1, Kind=Deployment): "
+    'errors:\n  .spec.template.spec.containers[name="server"].securityContext.capabilities.drop: '
+    'expected list, got &{ALL}\n  .spec.template.spec.containers[name="server"].securityContext.foo: '
+    "field not declared in schema (500)"
+)
 PODS_FIELD = "spec.template.spec.securityContext.fsGroup"
 SERVERS_FIELD = "spec.template.spec.containers[0].securityContext.runAsUser"
 QUOTA = 'deployments.apps "web-server" is forbidden: exceeded quota: objects (403)'
@@ -34,6 +40,8 @@ def error(status: int, message: str = f"{CHILD}: it says no (0)", field: str = "
     [
         (KubeUnavailableError(TYPO), APPS_DEPLOYMENTS, "InvalidSpec",
          "spec.securityContext.privilegd: field not declared in schema"),
+        (KubeUnavailableError(TYPOS), APPS_DEPLOYMENTS, "InvalidSpec",
+         "spec.securityContext.capabilities.drop: expected list, got &{ALL}"),
         (error(422, field=SERVERS_FIELD), APPS_DEPLOYMENTS, "InvalidSpec",
          "spec.securityContext.runAsUser: is wrong"),
         (error(422, field=PODS_FIELD), APPS_DEPLOYMENTS, "InvalidSpec",
