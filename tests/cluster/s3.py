@@ -11,6 +11,10 @@ PORTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 236
 """Fixed: the address is ours alone. gRPC of each is 10,000 above."""
 BUCKET = s3_server.BUCKET
 DAEMON = "s3"
+ATTEMPTS = 3
+"""It makes its bucket once, at its start; where that fails, silently, a second start does it."""
+START_SECONDS = 30.0
+"""Two are usual."""
 
 
 def url(prefix: str = "", *, address: str = NODE_ADDRESS) -> str:
@@ -36,8 +40,16 @@ def start(folders: Folders, address: str = NODE_ADDRESS) -> None:
     (folder / "s3.json").write_text(json.dumps(s3_server.identities()), "utf-8")
     ports = {**PORTS, **{f"{name}.grpc": port + 10_000 for name, port in PORTS.items()}}
     command = s3_server.command(folder, ports, address=address)
-    daemon = daemons.start(folders, DAEMON, command)
-    daemons.wait_until(folders, daemon, lambda: answers(address))
+    for left in reversed(range(ATTEMPTS)):
+        daemon = daemons.start(folders, DAEMON, command)
+        try:
+            daemons.wait_until(folders, daemon, lambda: answers(address), within=START_SECONDS)
+        except RuntimeError:
+            daemons.end(daemon)
+            if not left:
+                raise
+        else:
+            return
 
 
 def stop(folders: Folders) -> None:
