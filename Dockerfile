@@ -1,6 +1,6 @@
 # The images of Spanyard, one target each:
 #   docker build --target sidecar -t registry.example.com/spanyard/sidecar:0.1.0 .
-# Targets: sidecar operator gateway ingester server. Dependencies are locked with hashes, in layers
+# Targets: sidecar operator gateway ingester server python. Dependencies are locked with hashes, in layers
 # of their own: a change of our code rebuilds the last layer only. The build needs no compiler.
 # For a build that can be repeated, name the base by its digest: --build-arg PYTHON_IMAGE=…@sha256:….
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
@@ -94,3 +94,23 @@ ENTRYPOINT ["spanyard-gateway"]
 # Everything in one pod, for evaluation.
 FROM engine AS server
 ENTRYPOINT ["spanyard-server"]
+
+# --- python: what agents in Python are built with and run in, where a spec names no image -------
+# pip for the build, and the SDK, so that `import spanyard` needs no index.
+FROM ${PYTHON_IMAGE} AS python
+RUN echo 'spanyard:x:65532:65532:Spanyard:/tmp:/usr/sbin/nologin' >> /etc/passwd \
+    && echo 'spanyard:x:65532:' >> /etc/group \
+    && python3 -m venv /opt/python
+COPY requirements/images-sidecar.lock /opt/python/requirements.lock
+COPY --from=ours /wheel /opt/python/wheel
+RUN grep -A 200 '^msgspec==' /opt/python/requirements.lock | awk 'NR > 1 && /^[a-z]/ {exit} {print}' \
+        > /opt/python/sdk.lock \
+    && /opt/python/bin/pip install -q --no-cache-dir --disable-pip-version-check --no-deps \
+        --require-hashes --only-binary :all: -r /opt/python/sdk.lock \
+    && /opt/python/bin/pip install -q --no-cache-dir --disable-pip-version-check --no-deps \
+        /opt/python/wheel/*.whl \
+    && rm -r /opt/python/wheel /opt/python/*.lock
+ENV PATH=/opt/python/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp
+WORKDIR /tmp
+USER 65532:65532
+CMD ["python3"]

@@ -11,7 +11,7 @@ for program in docker kind kubectl helm; do
 done
 
 kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --wait 180s
-for target in operator sidecar server; do
+for target in operator sidecar server python; do
     docker build --target "$target" --tag "localhost/spanyard/$target:dev" .
     kind load docker-image --name "$name" "localhost/spanyard/$target:dev"
 done

@@ -21,7 +21,7 @@ from tests.cluster.addresses import Folders
 ROOT = Path(__file__).parents[2]
 PREFIX = "localhost/spanyard"
 TAG = "test"
-OURS = ("sidecar", "operator", "gateway", "ingester", "server")
+OURS = ("sidecar", "operator", "gateway", "ingester", "server", "python")
 """Targets of the Dockerfile."""
 STAND_INS = ("test-python", "test-node")
 """What applications of tests are built with and run in."""
