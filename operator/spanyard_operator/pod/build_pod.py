@@ -57,10 +57,10 @@ if [ -r {TOLD}/commit ]; then
 fi
 /bin/sh -c "$1" </dev/null &
 child=$!
-wait "$child"
+wait "$child" 2>/dev/null
 code=$?
 while kill -0 "$child" 2>/dev/null; do
-  wait "$child"
+  wait "$child" 2>/dev/null
   code=$?
 done
 exit "$code"
