@@ -201,6 +201,18 @@ async def test_a_right_that_is_taken_away_ends_open_subscriptions() -> None:
         assert gateway.live.counts.subscriptions == 0
 
 
+async def test_when_rights_cannot_be_looked_after_any_more_the_connection_ends() -> None:
+    limits = SocketLimits(heartbeat=0.1, check_every=0.1)
+    async with served(limits) as (gateway, url), connected(url) as client:
+
+        async def fails(request: web.Request, target: Target) -> None:
+            raise RuntimeError("nobody thought of this")
+
+        gateway.live.check = fails
+        await client.say(type="subscribe", id="a", channel=CHANNEL)
+        assert await client.end() == 1011
+
+
 @pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody() -> None:
     limits = SocketLimits(waiting_bytes=400_000, send_timeout=1.0)
