@@ -23,7 +23,8 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   again.current = known ? found.again : there.again;
   useEffect(() => {
     setFresh(new Map());
-    return live.subscribe({ channel: `trace:${project}/${id}`, history: 1000 }, (message) => {
+    let later: ReturnType<typeof setTimeout> | undefined;
+    const end = live.subscribe({ channel: `trace:${project}/${id}`, history: 1000 }, (message) => {
       if (!message.type.startsWith("span:")) return;
       const { items } = message as { items: SpanItem[] };
       setFresh((old) => {
@@ -31,8 +32,17 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
         for (const item of items) if (item.endTime || !next.get(item.id)?.endTime) next.set(item.id, ofLive(item));
         return next;
       });
-      if (message.type === "span:ended" && !message.history) setTimeout(() => again.current(), 3_000); // scores, tokens and cost come from the database
+      if (message.type !== "span:ended" || message.history) return;
+      // Scores, tokens and cost come from the database, a moment later.
+      later ??= setTimeout(() => {
+        later = undefined;
+        again.current();
+      }, 3_000);
     });
+    return () => {
+      end();
+      clearTimeout(later);
+    };
   }, [project, id]);
   const spans = useMemo(() => {
     const all = new Map((found.data?.spans ?? []).map((span) => [span.id, span]));
@@ -134,7 +144,7 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
         <code class="soft">{id}</code>
       </div>
       {detail?.truncated && <p class="soft">The trace has more spans than are shown.</p>}
-      <div class="fall" ref={box} tabIndex={0} onKeyDown={keys} onScroll={() => setView({ top: box.current!.scrollTop, height: box.current!.clientHeight })} role="tree" aria-label="spans of the trace" aria-activedescendant={`span-${chosen.span.id}`}>
+      <div class="fall" ref={box} tabIndex={0} onKeyDown={keys} onScroll={(e) => setView({ top: e.currentTarget.scrollTop, height: e.currentTarget.clientHeight })} role="tree" aria-label="spans of the trace" aria-activedescendant={`span-${chosen.span.id}`}>
         <div style={{ height: `${nodes.length * HEIGHT}px` }}>
           {nodes.slice(first, last).map((node, i) => (
             <FallRow key={node.span.id} node={node} top={(first + i) * HEIGHT} start={start} whole={end - start} at={node === chosen} folded={folded.has(node.span.id)} fold={fold} />
