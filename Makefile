@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint format bench soak chaos docs page screens bench-live cluster cluster-prepare cluster-down lock clean
+.PHONY: help setup demo test unit lint format bench soak chaos chaos-cluster docs page screens bench-live cluster cluster-prepare cluster-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--
 
 chaos: setup ## kill `spanyard up` again and again while it builds and serves (3 to 9 minutes)
 	@$(BIN)/python -m tests.limits.chaos $(ARGS)
+
+chaos-cluster: setup ## kill the operator again and again under 50 builds and 10 deployments on a real cluster
+	@SPANYARD_CHAOS_BUILDS=50 $(BIN)/python -m pytest tests/cluster/test_operator_kills.py $(ARGS)
 
 docs: setup ## regenerate what the code says: docs/schema, docs/reference, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema
