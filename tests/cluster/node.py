@@ -172,7 +172,9 @@ def _kubelet_config(folders: Folders, certificates: Certificates) -> object:
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
         "failCgroupV1": False,
-        "featureGates": {"KubeletInUserNamespace": True},
+        # Without the second the kubelet of 1.34.4 ends by a nil pointer (doPodResizeAction, called by
+        # SyncPod though nobody resizes) where cgroupsPerQOS is off and a pod was deleted by force.
+        "featureGates": {"KubeletInUserNamespace": True, "InPlacePodVerticalScaling": False},
         "localStorageCapacityIsolation": False,
         # The disk is shared with others: neither images nor pods go because of their files.
         "imageGCHighThresholdPercent": 100,
