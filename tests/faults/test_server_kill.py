@@ -133,9 +133,8 @@ def test_one_that_waits_can_be_ended_and_a_bad_folder_is_said(pods: Pods) -> Non
     wait_for("it waits", lambda: "waiting for its end" in two.text())
     assert two.stop(20) == 0
     assert "told to end before it had started" in two.text()
-    bad = Program(
-        "spanyard_local.evaluation", ["--data", "/proc/none"], log=pods.folder / "bad.log"
-    )
+    words = ["--data", "/proc/none", "--port", "0"]
+    bad = Program("spanyard_local.evaluation", words, log=pods.folder / "bad.log")
     with bad:
         assert bad.process.wait(30) == 2
     assert "data: '/proc/none' cannot be used" in bad.text()
