@@ -197,7 +197,7 @@ def test_what_a_subscription_began_with_is_let_go() -> None:
         task = asyncio.create_task(subscription.run(inlet.waiting_now(), {}))
         await asyncio.sleep(1)
         assert it.heard[-1]["type"] == "live"
-        assert not [each for each in gc.get_objects() if isinstance(each, Tracked)]
+        assert not [each for each in gc.get_objects() if type(each) is Tracked]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
