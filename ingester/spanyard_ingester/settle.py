@@ -92,22 +92,26 @@ class Settler:
     async def _run_once(self) -> bool:
         try:
             # Who asks how far a file is stored looks at pending objects, then at the ledger's
-            # copy: an object must be in the one before it leaves the other.
+            # copy: an object must be in the one before it leaves the other. Attempts are added
+            # while others are moved here, so it is copied ahead of each.
             await self._copier.run_once()
             while self._loaded:
                 attempt, keys = self._loaded[0]
+                await self._copier.run_once()
                 await map_bounded(self._settle, keys, limit=self._at_once)
                 self._loaded.popleft()
                 self._ledger.ride(Settled(attempts=[attempt]))
                 fault_point("ingest.moved")
             while self._leftover:
                 attempt, digests = self._leftover[0]
+                await self._copier.run_once()
                 for key in digests:
                     await self._settle_leftover(key)
                 self._leftover.popleft()
                 self._ledger.ride(Settled(attempts=[attempt]))
             while self._covered:
                 some = [self._covered[i] for i in range(min(self._at_once, len(self._covered)))]
+                await self._copier.run_once()
                 await map_bounded(self._settle_covered, some, limit=self._at_once)
                 for _ in some:
                     self._covered.popleft()

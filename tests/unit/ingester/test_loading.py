@@ -205,6 +205,33 @@ async def test_rows_of_another_project_than_the_keys_are_not_taken(bench: Bench)
     assert (row.line, row.bytes) == (3, forged.strip())
 
 
+async def test_no_object_is_moved_before_the_copy_of_the_ledger_has_it(bench: Bench) -> None:
+    """Also when it was loaded while another was moved: else a collector that lost its spool is told
+    in between that nothing of its file is stored.
+    """
+    await bench.put(log_chunk("a", 1, 10))
+    ingester = await bench.started()
+    await ingester.list_once()
+    await ingester.examine_once()
+    assert await ingester.load_once()
+    settle, moved = ingester.settler._settle, list[str]()
+
+    async def settled(key: str) -> None:
+        assert ingester.copier.waiting == 0, key
+        moved.append(key)
+        if len(moved) == 1:
+            await bench.put(log_chunk("b", 1, 10))
+            await ingester.list_once()
+            await ingester.examine_once()
+            assert await ingester.load_once()
+            assert ingester.copier.waiting
+        await settle(key)
+
+    ingester.settler._settle = settled  # type: ignore[method-assign]
+    await ingester.settle_once()
+    assert len(moved) == 2
+
+
 def test_names_parse_wherever_an_object_is_moved() -> None:
     key, _ = log_chunk("w", 1, 5)
     assert parse_key(processed_key(key)).root == "processed"
