@@ -57,7 +57,7 @@ chaos: setup ## kill `spanyard up` again and again while it builds and serves (3
 	@$(BIN)/python -m tests.limits.chaos $(ARGS)
 
 chaos-cluster: setup ## kill the operator again and again under 50 builds and 10 deployments on a real cluster
-	@SPANYARD_CHAOS_BUILDS=50 $(BIN)/python -m pytest tests/cluster/test_operator_kills.py $(ARGS)
+	@SPANYARD_REQUIRE_CLUSTER=1 SPANYARD_CHAOS_BUILDS=50 $(BIN)/python -m pytest tests/cluster/test_operator_kills.py $(ARGS)
 
 docs: setup ## regenerate what the code says: docs/schema, docs/reference, tables in docs/configuration.md
 	@$(BIN)/python -m spanyard_core.schema docs/schema
