@@ -57,7 +57,8 @@ def test_an_operator_that_is_killed_again_and_again_builds_all_once(
     names = [f"restless-{number}" for number in range(BUILDS)]
     servers = [f"restless-server-{number}" for number in range(SERVERS)]
     stack.cluster.apply(
-        sources.project(PROJECT),
+        # All of them are looked at afterwards: retention would remove what is beyond ten.
+        sources.project(PROJECT, builds={"retention": {"succeededLimit": 1_000}}),
         *(sources.build(name, PROJECT, source, install=ATTEMPT) for name in names),
         *(
             sources.deployment(
