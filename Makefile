@@ -28,8 +28,8 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## run the whole chain on this machine (ARGS=--once: run, check, exit)
 	@$(BIN)/spanyard demo $(ARGS)
 
-test: setup cluster-prepare lint ## everything, on real components
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup cluster-prepare lint ## everything, on real components, on all cores (ARGS='-n 0': one)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 unit: setup ## the quick tier, on all cores
 	@$(BIN)/python -m tests.unit $(ARGS)

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
+from tests.dealing import ByFile, turn
 from tests.fakes.gcs_server import GcsServer, running_gcs
 from tests.fakes.s3_server import S3Server, running_s3
 
@@ -23,14 +25,13 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cluster tests come last, and of them those with pods: what they need is built meanwhile."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    alone = not hasattr(config, "workerinput")
+    items.sort(key=lambda item: turn(item, alone=alone))
 
-    def turn(item: pytest.Item) -> int:
-        asked = getattr(item, "fixturenames", ())
-        return 2 if "cluster" in asked else 1 if "api_server" in asked else 0
 
-    items.sort(key=turn)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 GRACE_S = 1.0

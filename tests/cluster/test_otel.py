@@ -57,7 +57,8 @@ def test_traces_logs_and_metrics_arrive(name: str, sent: Stack) -> None:
     assert done["status"]["phase"] == "Succeeded", json.dumps(done["status"], indent=1)
     [told] = eventually("the log record", lambda: items("logs", text="4711"), sent)
     assert told["message"] == "order 4711 is late"
-    trace = sent.get(f"/traces/{told['traceId']}")
+    # Lines and spans are objects of their own: one may be loaded before the other.
+    trace = eventually("the trace", lambda: sent.found(f"/traces/{told['traceId']}"), sent)
     assert [span["name"] for span in trace["spans"]] == ["question"]
     assert trace["spans"][0]["service"] == name
     points = eventually("the metric", lambda: items("metrics", name="questions"), sent)

@@ -436,3 +436,30 @@ def _event(kind: str, name: str, uid: str, reason: str, second: str, place: str)
         "count": 2,
         "lastTimestamp": f"2026-11-21T14:45:{second}Z",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("full", "emptied"),
+    [
+        (project(displayName="Shop"), project()),
+        (project(builds={"concurrencyPolicy": "Serial"}), project(builds={})),
+        (build(resources={"limits": {"memory": "1Gi"}}), build(resources={"limits": {}})),
+        (build(builder={"image": "python:3.14"}), build(builder={})),
+        (deployment(resources={"limits": {"memory": "1Gi"}}), deployment(resources={})),
+        (deployment(nodeSelector={"disk": "ssd"}), deployment(nodeSelector={})),
+        (deployment(collector={"resources": {"limits": {"memory": "1Gi"}}}), deployment(collector={})),
+    ],
+    ids=["spec", "builds", "limits", "builder", "resources", "nodeSelector", "collector"],
+)  # fmt: skip
+def test_what_a_manifest_empties_is_accepted(
+    full: dict[str, Any], emptied: dict[str, Any], with_kinds: ApiServer
+) -> None:
+    """A server-side apply makes null of an object that lost its last field, here as with Flux."""
+    plural = PLURALS[full["kind"]]
+    path = f"/apis/{API_VERSION}/namespaces/default/{plural}/emptied-{uuid.uuid4().hex[:8]}"
+    for given in (full, emptied):
+        named = {**given, "metadata": {"name": path.rpartition("/")[2]}}
+        done = with_kinds.request(
+            "PATCH", f"{path}?fieldManager=test", named, kind="application/apply-patch+yaml"
+        )
+        assert done.status in {200, 201}, done.message
