@@ -196,18 +196,37 @@ def _next_number(revisions: Sequence[Revision]) -> int:
 
 
 def marked(
-    revisions: Sequence[Revision], number: int, state: RevisionState, reason: str = ""
+    revisions: Sequence[Revision],
+    number: int,
+    state: RevisionState,
+    reason: str = "",
+    *,
+    now: str,
 ) -> list[Revision]:
-    """The list with one revision in another state. A revision that serves replaces the others."""
+    """The list with one revision in another state. A revision that serves replaces the others.
+
+    Its times move with its state alone, so that equal facts give an equal list.
+    """
     made: list[Revision] = []
     for revision in revisions:
         if revision.number == number:
-            made.append(msgspec.structs.replace(revision, state=state, reason=reason))
+            made.append(_in_state(revision, state, reason, now))
         elif state == "Serving" and revision.state == "Serving":
-            made.append(msgspec.structs.replace(revision, state="Replaced", reason=""))
+            made.append(_in_state(revision, "Replaced", "", now))
         else:
             made.append(revision)
     return made
+
+
+def _in_state(revision: Revision, state: RevisionState, reason: str, now: str) -> Revision:
+    if revision.state == state:
+        return msgspec.structs.replace(revision, reason=reason)
+    ready_at, ended_at = revision.ready_at, now
+    if state in {"Serving", "Starting"}:
+        ready_at, ended_at = now if state == "Serving" else "", ""
+    return msgspec.structs.replace(
+        revision, state=state, reason=reason, ready_at=ready_at, ended_at=ended_at
+    )
 
 
 def interrupted(revisions: Sequence[Revision]) -> list[Revision]:

@@ -386,6 +386,10 @@ class Revision(Camel):
     build: str = ""
     image: str = ""
     started_at: str = ""
+    ready_at: str = ""
+    """When it began to serve; empty: it never did."""
+    ended_at: str = ""
+    """When it was replaced, stopped or given up; empty also where its runner died with it."""
     reason: str = ""
 
 

@@ -284,7 +284,8 @@ class ServerRunner:
     def _mark(self, number: int, state: RevisionState, reason: str = "") -> None:
         assert self._wanted is not None
         limit = self._wanted[0].spec.revision_history_limit
-        self._revisions = limited(marked(self._revisions, number, state, reason), limit)
+        made = marked(self._revisions, number, state, reason, now=_now(self._clock))
+        self._revisions = limited(made, limit)
 
     def _retire(self, group: Group) -> None:
         group.leave()

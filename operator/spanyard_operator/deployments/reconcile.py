@@ -101,6 +101,7 @@ class Servers:
                 seen,
                 failed=bad.failure.reason if bad else "",
                 limit=deployment.spec.revision_history_limit,
+                now=self._now(),
             ),
             endpoint=manifests.endpoint(deployment) if there.apps is not None else "",
             collector=CollectorStatus(mode=there.capture.mode, guarantee=there.capture.guarantee),

@@ -59,34 +59,36 @@ def _named(revision: Revision, what: Content) -> Revision:
         build=what.build,
         image=what.image,
         started_at=revision.started_at,
+        ready_at=revision.ready_at,
+        ended_at=revision.ended_at,
         reason=revision.reason,
     )
 
 
 def settled(
-    revisions: Sequence[Revision], seen: Seen, *, failed: str, limit: int
+    revisions: Sequence[Revision], seen: Seen, *, failed: str, limit: int, now: str
 ) -> list[Revision]:
     """The list as of what is seen now. `failed`: the reason, when the newest one was given up."""
     made = list(revisions)
     state = {r.number: r.state for r in made}.get(seen.number)
     if seen.complete:
-        made = marked(made, seen.number, "Serving")
+        made = marked(made, seen.number, "Serving", now=now)
     elif failed:
-        made = marked(made, seen.number, "Failed", failed)
+        made = marked(made, seen.number, "Failed", failed, now=now)
     elif seen.candidate is not None and seen.candidate.number == seen.number:
         # Of a revision that serves, pods may be replaced: it has not stopped serving for it.
         same = seen.serving is not None and seen.serving.number == seen.number
         if state != "Starting" and not same:
-            made = marked(made, seen.number, "Starting")
+            made = marked(made, seen.number, "Starting", now=now)
     elif seen.serving is None and seen.candidate is None and state in {"Serving", "Starting"}:
-        made = marked(made, seen.number, "Replaced")  # stopped: nothing runs
-    return limited(_superseded(made, seen), limit)
+        made = marked(made, seen.number, "Replaced", now=now)  # stopped: nothing runs
+    return limited(_superseded(made, seen, now), limit)
 
 
-def _superseded(revisions: Iterable[Revision], seen: Seen) -> list[Revision]:
+def _superseded(revisions: Iterable[Revision], seen: Seen, now: str) -> list[Revision]:
     """What started and is no longer asked for."""
     made = list(revisions)
     for one in revisions:
         if one.state == "Starting" and one.number != seen.number:
-            made = marked(made, one.number, "Replaced")
+            made = marked(made, one.number, "Replaced", now=now)
     return made

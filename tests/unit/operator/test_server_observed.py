@@ -19,6 +19,9 @@ FORBIDDEN = (
 )
 
 
+NOW = "2026-11-21T10:00:00Z"
+
+
 def revision(number: int, state: RevisionState, hash_: str = "") -> Revision:
     return Revision(number=number, hash=hash_ or f"h{number}", state=state)
 
@@ -47,10 +50,12 @@ def told(
         deployment,
         wish,
         found,
-        revisions=settled(revisions, found, failed=bad.failure.reason if bad else "", limit=5),
+        revisions=settled(
+            revisions, found, failed=bad.failure.reason if bad else "", limit=5, now=NOW
+        ),
         endpoint="http://web-server.team.svc",
         collector=deployment.status.collector,
-        now="2026-11-21T10:00:00Z",
+        now=NOW,
     )
 
 

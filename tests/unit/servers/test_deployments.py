@@ -19,6 +19,8 @@ from spanyard_core.resources.deployments import (
 from spanyard_core.resources.kinds import DeploymentStatus, Revision
 from tests.unit.servers.manifests import NOW, build, deployment
 
+LATER = "2026-11-21T14:50:00Z"
+
 
 def made(spec: dict[str, Any] | None = None, values: dict[str, str] | None = None) -> Content:
     wanted = deployment(**(spec or {}))
@@ -168,10 +170,11 @@ class TestRevisions:
 
     def test_the_newest_starts_again_under_its_own_number(self) -> None:
         _, listed = begin([], made(), now=NOW)
-        listed = marked(listed, 1, "Failed", "NeverReady")
+        listed = marked(listed, 1, "Failed", "NeverReady", now=LATER)
         again, listed = begin(listed, made(), now=NOW)
         assert again.number == 1
         assert [(r.number, r.state, r.reason) for r in listed] == [(1, "Starting", "")]
+        assert (again.ready_at, again.ended_at) == ("", "")
 
     def test_older_content_gets_a_new_number_and_leaves_its_old_one(self) -> None:
         _, listed = begin([], made(), now=NOW)
@@ -181,8 +184,18 @@ class TestRevisions:
         assert [r.number for r in listed] == [2, 3]
 
     def test_one_that_serves_replaces_the_one_that_did(self) -> None:
-        listed = marked(revisions("Failed", "Serving", "Starting"), 3, "Serving")
+        listed = marked(revisions("Failed", "Serving", "Starting"), 3, "Serving", now=NOW)
         assert [r.state for r in listed] == ["Failed", "Replaced", "Serving"]
+        times = [(r.ready_at, r.ended_at) for r in listed]
+        assert times == [("", ""), ("", NOW), (NOW, "")]
+
+    def test_its_times_move_with_its_state_alone(self) -> None:
+        served = marked(revisions("Starting"), 1, "Serving", now=NOW)
+        assert marked(served, 1, "Serving", now=LATER) == served
+        [stopped] = marked(served, 1, "Replaced", now=LATER)
+        assert (stopped.ready_at, stopped.ended_at) == (NOW, LATER)
+        [again] = marked([stopped], 1, "Serving", now=LATER)
+        assert (again.ready_at, again.ended_at) == (LATER, "")
 
     def test_a_start_that_a_kill_interrupted_does_not_stand_there_for_ever(self) -> None:
         _, listed = begin(revisions("Serving"), made(), now=NOW)
