@@ -1,4 +1,5 @@
 /** What the gateway answers; the types follow its OpenAPI document. */
+import { tellAway, tellBack } from "./stale";
 
 export interface Condition {
   type: string;
@@ -242,6 +243,8 @@ export class Refused extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** Where in a query, in characters. */
+    readonly at?: { start: number; end: number },
   ) {
     super(message);
   }
@@ -267,14 +270,18 @@ async function asked<T>(url: URL, init: RequestInit): Promise<T> {
   }
   if (!answer.ok) {
     let text = `${answer.status} ${answer.statusText}`;
+    let at: { start: number; end: number } | undefined;
     try {
-      const problem = (await answer.json()) as { detail?: string; title?: string };
+      const problem = (await answer.json()) as { detail?: string; title?: string; at?: { start: number; end: number } };
       text = problem.detail ?? problem.title ?? text;
+      at = problem.at;
     } catch {
       // not a problem document: the status has to do
     }
-    throw new Refused(answer.status, text);
+    if (answer.status === 503) tellAway(url.pathname, text);
+    throw new Refused(answer.status, text, at);
   }
+  tellBack(url.pathname);
   return (await answer.json()) as T;
 }
 

@@ -1,10 +1,14 @@
 /** The frame: rail, bar, and the room that the address names. */
-import type { JSX } from "preact";
+import type { JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Page, post, type Project, Refused } from "./api";
 import { useAsked } from "./asking";
+import { showUtc } from "./format";
+import { busy, KEYS } from "./keys";
 import { live, type State } from "./live";
-import { choose, followLinks, go, here, href, usePlace } from "./place";
+import { Palette } from "./parts/palette";
+import { TimePicker } from "./parts/timepicker";
+import { choose, followLinks, go, here, href, listed, usePlace } from "./place";
 import { BuildRoom, Builds } from "./rooms/builds";
 import { DeploymentRoom, Deployments } from "./rooms/deployments";
 import { Logs } from "./rooms/logs";
@@ -12,6 +16,8 @@ import { Overview } from "./rooms/overview";
 import { ProofRoom } from "./rooms/proof";
 import { TraceRoom } from "./rooms/trace";
 import { Traces } from "./rooms/traces";
+import { useStale } from "./stale";
+import { when } from "./when";
 
 const ROOMS = [
   ["", "Overview"],
@@ -20,23 +26,6 @@ const ROOMS = [
   ["traces", "Traces"],
   ["logs", "Logs"],
   ["proof", "Proof"],
-] as const;
-const RANGES = [
-  ["15m", "last 15 minutes"],
-  ["1h", "last hour"],
-  ["6h", "last 6 hours"],
-  ["1d", "last day"],
-  ["7d", "last 7 days"],
-  ["30d", "last 30 days"],
-] as const;
-const KEYS = [
-  ["/", "search"],
-  ["j k", "next, previous"],
-  ["← →", "fold, unfold"],
-  ["e", "next error"],
-  ["f", "follow"],
-  ["g o/b/d/t/l/p", "go to a room"],
-  ["?", "this list"],
 ] as const;
 
 export function App(): JSX.Element {
@@ -49,15 +38,19 @@ export function App(): JSX.Element {
     addEventListener("click", followLinks);
     return () => removeEventListener("click", followLinks);
   }, []);
-  useKeys(() => help.current?.showModal());
+  const palette = useRef<HTMLDialogElement>(null);
+  const picker = useRef<HTMLDialogElement>(null);
+  const stale = useStale();
+  useKeys({ help, palette, picker });
+  showUtc(query.get("utc") === "1");
   const only = projects.data?.items.length === 1 ? projects.data.items[0]!.id : "";
   const project = path[0] === "traces" && path[1] ? path[1] : query.get("project") ?? only;
-  const range = query.get("range") ?? "1h";
+  const time = when(query);
   const [room, ...rest] = path;
   useEffect(() => {
     const name = ROOMS.find(([key]) => key === (room ?? ""))?.[1] ?? "Spanyard";
-    document.title = [rest[rest.length - 1], name, "Spanyard"].filter(Boolean).join(" · ");
-  }, [path.join("/")]);
+    document.title = [rest[rest.length - 1], name, project, "Spanyard"].filter(Boolean).join(" · ");
+  }, [path.join("/"), project]);
   if (projects.error?.status === 401) return <Login again={projects.again} />;
   return (
     <div class="frame">
@@ -96,35 +89,31 @@ export function App(): JSX.Element {
             ))}
             {project && !projects.data?.items.some((p) => p.id === project) && <option value={project}>{project}</option>}
           </select>
-          <select aria-label="time range" value={range} onChange={(e) => choose({ range: e.currentTarget.value, between: undefined })}>
-            {RANGES.map(([key, name]) => (
-              <option key={key} value={key}>
-                {name}
-              </option>
-            ))}
-          </select>
-          <form
-            class="grow"
-            role="search"
-            onSubmit={(e) => {
-              e.preventDefault();
-              const text = String(new FormData(e.currentTarget).get("text") ?? "").trim();
-              if (/^[0-9a-f]{32}$/.test(text) && project) go(href(["traces", project, text]));
-              else go(href(["logs"], { text: text || undefined, project: project || undefined }));
-            }}
-          >
-            <input id="search" name="text" type="search" placeholder="Search log lines, or paste a trace id   ( / )" aria-label="Search log lines, or paste a trace id" />
-          </form>
+          <TimePicker dialog={picker} />
+          {time.to === undefined && (
+            <button class="live" aria-pressed={time.live} onClick={() => choose({ live: time.live ? "0" : undefined })} title="whether what comes is shown as it comes">
+              Live
+            </button>
+          )}
+          <button class="find" onClick={() => palette.current?.showModal()} aria-haspopup="dialog">
+            Search or go … <kbd>Ctrl-K</kbd>
+          </button>
         </div>
         {state === "lost" && (
           <div class="banner" role="status">
             The connection is lost. It comes back by itself, and goes on where it was.
           </div>
         )}
+        {stale && (
+          <div class="banner" role="status">
+            {stale} What is stored is missing here or out of date; build logs and what comes live are shown all the same.
+          </div>
+        )}
         <main id="room" class="room-body" tabIndex={-1}>
-          <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} range={range} level={query.get("level") ?? ""} />
+          <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} range={time.from} level={query.get("level") ?? ""} />
         </main>
       </div>
+      <Palette dialog={palette} rooms={ROOMS} project={project} projects={(projects.data?.items ?? []).map((p) => p.id)} keys={() => help.current?.showModal()} time={() => picker.current?.showModal()} />
       <dialog ref={help} aria-label="keys">
         <h1>Keys</h1>
         <dl class="facts">
@@ -155,7 +144,7 @@ function Room({ room, rest, project, range, level }: { room: string; rest: strin
     case "deployments":
       return id ? <DeploymentRoom id={id} level={level} /> : <Deployments project={project} />;
     case "traces":
-      return id && rest[1] ? <TraceRoom project={id} id={rest[1]} /> : <Traces project={project} since={range} />;
+      return id && rest[1] ? <TraceRoom project={id} id={rest[1]} /> : <Traces project={project} />;
     case "logs":
       return <Logs project={project} />;
     case "proof":
@@ -169,22 +158,32 @@ function Room({ room, rest, project, range, level }: { room: string; rest: strin
   }
 }
 
-function useKeys(help: () => void): void {
+type Dialog = RefObject<HTMLDialogElement | null>;
+
+function useKeys({ help, palette, picker }: { help: Dialog; palette: Dialog; picker: Dialog }): void {
   useEffect(() => {
     let before = "";
     const pressed = (event: KeyboardEvent): void => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if ((event.target as Element).matches?.("input, textarea, select")) {
-        if (event.key === "Escape") (event.target as HTMLElement).blur();
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.altKey && !event.shiftKey) {
+        if (palette.current?.open) palette.current.close();
+        else if (!document.querySelector("dialog[open]")) palette.current?.showModal();
+        event.preventDefault();
         return;
       }
+      if (event.key === "Escape" && (event.target as Element).matches?.("input, textarea, select")) (event.target as HTMLElement).blur();
+      if (busy(event)) return;
       const rooms: Record<string, string[]> = { o: [], b: ["builds"], d: ["deployments"], t: ["traces"], l: ["logs"], p: ["proof"] };
       const room = before === "g" ? rooms[event.key] : undefined;
       before = event.key;
       if (room) go(href(room));
-      else if (event.key === "/") document.getElementById("search")?.focus();
-      else if (event.key === "?") help();
-      else if (event.key === "Escape" && !document.querySelector("dialog[open]") && here().path.length > 1) go(href(here().path.slice(0, 1)));
+      else if (event.key === "/") {
+        // A room's own search, else the one that leads to all.
+        const search = document.querySelector<HTMLInputElement>("#room input[type=search], #room .query input");
+        if (search) search.focus();
+        else palette.current?.showModal();
+      } else if (event.key === "?") help.current?.showModal();
+      else if (event.key === "t") picker.current?.showModal();
+      else if (event.key === "Escape" && here().path.length > 1) go(listed(here().path[0]!));
       else return;
       event.preventDefault();
     };

@@ -59,8 +59,16 @@ export function age(time: string, now = Date.now()): string {
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
+let utcShown = false;
+
+/** Whether times are shown in UTC; told once, for all of the page. */
+export function showUtc(on?: boolean): boolean {
+  if (on !== undefined) utcShown = on;
+  return utcShown;
+}
+
 /** 14:45:00.123 of the day, in local time or UTC. */
-export function clock(time: string, utc = false): string {
+export function clock(time: string, utc = utcShown): string {
   const at = new Date(ms(time));
   const parts = utc
     ? [at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds(), at.getUTCMilliseconds()]
@@ -68,7 +76,8 @@ export function clock(time: string, utc = false): string {
   return `${two(parts[0]!)}:${two(parts[1]!)}:${two(parts[2]!)}.${String(parts[3]).padStart(3, "0")}`;
 }
 
-export const full = (time: string): string => `${new Date(ms(time)).toLocaleString()}  (${time})`;
+export const full = (time: string): string =>
+  utcShown ? `${new Date(ms(time)).toLocaleString(undefined, { timeZone: "UTC" })} UTC  (${time})` : `${new Date(ms(time)).toLocaleString()}  (${time})`;
 
 /** Control characters as pictures: what a program prints is data, never formatting of the page. */
 export function visible(text: string): string {

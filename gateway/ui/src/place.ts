@@ -24,10 +24,13 @@ export function here(): Place {
   return { path, query: new URLSearchParams(location.search) };
 }
 
+/** What goes along from room to room: whose records, and of when. */
+const KEPT = ["project", "range", "from", "to", "utc", "live"];
+
 export function href(path: string[], query: Record<string, string | undefined> = {}): string {
   const params = new URLSearchParams();
   const now = here().query;
-  for (const kept of ["project", "range"]) {
+  for (const kept of KEPT) {
     const value = now.get(kept);
     if (value) params.set(kept, value);
   }
@@ -39,7 +42,15 @@ export function href(path: string[], query: Record<string, string | undefined> =
   return root + path.map(encodeURIComponent).join("/") + (text ? `?${text}` : "");
 }
 
+/** How each list was when it was left: its filters. */
+const lists = new Map<string, string>();
+
+/** The address of a list as it was left last. */
+export const listed = (room: string): string => lists.get(room) ?? href([room]);
+
 export function go(to: string, replace = false): void {
+  const { path } = here();
+  if (path.length === 1) lists.set(path[0]!, location.pathname + location.search);
   if (replace) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
   for (const tell of changed) tell();

@@ -9,17 +9,18 @@ import { live } from "../live";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { Scatter } from "../parts/plot";
 import { choose, go, href, usePlace } from "../place";
+import { between, when } from "../when";
 
-export function Traces({ project, since }: { project: string; since: string }): JSX.Element {
+export function Traces({ project }: { project: string }): JSX.Element {
   const { query } = usePlace();
   const status = query.get("status") ?? "";
   const slow = query.get("slow") ?? "";
   const name = query.get("name") ?? "";
-  const [from, to] = (query.get("between") ?? "").split("~");
+  const time = when(query);
   const found = useAsked<Page<Trace>>(project ? `projects/${part(project)}/traces` : "", {
     limit: 200,
-    from: from || since,
-    to: from ? to : undefined,
+    from: time.from,
+    to: time.to,
     status,
     minDuration: slow,
     name,
@@ -33,7 +34,7 @@ export function Traces({ project, since }: { project: string; since: string }): 
   const again = found.again;
   useEffect(() => {
     // Spans that end are a reason to ask again; at most every two seconds.
-    if (!project || from) return;
+    if (!project || !time.live) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const end = live.subscribe({ channel: `project:${project}` }, (message) => {
       if (message.type === "span:ended" && !message.history) timer ??= setTimeout(() => ((timer = undefined), again()), 2_000);
@@ -42,10 +43,10 @@ export function Traces({ project, since }: { project: string; since: string }): 
       end();
       clearTimeout(timer);
     };
-  }, [project, from, again]);
+  }, [project, time.live, again]);
   const load = async (): Promise<void> => {
     const page = await get<Page<Trace>>(`projects/${part(project)}/traces`, {
-      limit: 200, from: from || since, to: from ? to : undefined, status, minDuration: slow, name, cursor,
+      limit: 200, from: time.from, to: time.to, status, minDuration: slow, name, cursor,
     });
     setMore([...more, ...page.items]);
     setCursor(page.nextCursor);
@@ -68,7 +69,7 @@ export function Traces({ project, since }: { project: string; since: string }): 
           <option value="10s">10 s and more</option>
         </select>
         <input aria-label="name" placeholder="name" value={name} onChange={(e) => choose({ name: e.currentTarget.value })} />
-        {from && <button onClick={() => choose({ between: undefined })}>✕ chosen time</button>}
+        {time.to && <button onClick={() => choose({ from: undefined, to: undefined })}>✕ chosen time</button>}
       </div>
       <Ready of={found}>
         {() =>
@@ -78,7 +79,7 @@ export function Traces({ project, since }: { project: string; since: string }): 
             <>
               <Scatter
                 traces={traces}
-                brushed={(a, b) => choose({ between: `${new Date(a).toISOString()}~${new Date(b).toISOString()}` })}
+                brushed={(a, b) => choose(between(a, b), false)}
                 open={(trace) => go(href(["traces", trace.projectId, trace.id]))}
               />
               <div class="table-wrap" tabIndex={0}>
