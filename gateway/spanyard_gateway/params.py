@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})"
 )
 MAX_LIMIT = 1_000
+MAX_BUCKETS = 500
 
 
 def duration_ns(text: str) -> int:
@@ -63,6 +64,12 @@ def _in_range(ns: int) -> int:
 def _limit(text: str, _now: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
         raise ValueError(f"is not a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _buckets(text: str, _now: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_BUCKETS:
+        raise ValueError(f"is not a whole number from 1 to {MAX_BUCKETS}")
     return int(text)
 
 
@@ -176,6 +183,26 @@ ALL_PARAMS = {
         Param("deployment", "Name of the Deployment.", _text, _STRING),
         Param("build", "Id of the build, `{namespace}.{name}`.", _text, _STRING),
         Param("pod", "Name of the pod.", _text, _STRING),
+        Param(
+            "revision",
+            "Revision of the Deployment: its number, in a cluster the hash in the names of its pods.",
+            _text,
+            _STRING,
+        ),
+        Param(
+            "buckets",
+            f"Pieces that the time is cut into: as many as are round, at most these, and {MAX_BUCKETS}.",
+            _buckets,
+            {"type": "integer", "minimum": 1, "maximum": MAX_BUCKETS, "default": 60},
+            default=60,
+        ),
+        Param(
+            "by",
+            "What makes a series of its own.",
+            _one_of("none", "deployment", "revision"),
+            {**_enum("none", "deployment", "revision"), "default": "none"},
+            default="none",
+        ),
         Param("container", "Name of the container.", _text, _STRING),
         Param(
             "stream",
@@ -316,6 +343,10 @@ class Query:
     @property
     def descending(self) -> bool:
         return bool(self.values.get("order", "desc") == "desc")
+
+    def between(self, start: int, end: int) -> "Query":
+        """The same with other times, in ns."""
+        return replace(self, values={**self.values, "from": start, "to": end})
 
     def scope(self) -> list[tuple[str, str]]:
         """What a cursor of this query is bound to: all but the page itself.

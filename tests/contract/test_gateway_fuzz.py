@@ -60,6 +60,8 @@ GOOD: dict[str, st.SearchStrategy[str]] = {
     "build": odd_text.filter(bool),
     "pod": odd_text.filter(bool),
     "container": odd_text.filter(bool),
+    "revision": odd_text.filter(bool),
+    "buckets": st.integers(1, 500).map(str),
 }
 BODIES = [
     '{"text": "{}"}', '{"x": 1}', '{"cancel": true}', '{"follow": false}', '{"spec": null}',

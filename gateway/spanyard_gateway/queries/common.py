@@ -78,11 +78,8 @@ def any_json(text: str) -> msgspec.Raw | str | None:
     return text
 
 
-def basic_where(project: str, query: Query, time_column: str, *, span_id: str = "span_id") -> Where:
-    """Project, times, and all filters that compare a column for equality.
-
-    `span_id` is the column that `spanId` means.
-    """
+def time_where(project: str, query: Query, time_column: str) -> Where:
+    """Project and times."""
     where = Where()
     where.add("project = {project:String}", project=project)
     if query["from"] is not None:
@@ -92,6 +89,15 @@ def basic_where(project: str, query: Query, time_column: str, *, span_id: str = 
         )
     if query["to"] is not None:
         where.add(f"{time_column} < fromUnixTimestamp64Nano({{to:Int64}}, 'UTC')", to=query["to"])
+    return where
+
+
+def basic_where(project: str, query: Query, time_column: str, *, span_id: str = "span_id") -> Where:
+    """Project, times, and all filters that compare a column for equality.
+
+    `span_id` is the column that `spanId` means.
+    """
+    where = time_where(project, query, time_column)
     for name, column in {**_EQUAL, "spanId": span_id}.items():
         if query[name] is not None:
             where.add(f"{column} = {{{name}:String}}", **{name: query[name]})

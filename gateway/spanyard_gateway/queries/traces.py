@@ -19,6 +19,7 @@ from spanyard_gateway.queries.common import (
     basic_where,
     together,
 )
+from spanyard_gateway.queries.revisions import REVISION
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
 from spanyard_gateway.queries.scores import score_item
 from spanyard_gateway.queries.spans import spans_of_trace
@@ -44,6 +45,7 @@ PARAMS = (
     "status",
     "service",
     "deployment",
+    "revision",
     "minDuration",
     "maxDuration",
     "text",
@@ -72,10 +74,13 @@ _COLUMNS = (
 )
 
 
-def _filters(project: str, query: Query, *, reported: bool) -> Where:
+def trace_filters(project: str, query: Query, *, reported: bool) -> Where:
+    """What root spans, or reported traces, have to meet for their trace to be listed."""
     where = basic_where(project, query, "start_time")
     if query["status"]:
         where.add("status IN {statuses:Array(String)}", statuses=query["status"])
+    if query["revision"]:
+        where.add(f"{REVISION} = {{revision:String}}", revision=query["revision"])
     add_durations(where, query)
     if query["text"]:
         add_text(where, "name", query["text"])
@@ -105,8 +110,8 @@ class _Listing:
     def __init__(self, reader: Reader, project: str, query: Query) -> None:
         self._reader, self._project, self._query = reader, project, query
         self._places = (
-            (ROOTS, _filters(project, query, reported=False)),
-            (TRACES, _filters(project, query, reported=True)),
+            (ROOTS, trace_filters(project, query, reported=False)),
+            (TRACES, trace_filters(project, query, reported=True)),
         )
 
     async def first(self, wanted: int, position: Position | None) -> list[Row]:

@@ -8,15 +8,24 @@ from spanyard_core.serve import problem
 from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
+from spanyard_gateway.figures import TraceSeries
 from spanyard_gateway.items import TraceDetail, TraceItem
 from spanyard_gateway.params import Query, trace_id
+from spanyard_gateway.queries.buckets import buckets_of
+from spanyard_gateway.queries.series import PARAMS as SERIES_PARAMS
+from spanyard_gateway.queries.series import trace_series
 from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
-from spanyard_gateway.state import READER, TENANTS
+from spanyard_gateway.state import CLOCK, READER, TENANTS
 
 
 async def _list(request: web.Request, query: Query) -> Any:
     return await list_traces(request.app[READER], project_of(request), query)
+
+
+async def _series(request: web.Request, query: Query) -> Any:
+    buckets = buckets_of(query, request.app[CLOCK].time_ns())
+    return await trace_series(request.app[READER], project_of(request), query, buckets)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
@@ -56,6 +65,21 @@ ENDPOINTS = [
         _list,
         "traces",
         params=PARAMS,
+        attributes=True,
+        path_params=PROJECT_PATH,
+        check=InPath((READ,)),
+    ),
+    Endpoint(
+        "GET",
+        "/projects/{id}/traces/series",
+        "Traces over time",
+        TraceSeries,
+        _series,
+        "traces",
+        "Counts, failures, durations, tokens and cost of the traces that the list with the same "
+        "filters has, by the time they began. Without `from` the hour before `to`. Tokens and cost "
+        "are those of spans that begin up to an hour before or a day after that time.",
+        params=SERIES_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
         check=InPath((READ,)),
