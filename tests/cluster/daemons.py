@@ -102,10 +102,10 @@ def end(daemon: Daemon, *, at_once: bool = False) -> None:
 
 
 def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return  # somebody else's child
+    """Does nothing for somebody else's child."""
+    for process in _STARTED:
+        if process.pid == pid:
+            process.poll()
 
 
 def wait_until(
