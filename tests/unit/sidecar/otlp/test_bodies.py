@@ -32,7 +32,9 @@ def test_a_bomb_is_refused_before_it_unfolds() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x1f\x8b", b"\x1f\x8bnonsense", gzip.compress(b"x" * 1000)[:-9], b"plain"]
+    "data",
+    [b"\x1f\x8b", b"\x1f\x8bnonsense", gzip.compress(b"x" * 1000)[:-9], b"plain"],
+    ids=["magic", "nonsense", "cut", "plain"],
 )
 def test_gzip_that_is_none_or_cut_short_is_refused(data: bytes) -> None:
     with pytest.raises(BadEncodingError):
