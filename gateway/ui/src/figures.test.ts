@@ -1,0 +1,55 @@
+import { describe, expect, it, vi } from "vitest";
+import { change, line, measured, nameOf, type Point, seconds, UNITS } from "./figures";
+
+vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
+const { strokes } = await import("./parts/spark");
+
+const point = (time: string, more: Partial<Point> = {}): Point => ({ time, traces: 0, errors: 0, p50Ns: null, p95Ns: null, p99Ns: null, inputTokens: 0, outputTokens: 0, cost: 0, ...more });
+const span = { from: "2026-11-21T10:00:30Z", to: "2026-11-21T10:02:15Z", stepSeconds: 60 };
+const times = ["2026-11-21T10:00:00Z", "2026-11-21T10:01:00Z", "2026-11-21T10:02:00Z"];
+
+describe("rates", () => {
+  it("are of the part of a piece that was asked for", () => {
+    expect(seconds(span, times)).toEqual([30, 60, 15]);
+    const series = { deployment: null, revision: null, other: false, total: point(""), points: times.map((t) => point(t, { traces: 30, inputTokens: 60, cost: 1 })) };
+    expect(line("requests", series, span)).toEqual([1, 0.5, 2]);
+    expect(line("input", series, span)).toEqual([2, 1, 4]);
+    expect(line("cost", series, span)).toEqual([120, 60, 240]);
+  });
+  it("of nothing are nothing, not zero", () => {
+    expect(measured("errors", point(""), 60)).toBeNull();
+    expect(measured("p95", point(""), 60)).toBeNull();
+    expect(measured("requests", point(""), 60)).toBe(0);
+    expect(measured("requests", point("", { traces: 3 }), 0)).toBeNull();
+    expect(measured("errors", point("", { traces: 8, errors: 2 }), 60)).toBe(25);
+    expect(measured("p95", point("", { p95Ns: 2_500_000 }), 60)).toBe(2.5);
+  });
+  it("have units", () => {
+    expect([UNITS.perSecond(0.00042), UNITS.perSecond(12.345), UNITS.percent(2.5), UNITS.percent(0), UNITS.duration(1240), UNITS.tokens(18_300), UNITS.costPerHour(0.0042)]).toEqual(["4.2e-4/s", "12/s", "2.5 %", "0 %", "1.24 s", "18.3k tokens/s", "$0.0042/h"]);
+  });
+});
+
+describe("a change against yesterday", () => {
+  it("is told in words, with its way", () => {
+    expect([change(112, 100), change(75, 100), change(250, 100), change(101, 100), change(3, 0), change(0, 0)]).toEqual([
+      { text: "12 % more", way: "up" },
+      { text: "25 % less", way: "down" },
+      { text: "2.5 times yesterday's", way: "up" },
+      { text: "as yesterday", way: "same" },
+      { text: "none yesterday", way: "up" },
+      { text: "as yesterday", way: "same" },
+    ]);
+  });
+  it("is not told where one of the two is not known", () => expect([change(null, 1), change(1, null)]).toEqual([undefined, undefined]));
+});
+
+describe("a small line", () => {
+  it("is broken where nothing is known, and shows one value alone", () => {
+    expect(strokes([0, 4, null, 2], 30, 12)).toEqual(["0.0,11.0 10.0,1.0", "30.0,6.0 31.5,6.0"]);
+    expect(strokes([null, null])).toEqual([]);
+    expect(strokes([0, 0], 30, 12)).toEqual(["0.0,11.0 30.0,11.0"]);
+  });
+  it("of a series is named after what it is of", () => {
+    expect([nameOf({ deployment: null, revision: null }), nameOf({ deployment: "a", revision: "3" }), nameOf({ deployment: "a", revision: "" }), nameOf({ deployment: "", revision: null }), nameOf({ deployment: null, revision: null, other: true })]).toEqual(["all", "a, revision 3", "a, no revision", "(no deployment)", "all others"]);
+  });
+});

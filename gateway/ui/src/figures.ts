@@ -1,0 +1,138 @@
+/** Values over time, as `traces/series` and `scores/series` answer them, and what is told from them. */
+import { cost, count, duration, ms } from "./format";
+
+export interface Figures {
+  traces: number;
+  errors: number;
+  p50Ns: number | null;
+  p95Ns: number | null;
+  p99Ns: number | null;
+  inputTokens: number;
+  outputTokens: number;
+  cost: number;
+}
+
+export interface Point extends Figures {
+  time: string;
+}
+
+export interface SeriesOf {
+  deployment: string | null;
+  revision: string | null;
+  other: boolean;
+  total: Figures;
+  points: Point[];
+}
+
+export interface Span {
+  from: string;
+  to: string;
+  stepSeconds: number;
+}
+
+export interface TraceSeries extends Span {
+  series: SeriesOf[];
+}
+
+export interface ScoreSeriesOf {
+  name: string;
+  deployment: string | null;
+  revision: string | null;
+  kind: "number" | "boolean" | "category";
+  total: { count: number; mean: number | null; p5: number | null; p50: number | null; p95: number | null };
+  points: { time: string; count: number; mean: number | null; min: number | null; max: number | null }[];
+  histogram: { from: number; to: number; count: number }[];
+  values: { value: string; count: number }[];
+}
+
+export interface ScoreSeries extends Span {
+  series: ScoreSeriesOf[];
+  more: boolean;
+}
+
+/** How a number is written: with its unit. */
+export type Unit = (value: number) => string;
+
+const few = (value: number): string => (value === 0 ? "0" : Math.abs(value) < 0.001 ? value.toExponential(1) : Math.abs(value) < 10 ? String(Number(value.toPrecision(3))) : count(Math.round(value)));
+
+export const UNITS = {
+  count: (v: number) => count(Math.round(v)),
+  perSecond: (v: number) => `${few(v)}/s`,
+  percent: (v: number) => `${v === 0 ? "0" : v < 10 ? v.toFixed(1) : v.toFixed(0)} %`,
+  duration: (v: number) => (v === 0 ? "0" : duration(v)),
+  tokens: (v: number) => `${few(v)} tokens/s`,
+  costPerHour: (v: number) => (v === 0 ? "$0/h" : `${cost(v)}/h`),
+  plain: few,
+} satisfies Record<string, Unit>;
+
+/** Seconds of each piece that lie in the time that was asked for: the first and last one reach beyond it. */
+export function seconds(of: Span, times: string[]): number[] {
+  const [from, to] = [ms(of.from), ms(of.to)];
+  return times.map((time) => {
+    const begin = ms(time);
+    return Math.max(0, Math.min(to, begin + of.stepSeconds * 1000) - Math.max(from, begin)) / 1000;
+  });
+}
+
+export type Measure = "requests" | "failed" | "errors" | "p50" | "p95" | "p99" | "input" | "output" | "tokens" | "cost";
+
+/** A measure's value in one piece of so many seconds; null: nothing to tell. */
+export function measured(of: Measure, point: Figures, lasts: number): number | null {
+  const rate = (n: number): number | null => (lasts > 0 ? n / lasts : null);
+  const time = (ns: number | null): number | null => (ns === null ? null : ns / 1e6);
+  switch (of) {
+    case "requests":
+      return rate(point.traces);
+    case "failed":
+      return rate(point.errors);
+    case "errors":
+      return point.traces ? (point.errors / point.traces) * 100 : null;
+    case "p50":
+      return time(point.p50Ns);
+    case "p95":
+      return time(point.p95Ns);
+    case "p99":
+      return time(point.p99Ns);
+    case "input":
+      return rate(point.inputTokens);
+    case "output":
+      return rate(point.outputTokens);
+    case "tokens":
+      return rate(point.inputTokens + point.outputTokens);
+    case "cost":
+      return lasts > 0 ? (point.cost / lasts) * 3600 : null;
+  }
+}
+
+/** A measure of a series over time. */
+export function line(of: Measure, series: SeriesOf, span: Span): (number | null)[] {
+  const lasts = seconds(span, series.points.map((p) => p.time));
+  return series.points.map((point, i) => measured(of, point, lasts[i]!));
+}
+
+/** What a series is called. */
+export function nameOf(series: { deployment: string | null; revision: string | null; other?: boolean }): string {
+  if (series.other) return "all others";
+  if (series.deployment === null) return "all";
+  const deployment = series.deployment || "(no deployment)";
+  return series.revision === null ? deployment : `${deployment}, ${series.revision ? `revision ${series.revision}` : "no revision"}`;
+}
+
+export interface Change {
+  /** In words: `12 % more`. */
+  text: string;
+  way: "up" | "down" | "same";
+}
+
+/** How a value stands against what it was; undefined where one of them is not known. */
+export function change(now: number | null, before: number | null): Change | undefined {
+  if (now === null || before === null) return undefined;
+  if (before === 0) return now === 0 ? { text: "as yesterday", way: "same" } : { text: "none yesterday", way: "up" };
+  const by = (now - before) / before;
+  if (Math.abs(by) < 0.02) return { text: "as yesterday", way: "same" };
+  const size = by >= 1 ? `${(by + 1).toFixed(by < 9 ? 1 : 0)} times` : `${(Math.abs(by) * 100).toFixed(0)} %`;
+  return by > 0 ? { text: by >= 1 ? `${size} yesterday's` : `${size} more`, way: "up" } : { text: `${size} less`, way: "down" };
+}
+
+/** The share of failed ones in percent; null of none. */
+export const failing = (of: Figures): number | null => (of.traces ? (of.errors / of.traces) * 100 : null);
