@@ -286,6 +286,19 @@ DEPLOYMENTS = [
     Row("an image with a runtime", "Deployment",
         {"project": "p", "image": "x", "runtimeImage": "y"}, "an image needs no runtimeImage"),
     Row("no command", "Deployment", {"project": "p", "follow": True}, "an artifact needs a command"),
+    *(Row(f"one program, in any quotes: {n}", "Deployment", server(command=command))
+      for n, command in enumerate((
+          "node server.js\n", "exec python3 -m app --name 'a; b' --other \"c && \\\"d|\" e\\;f",
+          "sh -c 'cd app && exec node .'", "node ${MAIN:-x;y}.js $(cat a | head -1) $((1 + 2)) `a|b` $X",
+          "node . --long \\\n  --lines", "node . >/tmp/log 2>&1 </dev/null",
+          "python3 -c 'import a\nimport b; a.run()'"))),
+    *(Row(f"several commands: {command!r}", "Deployment", server(command=command),
+          "must be one program", "spec.command")
+      for command in ("cd app && node .", "a;b", "a | tee b", "a || b", "a &", "a\nb",
+                      "sh -c 'a' && b", "node 'a", "(a)", "a >&2 & b", "\"$(echo ')')\" ; b")),
+    *(Row(f"variables before the program: {command!r}", "Deployment", server(command=command),
+          "variables belong into spec.env", "spec.command")
+      for command in ("DEBUG=1 node .", " exec A='b c' node .")),
     Row("a build without a name", "Deployment",
         {"project": "p", "buildRef": {}, "command": "x"}, "is missing: name of a Build",
         "spec.buildRef.name", ours=True),

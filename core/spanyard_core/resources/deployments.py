@@ -25,6 +25,7 @@ from spanyard_core.resources.kinds import (
 from spanyard_core.resources.reasons import explain
 
 _EXEC = re.compile(r"\s*exec\s+(?=[^\s-])")
+_OF_THE_SHELL = {".", "cd", "export", "set", "source", "ulimit", "umask"}
 HASH_DIGITS = 10
 """Hexadecimal: 40 bits tell the few revisions of one Deployment apart, and fit into a label."""
 
@@ -33,6 +34,14 @@ def program(command: str) -> str:
     """What follows `exec` when `spec.command` is run: people write that word there, too, and a shell
     looks for a program of this name."""
     return _EXEC.sub("", command, count=1) if _EXEC.match(command) else command
+
+
+def named_program(command: str) -> str:
+    """The program that `exec …` did not find, and a word on why, if it is none."""
+    word = next(iter(program(command).split()), "")
+    if word in _OF_THE_SHELL:
+        return f"{word!r} (a command of the shell, not a program; say `sh -c '{word} …'`)"
+    return repr(word)
 
 
 class Content(Camel):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spanyard_core.quantities import parse_size
+from spanyard_core.resources.deployments import named_program
 from spanyard_core.resources.kinds import Failure, Resources
 from spanyard_core.resources.reasons import explain
 from spanyard_local.shimmed import ExitStatus
@@ -14,8 +15,6 @@ _PORT_TAKEN = re.compile(
     r"EADDRINUSE|[Aa]ddress already in use|port \d+ is already in use", re.IGNORECASE
 )
 _NO_SPACE = re.compile(r"ENOSPC|No space left on device")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_OF_THE_SHELL = {".", "cd", "export", "for", "if", "set", "source", "ulimit", "umask", "while"}
 _SIGNAL_BASE = 128
 """A shell's exit code for a signal's end begins here."""
 
@@ -92,18 +91,8 @@ def not_found(
         pod=pod,
         container=CONTAINER,
         last_lines=tail,
-        command=_told(command),
+        command=named_program(command),
     )
-
-
-def _told(command: str) -> str:
-    """The program that `exec …` did not find, and a word on why, if it is none."""
-    word = (command.split() or [""])[0]
-    if _ASSIGNMENT.match(word):
-        return f"{word!r} (the first word is the program; variables belong into spec.env)"
-    if word in _OF_THE_SHELL:
-        return f"{word!r} (a command of the shell, not a program; say `sh -c '{word} …'`)"
-    return repr(word)
 
 
 def exit_code(exit_: ExitStatus) -> int | None:

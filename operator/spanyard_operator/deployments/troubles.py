@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from spanyard_core.resources.deployments import named_program
 from spanyard_core.resources.durations import text
 from spanyard_core.resources.kinds import Failure
 from spanyard_core.resources.reasons import explain
@@ -231,7 +232,7 @@ def _ran(ended: Mapping[str, Any]) -> float:
 
 
 def _program(told: Told) -> str:
-    return repr((told.command.split() or [told.image])[0])
+    return named_program(told.command) if told.command.strip() else repr(told.image)
 
 
 def _lines(ended: Mapping[str, Any]) -> list[str]:

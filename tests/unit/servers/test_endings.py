@@ -46,8 +46,8 @@ def test_a_signal_counts_as_in_a_shell() -> None:
     ("command", "told"),
     [
         ("nope --x", "'nope' was not found"),
-        ("A=1 node x", "variables belong into spec.env"),
-        ("cd app && node x", "sh -c 'cd …'"),
+        ("exec nope --x", "'nope' was not found"),
+        ("cd app", "sh -c 'cd …'"),
     ],
 )
 def test_a_command_that_is_none_is_told_why(command: str, told: str) -> None:
