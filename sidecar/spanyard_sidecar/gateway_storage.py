@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spanyard_core.chunks import decode_facts
+from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import (
     BadRecordError,
     ObjectExistsError,
@@ -83,7 +84,7 @@ class _AgainError(Exception):
 class GatewayStorage:
     """See `Storage`; what the gateway signs for nobody raises StorageRefusedError."""
 
-    def __init__(self, url: str, *, token_file: str = "") -> None:
+    def __init__(self, url: str, *, token_file: str = "", clock: Clock | None = None) -> None:
         """`url`: `gateway+http://host:port`, with the gateway's base path where it has one.
 
         Raises SettingError.
@@ -103,6 +104,7 @@ class GatewayStorage:
                 "use gateway+http://host:port or gateway+https://host:port"
             )
         self._address = address
+        self._clock = clock or SystemClock()
         self._token = PodToken(token_file)
         self._session: ClientSession | None = None
         self._digests: OrderedDict[str, str] = OrderedDict()
@@ -235,7 +237,7 @@ class GatewayStorage:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 problem = str(error) or type(error).__name__
             if left:
-                await asyncio.sleep(backoff.next())
+                await self._clock.sleep(backoff.next())
         raise StorageError(f"{what}: {problem}")
 
     async def _sign(self, wish: Mapping[str, Any], *, renew: bool) -> _Signed:

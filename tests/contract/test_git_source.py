@@ -2,17 +2,21 @@
 
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import spanyard_sidecar.sources.git as module
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 from spanyard_sidecar.sources.git import (
+    TRIES,
     GitCredentials,
     _Git,
     check_revision,
     check_url,
     fetch_git,
+    fetch_patiently,
     shown,
 )
 from tests.fakes.git_server import git, git_over_http, repository
@@ -116,6 +120,36 @@ def test_a_server_that_is_not_there_may_be_tried_again(place: Place) -> None:
     error = place.failure(f"http://127.0.0.1:{port}/repo", "main")
     assert isinstance(error, UnreachableError)
     assert f"127.0.0.1 port {port}" in error.facts["detail"]
+
+
+def test_a_source_that_does_not_answer_is_tried_a_few_times_into_a_fresh_folder(
+    tmp_path: Path, commits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object, **_: object) -> str:
+        (tmp_path / "half").touch()
+        raise UnreachableError("there", "no route")
+
+    emptied, waited, said = [0], list[float](), list[str]()
+
+    def empty() -> None:
+        (tmp_path / "half").unlink()
+        emptied[0] += 1
+
+    def attempt(sleep: Callable[[float], object] = waited.append) -> str:
+        return fetch_patiently(
+            (tmp_path / "repo").as_uri(), "main", tmp_path / "t", private=tmp_path / "p",
+            credentials=None, say=said.append, empty=empty, sleep=sleep,
+        )  # fmt: skip
+
+    (tmp_path / "t").mkdir()
+    (tmp_path / "p").mkdir()
+    monkeypatch.setattr(module, "fetch_git", away)
+    with pytest.raises(UnreachableError):
+        attempt()
+    assert (emptied[0], len(waited)) == (TRIES - 1, TRIES - 1)
+    assert said[1].startswith(f"no route; try 2 of {TRIES} in ")
+    assert attempt(lambda _: monkeypatch.undo()) == commits[-1]
+    assert said[-1] == f"commit {commits[-1]}"
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,21 @@ process of their own they can be stopped in the middle, their memory is not `up`
 is a log like every other step's.
 """
 
-import errno
 import os
-import random
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 
-from spanyard_core.retry import Backoff
 from spanyard_core.step_answers import StepAnswer
 from spanyard_local.sources.folder import commit_of, copy_folder
+from spanyard_sidecar.sources.answers import answered
 from spanyard_sidecar.sources.archive import check_digest, unpack
-from spanyard_sidecar.sources.errors import SourceError, UnreachableError
-from spanyard_sidecar.sources.git import GitCredentials, fetch_git, shown
+from spanyard_sidecar.sources.errors import SourceError
+from spanyard_sidecar.sources.git import GitCredentials, fetch_patiently
 from spanyard_sidecar.sources.packing import pack
 
-TRIES = 4
-"""Of a source that does not answer."""
 CREDENTIALS = "STEP_GIT_SECRET"
 """Variable with the Secret's keys as JSON; never in a file."""
 
@@ -64,18 +59,7 @@ def say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """As the program; the exit code is 0 or 1."""
     request = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=Request)
-    try:
-        answer = _publish(request) if request.output else _fetch(request)
-    except SourceError as error:
-        answer = StepAnswer(reason=error.reason, facts=dict(error.facts))
-    except OSError as error:
-        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        answer = StepAnswer(reason="NoSpace" if full else "InternalError", facts={"detail": text})
-    if answer.reason:
-        from spanyard_core.resources.reasons import explain
-
-        say(f"failed: {explain(answer.reason, **answer.facts).message}")  # type: ignore[arg-type]  # facts by name
+    answer = answered(lambda: _publish(request) if request.output else _fetch(request), say)
     Path(request.answer).write_bytes(msgspec.json.encode(answer))
     return 1 if answer.reason else 0
 
@@ -100,31 +84,21 @@ def _fetch(request: Request) -> StepAnswer:
 def _fetch_git(request: Request, target: Path) -> StepAnswer:
     raw = os.environ.pop(CREDENTIALS, "")
     credentials = GitCredentials.of(msgspec.json.decode(raw, type=dict[str, str])) if raw else None
-    where = shown(request.git_url)
-    say(f"fetching {request.git_revision} of {where}")
-    backoff = Backoff(random.SystemRandom(), first=1.0, most=10.0)
-    for attempt in range(1, TRIES + 1):
-        try:
-            commit = fetch_git(
-                request.git_url,
-                request.git_revision,
-                target,
-                private=Path(request.private),
-                credentials=credentials,
-                say=say,
-            )
-        except UnreachableError as error:
-            if attempt == TRIES:
-                raise
-            delay = backoff.next()
-            say(f"{error.facts['detail']}; try {attempt + 1} of {TRIES} in {delay:.0f} s")
-            time.sleep(delay)
-            shutil.rmtree(target)
-            target.mkdir()
-        else:
-            say(f"commit {commit}")
-            return StepAnswer(commit=commit)
-    raise AssertionError("every round returns or raises")
+
+    def empty() -> None:
+        shutil.rmtree(target)
+        target.mkdir()
+
+    commit = fetch_patiently(
+        request.git_url,
+        request.git_revision,
+        target,
+        private=Path(request.private),
+        credentials=credentials,
+        say=say,
+        empty=empty,
+    )
+    return StepAnswer(commit=commit)
 
 
 def _publish(request: Request) -> StepAnswer:

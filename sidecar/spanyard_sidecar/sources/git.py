@@ -10,16 +10,21 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from urllib.parse import urlsplit, urlunsplit
 
+from spanyard_core.retry import Backoff
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 
 TIMEOUT_S = 600.0
 """For one call; a connection that stands still is given up after STILL_S."""
 STILL_S = 60
+TRIES = 4
+"""Of a source that does not answer; each may take minutes by itself."""
 PROTOCOLS = "http:https:ssh:git:file"
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@+#=-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -89,6 +94,38 @@ def check_revision(revision: str) -> None:
             where="spec.source.git.revision",
             detail=f"{revision[:80]!r} is no name of a branch, tag or commit",
         )
+
+
+def fetch_patiently(
+    url: str,
+    revision: str,
+    target: Path,
+    *,
+    private: Path,
+    credentials: GitCredentials | None,
+    say: Callable[[str], None],
+    empty: Callable[[], object],
+    sleep: Callable[[float], object] = time.sleep,
+) -> str:
+    """`fetch_git`, TRIES times where the source does not answer; `empty` makes the target fresh."""
+    say(f"fetching {revision} of {shown(url)}")
+    backoff = Backoff(SystemRandom(), first=1.0, most=20.0)
+    while True:
+        try:
+            commit = fetch_git(
+                url, revision, target, private=private, credentials=credentials, say=say
+            )
+        except UnreachableError as error:
+            if backoff.attempts >= TRIES - 1:
+                raise
+            delay = backoff.next()
+            tries = f"try {backoff.attempts + 1} of {TRIES}"
+            say(f"{error.facts['detail']}; {tries} in {delay:.0f} s")
+            sleep(delay)
+            empty()
+        else:
+            say(f"commit {commit}")
+            return commit
 
 
 def fetch_git(

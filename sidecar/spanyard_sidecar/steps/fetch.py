@@ -5,7 +5,6 @@ import functools
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -17,15 +16,13 @@ from spanyard_core.step_answers import StepAnswer
 from spanyard_core.storage import Storage
 from spanyard_sidecar.sources.archive import unpack
 from spanyard_sidecar.sources.counting import in_units
-from spanyard_sidecar.sources.errors import SourceError, UnreachableError
-from spanyard_sidecar.sources.git import GitCredentials, fetch_git, shown
-from spanyard_sidecar.steps.running import opened, patience, patiently, run, say
+from spanyard_sidecar.sources.errors import SourceError
+from spanyard_sidecar.sources.git import GitCredentials, fetch_patiently
+from spanyard_sidecar.steps.running import opened, patiently, run, say
 from spanyard_sidecar.steps.settings import FetchSettings
 
 BLOCK = 8 << 20
 """Bytes read at a time: what an archive of any size needs of memory."""
-GIT_TRIES = 4
-"""Each may take minutes by itself."""
 MOST_SECRET = 1 << 20
 PROG = "spanyard-sidecar fetch"
 DESCRIPTION = """\
@@ -94,30 +91,16 @@ def _check_sub_path(target: Path, sub_path: str) -> None:
 
 def _from_git(settings: FetchSettings, target: Path) -> StepAnswer:
     credentials = _credentials(settings.git_secret) if settings.git_secret else None
-    where = shown(settings.source)
-    say(f"fetching {settings.revision} of {where}")
-    backoff = patience()
-    for attempt in range(1, GIT_TRIES + 1):
-        try:
-            commit = fetch_git(
-                settings.source,
-                settings.revision,
-                target,
-                private=Path(settings.private),
-                credentials=credentials,
-                say=say,
-            )
-        except UnreachableError as error:
-            if attempt == GIT_TRIES:
-                raise
-            delay = backoff.next()
-            say(f"{error.facts['detail']}; try {attempt + 1} of {GIT_TRIES} in {delay:.0f} s")
-            time.sleep(delay)
-            _prepare(settings, target)
-        else:
-            say(f"commit {commit}")
-            return StepAnswer(commit=commit)
-    raise AssertionError("every round returns or raises")
+    commit = fetch_patiently(
+        settings.source,
+        settings.revision,
+        target,
+        private=Path(settings.private),
+        credentials=credentials,
+        say=say,
+        empty=lambda: _prepare(settings, target),
+    )
+    return StepAnswer(commit=commit)
 
 
 def _credentials(folder: str) -> GitCredentials:

@@ -1,27 +1,24 @@
 """What `fetch` and `publish` have in common: their end and what they tell, storage with patience."""
 
-import asyncio
-import errno
 import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
+from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
-    SpanyardError,
     StorageError,
     StorageRefusedError,
 )
-from spanyard_core.resources.reasons import explain
 from spanyard_core.retry import Backoff
 from spanyard_core.step_answers import StepAnswer, encoded
 from spanyard_core.storage import Storage, open_storage
-from spanyard_sidecar.sources.errors import SourceError
+from spanyard_sidecar.sources.answers import answered
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -35,28 +32,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def patience() -> Backoff:
-    """Between tries."""
-    return Backoff(random.SystemRandom(), first=1.0, most=20.0)
-
-
 def run(step: Callable[[], StepAnswer], *, termination_log: str) -> NoReturn:
     """Run `step`, tell what became of it, leave by SystemExit."""
     # Process 1 of a container gets no default handlers.
     signal.signal(signal.SIGTERM, _ended)
-    try:
-        answer = step()
-    except SourceError as error:
-        answer = StepAnswer(reason=error.reason, facts=dict(error.facts))
-    except OSError as error:
-        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        answer = StepAnswer(reason="NoSpace" if full else "InternalError", facts={"detail": text})
-    except SpanyardError as error:
-        answer = StepAnswer(reason="InternalError", facts={"detail": str(error)})
-    if answer.reason:
-        facts: Any = answer.facts
-        say(f"failed: {explain(answer.reason, **facts).message}")
+    answer = answered(step, say)
     _tell(termination_log, answer)
     raise SystemExit(1 if answer.reason else 0)
 
@@ -87,9 +67,12 @@ def opened(url: str, token_file: str) -> Storage:
     return open_storage(url)
 
 
-async def patiently(call: Callable[[], Awaitable[T]], what: str) -> T:
+async def patiently(
+    call: Callable[[], Awaitable[T]], what: str, *, clock: Clock | None = None
+) -> T:
     """Call storage until it takes the call, TRIES times. Raises the last StorageError."""
-    backoff = patience()
+    backoff = Backoff(random.SystemRandom(), first=1.0, most=20.0)
+    clock = clock or SystemClock()
     while True:
         try:
             return await call()
@@ -101,4 +84,4 @@ async def patiently(call: Callable[[], Awaitable[T]], what: str) -> T:
             delay = backoff.next()
             tries = f"try {backoff.attempts + 1} of {TRIES}"
             say(f"{what}: {error}; {tries} in {delay:.0f} s")
-            await asyncio.sleep(delay)
+            await clock.sleep(delay)

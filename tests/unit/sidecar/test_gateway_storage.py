@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import spanyard_sidecar.gateway_storage as module
 from spanyard_core.chunks import ChunkWriter
 from spanyard_core.errors import (
     ObjectExistsError,
@@ -18,14 +17,10 @@ from spanyard_core.errors import (
 )
 from spanyard_core.storage import digest_of
 from spanyard_sidecar.gateway_storage import GatewayStorage
+from tests.fakes.handclock import HandClock
 from tests.fakes.signing_gateway import SigningGateway, signing_gateway
 
 KEY = "builds/team.b1/artifact.tar.zst"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.002)
 
 
 @pytest.fixture
@@ -42,8 +37,12 @@ async def gateway() -> AsyncIterator[SigningGateway]:
 
 
 @contextlib.asynccontextmanager
-async def opened(gateway: SigningGateway, token_file: Path) -> AsyncIterator[GatewayStorage]:
-    storage = GatewayStorage(f"gateway+{gateway.url}", token_file=str(token_file))
+async def opened(
+    gateway: SigningGateway, token_file: Path, clock: HandClock | None = None
+) -> AsyncIterator[GatewayStorage]:
+    storage = GatewayStorage(
+        f"gateway+{gateway.url}", token_file=str(token_file), clock=clock or HandClock()
+    )
     try:
         yield storage
     finally:
@@ -165,9 +164,12 @@ async def test_a_refusal_is_told_with_the_gateways_words(
 async def test_nobody_who_answers_is_an_error_that_waiting_may_mend(token_file: Path) -> None:
     async with signing_gateway() as gone:
         pass
-    async with opened(gone, token_file) as storage:
+    clock = HandClock()
+    began = clock.now
+    async with opened(gone, token_file, clock) as storage:
         with pytest.raises(StorageError, match=KEY) as raised:
             await storage.write(KEY, b"1", if_absent=True)
+    assert 0.7 <= clock.now - began <= 1.4  # of 0.2, 0.4 and 0.8 s, each shortened by half at most
     assert not isinstance(raised.value, StorageRefusedError)
 
 

@@ -1,5 +1,6 @@
 """`fetch` and `publish`: what they leave, what they tell, and that a second try finds its own."""
 
+import functools
 import hashlib
 import json
 import os
@@ -8,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from spanyard_core.errors import (
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageError,
+    StorageRefusedError,
+)
 from spanyard_core.step_answers import MOST_BYTES, StepAnswer, decoded, encoded
 from spanyard_sidecar import steps
 from spanyard_sidecar.sources.packing import pack
+from spanyard_sidecar.steps.running import TRIES, patiently
 from tests.fakes.git_server import repository
+from tests.fakes.handclock import HandClock
 
 
 class Pod:
@@ -177,3 +186,24 @@ def test_an_answer_always_fits_a_termination_message() -> None:
 @pytest.mark.parametrize("text", ["", " \n", "panic: everything", None, "[1]", '{"reason": 3}'])
 def test_what_is_no_answer_is_none(text: str | None) -> None:
     assert decoded(text) is None
+
+
+async def test_storage_that_does_not_answer_is_asked_for_a_minute_and_what_is_refused_once() -> (
+    None
+):
+    clock = HandClock()
+    calls: list[float] = []
+
+    async def failing(error: StorageError) -> None:
+        calls.append(clock.now)
+        raise error
+
+    with pytest.raises(StorageError, match="away"):
+        await patiently(lambda: failing(StorageError("away")), "storage", clock=clock)
+    assert len(calls) == TRIES
+    assert 25 <= calls[-1] - calls[0] <= 51
+    for final in (StorageRefusedError("no"), ObjectExistsError("is"), ObjectNotFoundError("not")):
+        calls.clear()
+        with pytest.raises(type(final)):
+            await patiently(functools.partial(failing, final), "storage", clock=clock)
+        assert len(calls) == 1
