@@ -13,7 +13,7 @@ import pytest
 
 from spanyard_core.resources.kinds import Build
 from spanyard_operator.pod.build_pod import _STEP, TOLD, build_pod, cache_claim
-from spanyard_operator.pod.parts import literal
+from spanyard_operator.pod.parts import SOURCE, literal
 from spanyard_operator.settings import OperatorSettings
 
 GIT = {"git": {"url": "https://git.example.com/r.git", "revision": "v1",
@@ -96,9 +96,9 @@ def test_commands_and_values_reach_the_shell_as_they_were_written() -> None:
     step = containers(made(install=command, env=[{"name": "A", "value": "$(B) $$"}]))["install"]
     assert step["command"][-1] == command.replace("$", "$$")
     assert env(step)["A"] == "$$(B) $$$$"
-    assert step["workingDir"] == "/spanyard/work/src"
+    assert step["workingDir"] == SOURCE
     below = containers(made(install="x", source={**GIT, "subPath": "a/b"}))["install"]
-    assert below["workingDir"] == "/spanyard/work/src/a/b"
+    assert below["workingDir"] == f"{SOURCE}/a/b"
 
 
 def test_what_the_spec_sets_wins_over_what_we_set() -> None:

@@ -23,6 +23,7 @@ from spanyard_operator.deployments import manifests
 from spanyard_operator.deployments.environment import MissingKeyError, referenced, values
 from spanyard_operator.deployments.pod import Around, placement_hash, template
 from spanyard_operator.deployments.wishes import wanted
+from spanyard_operator.pod.parts import SOURCE
 from spanyard_operator.settings import OperatorSettings
 from tests.unit.operator.servers import finished, server
 
@@ -59,7 +60,7 @@ def test_an_artifact_runs_in_its_folder_by_nobody_in_particular() -> None:
     spec = made(server(), fetch={"name": "spanyard-fetch"}, collector={"name": "c"})
     found = spec["containers"][0]
     assert found["image"] == "python:3"
-    assert found["workingDir"] == "/spanyard/work/src"
+    assert found["workingDir"] == SOURCE
     assert found["command"][:2] == ["/bin/sh", "-c"]
     assert found["command"][3:] == ["server", "node server.js"]
     assert [one["name"] for one in spec["initContainers"]] == ["c", "spanyard-fetch"]
