@@ -436,11 +436,7 @@ KINDS: dict[Kind, type[Project] | type[Build] | type[Deployment]] = {
     "Build": Build,
     "Deployment": Deployment,
 }
-PLURALS: dict[Kind, str] = {
-    "Project": "projects",
-    "Build": "builds",
-    "Deployment": "deployments",
-}
+PLURALS: dict[Kind, str] = {"Project": "projects", "Build": "builds", "Deployment": "deployments"}
 
 
 def resource_id(resource: Resource) -> str:
