@@ -213,6 +213,50 @@ class SourceArchive(msgspec.Struct, rename="camel", kw_only=True):
     """Bytes; null where the storage was not asked."""
 
 
+TimelineKind = Literal[
+    "commit", "build", "build:log", "revision", "event", "server:log", "span", "score"
+]
+
+
+class TimelineItem(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """Something that happened to a deployment. What is empty is left out."""
+
+    id: str
+    """Its own among all of the timeline."""
+    time: str
+    kind: TimelineKind
+    title: str
+    """A step, a commit, the text of a line, the name of a span or score."""
+    detail: str = ""
+    level: str = ""
+    """Of a line."""
+    status: str = ""
+    """`ok`, `error` or `running` of builds and spans; a revision's state; an Event's type."""
+    duration_ns: int | None = None
+    count: int = 1
+    """How often an Event came; `time` is the last time."""
+    value: float | str | None = None
+    """Of a score."""
+    build_id: str = ""
+    revision: str = ""
+    """Its number; of a record the one in its pod's name, in a cluster the template's hash."""
+    pod: str = ""
+    container: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    record_id: str = ""
+    """`{writer}#{seq}` of a line, span or score."""
+
+
+class TimelinePage(msgspec.Struct, rename="camel", kw_only=True):
+    """A page of a timeline; `nextCursor` is null on the last one."""
+
+    items: list[TimelineItem]
+    next_cursor: str | None
+    partial: str = ""
+    """What is missing and why, while ClickHouse is away."""
+
+
 class QuarantineItem(msgspec.Struct, rename="camel", kw_only=True):
     """A bad line (or, with line 0, a whole object) that was set aside."""
 

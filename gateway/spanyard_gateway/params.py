@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from spanyard_core.errors import SettingError
 from spanyard_core.records import LEVELS, SIGNALS
+from spanyard_gateway.items import TimelineKind
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
 _UNIT_NS = {
@@ -275,6 +276,19 @@ ALL_PARAMS = {
             "What became of it.",
             _one_of("open", "replayed", "deleted"),
             _enum("open", "replayed", "deleted"),
+        ),
+        Param(
+            "kinds",
+            "One or several kinds of entries, separated by commas.",
+            _some_of(*get_args(TimelineKind)),
+            {"type": "string", "examples": ["build,revision,server:log"]},
+        ),
+        Param(
+            "notable",
+            "`false`: all lines and root spans, not the notable alone.",
+            _one_of("true", "false"),
+            {**_enum("true", "false"), "default": "true"},
+            default="true",
         ),
         Param(
             "dryRun",

@@ -18,6 +18,7 @@ from spanyard_gateway.routes import (
     source_archives,
     spans,
     sql,
+    timeline,
     traces,
 )
 
@@ -26,6 +27,7 @@ def all_endpoints() -> list[Endpoint]:
     """Every operation, in the order of the document."""
     modules = (
         projects,
+        timeline,
         logs,
         traces,
         spans,
