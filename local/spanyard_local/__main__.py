@@ -51,6 +51,11 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="with --once: kill -9 that often on the way",
     )
+    demo.add_argument(
+        "--no-browser",
+        action="store_true",
+        help="do not open the page; without a terminal, a display, or with --once it never is",
+    )
     demo.add_argument("--seed", type=int, default=7, metavar="N", help="of questions and kills (7)")
     _data(demo)
     _address(demo)
@@ -177,6 +182,7 @@ def _run(given: argparse.Namespace) -> int:
             port=given.port,
             seed=given.seed,
             output=given.output,
+            browser=not given.no_browser,
         )
         return Demo(options, terminal).run()
     if given.command == "verify":

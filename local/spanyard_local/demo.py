@@ -9,9 +9,12 @@ questions, kills `up` when told to, and compares what was emitted with what is s
 import asyncio
 import contextlib
 import json
+import os
 import random
 import shlex
 import signal
+import sys
+import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +57,8 @@ class DemoOptions:
     port: int
     seed: int
     output: str
+    browser: bool
+    """Open the page, where a person sits before it."""
 
 
 class Demo:
@@ -221,11 +226,13 @@ class Demo:
         bold = self.terminal.style
         if self.options.port and not up.gateway.endswith(f":{self.options.port}"):
             self._say(f"port {self.options.port} is taken; the gateway listens on {up.gateway}")
-        self.terminal.print(f"{bold('gateway', 'bold')}  {up.gateway}   (API: /openapi.json)")
+        self.terminal.print(f"{bold('page', 'bold')}     {up.gateway}   (API: /openapi.json)")
         self.terminal.print(f"{bold('agent', 'bold')}    {up.endpoint}   POST /ask")
         self.terminal.print(f"{bold('data', 'bold')}     {self.layout.short(self.layout.root)}")
         if self.options.once:
             return
+        if self.options.browser and self.terminal.live and _has_display():
+            webbrowser.open(up.gateway)
         self.terminal.print()
         self.terminal.print("In another terminal, try")
         for line in (
@@ -293,6 +300,12 @@ class Demo:
                 )
             )
         return code
+
+
+def _has_display() -> bool:
+    """Whether a browser would have a window of its own; one in text would take the terminal."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in names)
 
 
 def _example() -> Path:

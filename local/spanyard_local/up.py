@@ -392,7 +392,7 @@ class Up:
         token = self.layout.short(self.layout.clickhouse_token)
         self.output.addresses(
             [
-                ("gateway", server.address.url, "API: /openapi.json"),
+                ("gateway", server.address.url, "the page; API: /openapi.json"),
                 ("clickhouse", front.url, f"user {USER}, password: cat {token}"),
                 ("data", self.layout.short(self.layout.root), ""),
             ]
