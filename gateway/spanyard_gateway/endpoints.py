@@ -16,6 +16,7 @@ from spanyard_gateway.auth.rights import Check
 from spanyard_gateway.keeper import KeeperAwayError, NoKeeperError
 from spanyard_gateway.params import Query, parse_query
 from spanyard_gateway.reader import QueryLimitError
+from spanyard_gateway.search.errors import SearchError
 from spanyard_gateway.state import CLOCK
 
 Handler = Callable[[web.Request, Query], Awaitable[Any]]
@@ -92,6 +93,8 @@ def _serve(
             caller = await request.app[GATE].admit(request, check, query)
             answering = endpoint.handler(request, query)
             answer = await (answering if endpoint.method == "GET" else _to_its_end(answering))
+        except SearchError as error:
+            return problem(400, "Bad query", str(error), at=error.at())
         except QueryLimitError as error:
             return problem(503, "Query too large", str(error))
         except KeeperAwayError as error:

@@ -114,3 +114,42 @@ class ScoreSeries(msgspec.Struct, rename="camel", kw_only=True):
     series: list[ScoreSeriesOf]
     more: bool
     """There are more names or revisions than the answer has."""
+
+
+class LogBucket(msgspec.Struct, rename="camel", kw_only=True):
+    """Lines from `time` until the next bucket."""
+
+    time: str
+    total: int
+    levels: dict[str, int]
+    """Only levels that occur."""
+
+
+class LogHistogram(msgspec.Struct, rename="camel", kw_only=True):
+    """Lines over time; buckets without lines are there too, with the total 0."""
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    step_seconds: int
+    buckets: list[LogBucket]
+
+
+class FacetValue(msgspec.Struct, rename="camel"):
+    """A value, and how many records have it."""
+
+    value: str
+    count: int
+
+
+class Facet(msgspec.Struct, rename="camel", kw_only=True):
+    """The most frequent values of a field; `more`: there are others."""
+
+    field: str
+    values: list[FacetValue]
+    more: bool
+
+
+class Facets(msgspec.Struct, rename="camel", kw_only=True):
+    """All fields that can be counted; a field without a value that says something has no values."""
+
+    facets: list[Facet]

@@ -21,6 +21,12 @@ _PROBLEM = {
         "title": {"type": "string", "description": "What kind of error."},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, where, and what to do."},
+        "at": {
+            "type": "object",
+            "description": "Of a query `q`: its characters at fault, counted in UTF-16 units.",
+            "required": ["start", "end"],
+            "properties": {"start": {"type": "integer"}, "end": {"type": "integer"}},
+        },
         "errors": {
             "type": "array",
             "description": "Of a resource: each wrong field.",

@@ -26,6 +26,11 @@ _RFC3339 = re.compile(
 )
 MAX_LIMIT = 1_000
 MAX_BUCKETS = 500
+QUERY_EXAMPLE = 'level:error "time out" -health'
+QUERY_HELP = (
+    'A search (docs/search.md): words, "phrases", `-not`, `OR`, parentheses, `field:value`, '
+    "`field:>1s`, `@attribute:value`, `word*`."
+)
 
 
 def duration_ns(text: str) -> int:
@@ -62,18 +67,6 @@ def _in_range(ns: int) -> int:
     return ns
 
 
-def _limit(text: str, _now: int) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
-        raise ValueError(f"is not a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
-
-
-def _buckets(text: str, _now: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_BUCKETS:
-        raise ValueError(f"is not a whole number from 1 to {MAX_BUCKETS}")
-    return int(text)
-
-
 def _offset(text: str, _now: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 12:
         raise ValueError("is not a number of bytes")
@@ -86,6 +79,20 @@ def _text(text: str, _now: int) -> str:
     if len(text) > 1_000:
         raise ValueError("is longer than 1000 characters")
     return text
+
+
+def _query(text: str, _now: int) -> str:
+    """Read where its fields are known; all spaces is no query."""
+    return text.strip() and text
+
+
+def _whole(most: int) -> Callable[[str, int], int]:
+    def parse(text: str, _now: int) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+            raise ValueError(f"is not a whole number from 1 to {most}")
+        return int(text)
+
+    return parse
 
 
 def _one_of(*allowed: str) -> Callable[[str, int], str]:
@@ -159,8 +166,8 @@ ALL_PARAMS = {
     for p in (
         Param(
             "limit",
-            f"Rows in a page, at most {MAX_LIMIT}.",
-            _limit,
+            f"Rows in a page, or values of each field, at most {MAX_LIMIT}.",
+            _whole(MAX_LIMIT),
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100},
             default=100,
         ),
@@ -193,7 +200,7 @@ ALL_PARAMS = {
         Param(
             "buckets",
             f"Pieces that the time is cut into: as many as are round, at most these, and {MAX_BUCKETS}.",
-            _buckets,
+            _whole(MAX_BUCKETS),
             {"type": "integer", "minimum": 1, "maximum": MAX_BUCKETS, "default": 60},
             default=60,
         ),
@@ -246,6 +253,7 @@ ALL_PARAMS = {
             {"type": "string", "examples": ["2s"]},
         ),
         Param("text", "Text within the message or name, any case.", _text, _STRING),
+        Param("q", QUERY_HELP, _query, {"type": "string", "examples": [QUERY_EXAMPLE]}),
         Param(
             "open",
             "`true`: only unfinished spans; `false`: only finished ones; without it both.",
@@ -353,6 +361,16 @@ class Query:
     def limit(self) -> int:
         limit: int = self.values["limit"]
         return limit
+
+    @property
+    def search(self) -> str | None:
+        """The query in the query language; None where there is none."""
+        return self.values.get("q") or None
+
+    @property
+    def one_trace(self) -> bool:
+        """Whether it asks for what belongs to one trace or span."""
+        return self["traceId"] is not None or self["spanId"] is not None
 
     @property
     def descending(self) -> bool:

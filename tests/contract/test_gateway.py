@@ -249,7 +249,7 @@ async def test_other_hosts_and_other_origins_are_turned_away(api: Api) -> None:
 async def test_the_openapi_document_is_valid_and_every_documented_list_answers(api: Api) -> None:
     document = await api.get("/openapi.json")
     validate(document)
-    lists = [path for path, ops in document["paths"].items() if "get" in ops and any(p["name"] == "limit" for p in ops["get"].get("parameters", []))]  # fmt: skip
+    lists = [path for path, ops in document["paths"].items() if "get" in ops and any(p["name"] == "cursor" for p in ops["get"].get("parameters", []))]  # fmt: skip
     assert len(lists) >= 9
     for path in lists:
         deployment = path.startswith("/deployments/")

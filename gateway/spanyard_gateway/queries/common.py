@@ -104,7 +104,7 @@ def basic_where(project: str, query: Query, time_column: str, *, span_id: str = 
     return where
 
 
-_INDEXED_BYTES = 256
+INDEXED_BYTES = 256
 """Longer values are in `attributes` alone (`spanyard_core.clickhouse.lines`)."""
 
 
@@ -118,12 +118,23 @@ def add_attributes(
     """
     for i, (key, value) in enumerate(sorted(query.attributes.items())):
         names = f"{{ak{i}:String}}", f"{{av{i}:String}}"
-        if indexed and len(value.encode()) <= _INDEXED_BYTES and not _cut_in_the_index(key):
-            condition = attribute_is(*names)
-        else:
-            every = f"JSONExtract({document}, 'Map(LowCardinality(String), String)')"
-            condition = f"mapContains({every}, {names[0]}) AND {every}[{names[0]}] = {names[1]}"
+        condition = attribute_equals(key, value, names, indexed=indexed, document=document)
         where.add(condition, **{f"ak{i}": key, f"av{i}": value})
+
+
+def attribute_equals(
+    key: str, value: str, names: tuple[str, str], *, indexed: bool, document: str
+) -> str:
+    """SQL: that the attribute `key` has this value; both are bound to the `names`."""
+    if indexed and len(value.encode()) <= INDEXED_BYTES and not _cut_in_the_index(key):
+        return attribute_is(*names)
+    every = every_attribute(document)
+    return f"mapContains({every}, {names[0]}) AND {every}[{names[0]}] = {names[1]}"
+
+
+def every_attribute(document: str) -> str:
+    """SQL: all attributes of the first level of a JSON, long ones too, as a map of texts."""
+    return f"JSONExtract({document}, 'Map(LowCardinality(String), String)')"
 
 
 def _cut_in_the_index(key: str) -> bool:

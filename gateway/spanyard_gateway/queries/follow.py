@@ -23,6 +23,7 @@ from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import keyset_select
 from spanyard_gateway.queries.logs import line_item, log_columns, logs_where
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.where import Where
 
 WINDOW_MS = 120_000
 """How long attempts are told apart one by one."""
@@ -93,8 +94,9 @@ class _Cursor:
 async def follow_logs(reader: Reader, project: str, query: Query) -> FollowPage:
     """Lines that were stored since the cursor was made; without one, the cursor for now.
 
-    Raises SettingError for a foreign cursor, DatabaseError.
+    Raises SettingError for a foreign cursor, SearchError, DatabaseError.
     """
+    where = logs_where(project, query)  # first of all: a search may be wrong
     scope = scope_of("follow logs", project, *query.scope())
     if query["cursor"] is None:
         floor = max(0, await _newest(reader) - (WINDOW_MS << _BITS))
@@ -109,7 +111,7 @@ async def follow_logs(reader: Reader, project: str, query: Query) -> FollowPage:
         )
     if not reading:
         return FollowPage(items=[], next_cursor=cursor.text(scope), caught_up=True)
-    rows = await _lines(reader, project, query, reading, cursor.position)
+    rows = await _lines(reader, where, query, reading, cursor.position)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     if more:
@@ -147,12 +149,11 @@ async def _attempts(
 
 async def _lines(
     reader: Reader,
-    project: str,
+    where: Where,
     query: Query,
     attempts: Sequence[int],
     position: tuple[int | str, ...],
 ) -> list[dict[str, Any]]:
-    where = logs_where(project, query)
     where.add("batch IN {attempts:Array(UInt64)}", attempts=list(attempts))
     if position:
         where.add(

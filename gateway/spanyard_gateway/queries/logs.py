@@ -13,6 +13,7 @@ from spanyard_gateway.queries.common import (
     keyset_page,
     raw_json,
 )
+from spanyard_gateway.queries.search import add_search
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
@@ -24,6 +25,7 @@ PARAMS = (
     "to",
     "level",
     "text",
+    "q",
     "service",
     "deployment",
     "build",
@@ -117,19 +119,25 @@ def logs_where(project: str, query: Query, *, events_too: bool = False) -> Where
     if query["text"]:
         add_text(where, "message", query["text"])
     add_attributes(where, query, indexed=not events_too)
+    add_search(where, query.search, "logs", indexed=not events_too)
     return where
+
+
+def log_rows(query: Query) -> str:
+    """What stands after FROM: the table, or lines and span events of the trace or span asked for."""
+    return _with_events(query) if query.one_trace else "logs"
 
 
 async def list_logs(reader: Reader, project: str, query: Query) -> Page:
     """A page of log lines. Raises SettingError for a foreign cursor, DatabaseError."""
-    events_too = query["traceId"] is not None or query["spanId"] is not None
+    events_too = query.one_trace
     return await keyset_page(
         reader,
         signal="logs",
         project=project,
         query=query,
         columns=_COLUMNS + ", span_event" if events_too else log_columns(),
-        table=_with_events(query) if events_too else "",
+        table=log_rows(query),
         time_column="timestamp",
         where=logs_where(project, query, events_too=events_too),
         item=line_item,

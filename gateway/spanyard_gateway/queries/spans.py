@@ -25,6 +25,7 @@ from spanyard_gateway.queries.common import (
     keyset_select,
     raw_json,
 )
+from spanyard_gateway.queries.search import add_search
 from spanyard_gateway.queries.unfinished import SPANS, Unfinished
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
@@ -46,6 +47,7 @@ PARAMS = (
     "minDuration",
     "maxDuration",
     "text",
+    "q",
     "open",
 )
 
@@ -94,6 +96,7 @@ def _filters(project: str, query: Query) -> Where:
     if query["text"]:
         add_text(where, "name", query["text"])
     add_attributes(where, query)
+    add_search(where, query.search, "spans")
     return where
 
 

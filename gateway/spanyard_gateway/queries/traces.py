@@ -23,6 +23,7 @@ from spanyard_gateway.queries.revisions import REVISION
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
 from spanyard_gateway.queries.scores import score_item
 from spanyard_gateway.queries.spans import spans_of_trace
+from spanyard_gateway.queries.trace_search import EARLIER_S, add_trace_search
 from spanyard_gateway.queries.unfinished import (
     ROOTS,
     TRACES,
@@ -33,6 +34,7 @@ from spanyard_gateway.queries.unfinished import (
     behind,
 )
 from spanyard_gateway.reader import Reader
+from spanyard_gateway.search.bound import bound
 from spanyard_gateway.where import Where
 
 PARAMS = (
@@ -49,12 +51,14 @@ PARAMS = (
     "minDuration",
     "maxDuration",
     "text",
+    "q",
     "traceId",
 )
 MAX_SPANS = 20_000
 """Of one trace; more are cut and told."""
 
 
+_LISTED = "{traces:Array(String)}"
 _ORDER = ("trace_id", "writer", "seq")
 _WITHIN = " AND ".join(
     f"start_time {sign} {worst}(ifNull((SELECT {told}"
@@ -74,8 +78,9 @@ _COLUMNS = (
 )
 
 
-def trace_filters(project: str, query: Query, *, reported: bool) -> Where:
-    """What root spans, or reported traces, have to meet for their trace to be listed."""
+def trace_filters(project: str, query: Query, *, reported: bool, listed: bool = False) -> Where:
+    """Rows of roots, or of reports, that match. `listed`: and what a search asks of all spans is
+    looked for in the traces that are bound to `traces` only."""
     where = basic_where(project, query, "start_time")
     if query["status"]:
         where.add("status IN {statuses:Array(String)}", statuses=query["status"])
@@ -87,7 +92,23 @@ def trace_filters(project: str, query: Query, *, reported: bool) -> Where:
     add_attributes(
         where, query, indexed=not reported, document="metadata" if reported else "attributes"
     )
+    _add_search(where, query, listed=listed)
     return where
+
+
+def _add_search(where: Where, query: Query, *, listed: bool) -> None:
+    """`listed`: only of the traces that are bound to `traces`, else of all in the query's time."""
+    tree = bound(query.search, "traces") if query.search else None
+    if listed:
+        within, of_reports = f"trace_id IN {_LISTED} AND {_WITHIN}", f"id IN {_LISTED}"
+    elif query["from"] is None:
+        within = of_reports = "1"
+    else:
+        # A span ends after its trace began, but it may have begun when some other clock said less.
+        within = of_reports = (
+            f"start_time >= fromUnixTimestamp64Nano({{from:Int64}}, 'UTC') - {EARLIER_S}"
+        )
+    add_trace_search(where, tree, within, of_reports=of_reports)
 
 
 async def list_traces(reader: Reader, project: str, query: Query) -> Page:
@@ -186,7 +207,8 @@ class _Listing:
         began. A start counts only while its end is not there."""
         if not rows:
             return {}
-        (_, roots), (_, reports) = self._places
+        roots = trace_filters(self._project, self._query, reported=False, listed=True)
+        reports = trace_filters(self._project, self._query, reported=True, listed=True)
         first = (
             " max(ended) AS done, countIf(ended AND matches) AS hits,"
             " minIf(start_time, ended AND matches) AS hit_at,"

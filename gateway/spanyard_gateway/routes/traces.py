@@ -8,12 +8,13 @@ from spanyard_core.serve import problem
 from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
-from spanyard_gateway.figures import TraceSeries
+from spanyard_gateway.figures import Facets, TraceSeries
 from spanyard_gateway.items import TraceDetail, TraceItem
 from spanyard_gateway.params import Query, trace_id
 from spanyard_gateway.queries.buckets import buckets_of
 from spanyard_gateway.queries.series import PARAMS as SERIES_PARAMS
 from spanyard_gateway.queries.series import trace_series
+from spanyard_gateway.queries.trace_counts import FACET_PARAMS, trace_facets
 from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
 from spanyard_gateway.routes.common import PROJECT_PATH, project_of
 from spanyard_gateway.state import CLOCK, READER, TENANTS
@@ -26,6 +27,10 @@ async def _list(request: web.Request, query: Query) -> Any:
 async def _series(request: web.Request, query: Query) -> Any:
     buckets = buckets_of(query, request.app[CLOCK].time_ns())
     return await trace_series(request.app[READER], project_of(request), query, buckets)
+
+
+async def _facets(request: web.Request, query: Query) -> Any:
+    return await trace_facets(request.app[READER], project_of(request), query)
 
 
 async def _one(request: web.Request, query: Query) -> Any:
@@ -80,6 +85,20 @@ ENDPOINTS = [
         "filters has, by the time they began. Without `from` the hour before `to`. Tokens and cost "
         "are those of spans that begin up to an hour before or a day after that time.",
         params=SERIES_PARAMS,
+        attributes=True,
+        path_params=PROJECT_PATH,
+        check=InPath((READ,)),
+    ),
+    Endpoint(
+        "GET",
+        "/projects/{id}/traces/facets",
+        "The most frequent values of traces",
+        Facets,
+        _facets,
+        "traces",
+        description="Of their status, name, service, deployment and revision, and of the models of their "
+        "spans; `limit` values each.",
+        params=FACET_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
         check=InPath((READ,)),
