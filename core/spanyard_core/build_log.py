@@ -23,6 +23,11 @@ from spanyard_core.storage import Storage
 
 MAX_TEXT_BYTES = 64 << 20
 """A log beyond this is cut, after the part that goes beyond it, and says so; the whole is in storage."""
+_CUT_OFF = (
+    b"[spanyard: this attempt was interrupted here, and its last lines may be missing; "
+    b"the next one begins]\n"
+)
+"""Every attempt has a pod of its own, and there is a next one only where none came to its end."""
 _PART = re.compile(
     r"builds/[^/]+/log/(?P<container>[a-z0-9-]+)-(?P<writer>[0-9a-f]{20})"
     r"-(?P<first>\d+)-(?P<last>\d+)\.jsonl\.zst"
@@ -158,23 +163,15 @@ async def read_tail(
     """
     parts = [part for part in await _parts(storage, build) if part.container == container]
     runs = await _in_order(storage, parts)
-    if not runs or (pod and not await _is_of(storage, runs[-1][0], pod)):
+    if not runs or (pod and runs[-1][0] != pod):
         return []
     text = ""
-    for part in reversed(runs[-1]):
+    for part in reversed(runs[-1][1]):
         more, *_ = await asyncio.to_thread(_text, await storage.read(part.key), 0)
         text = more.decode("utf-8") + text
         if text.count("\n") > lines:
             break
     return text.removesuffix("\n").split("\n")[-lines:] if text else []
-
-
-async def _is_of(storage: Storage, part: _Part, pod: str) -> bool:
-    try:
-        facts, _ = decode_facts(await storage.read(part.key, length=4096))
-    except BadRecordError:
-        return False
-    return facts.writer.startswith(f"{pod}/")
 
 
 # --- the end ---------------------------------------------------------------------------------
@@ -208,7 +205,11 @@ async def finish_build_log(storage: Storage, build: str, *, open_tail: str = "")
     lines = 0
     damaged: list[str] = []
     with tempfile.NamedTemporaryFile(prefix="spanyard-build-log-") as file:
-        for writer in await _in_order(storage, parts):
+        before = ""
+        for pod, writer in await _in_order(storage, parts):
+            if before and pod and pod != before:
+                await asyncio.to_thread(file.write, _CUT_OFF)
+            before = pod or before
             seen = 0
             for part in writer:
                 data = await storage.read(part.key)
@@ -235,23 +236,24 @@ async def _parts(storage: Storage, build: str) -> list[_Part]:
     ]  # fmt: skip
 
 
-async def _in_order(storage: Storage, parts: Sequence[_Part]) -> list[list[_Part]]:
-    """Parts by writer, in the order of their numbers; writers by their first record's time.
+async def _in_order(storage: Storage, parts: Sequence[_Part]) -> list[tuple[str, list[_Part]]]:
+    """Parts by writer, in the order of their numbers; writers by their first record's time, each
+    with the uid of its pod (empty where its first part cannot be read).
 
     Steps of a build follow each other, and so do its attempts: no two write at a time.
     """
     writers: dict[tuple[str, str], list[_Part]] = {}
     for part in sorted(parts):
         writers.setdefault((part.container, part.writer), []).append(part)
-    began: list[tuple[int, list[_Part]]] = []
+    began: list[tuple[int, str, list[_Part]]] = []
     for group in writers.values():
         try:
             facts, _ = decode_facts(await storage.read(group[0].key, length=4096))
-            began.append((facts.time_ns, group))
+            began.append((facts.time_ns, facts.writer.partition("/")[0], group))
         except BadRecordError:
-            began.append((0, group))
-    began.sort(key=lambda pair: (pair[0], pair[1][0]))
-    return [group for _, group in began]
+            began.append((0, "", group))
+    began.sort(key=lambda one: (one[0], one[2][0]))
+    return [(pod, group) for _, pod, group in began]
 
 
 def _text(data: bytes, seen: int) -> tuple[bytes, int, int, bool]:

@@ -82,10 +82,12 @@ async def test_a_log_beyond_the_limit_is_cut_and_says_so(
     await storage.close()
 
 
-def run_of(container: str, second: int, first: int, *messages: str, marks: Any = ()) -> bytes:
+def run_of(
+    container: str, second: int, first: int, *messages: str, marks: Any = (), pod: str = "u"
+) -> bytes:
     """A chunk of the output of a container that began at `second`."""
     lines: list[Any] = [
-        LogLine(project="local.b", writer=f"u/{container}/0@e", seq=first + i, build="local.b",
+        LogLine(project="local.b", writer=f"{pod}/{container}/0@e", seq=first + i, build="local.b",
                 timestamp=f"2026-11-21T14:45:{second:02d}.00000000{i}Z", level="info",
                 message=text, marks=list(marks))
         for i, text in enumerate(messages)
@@ -177,6 +179,22 @@ class TestTheEnd:
         await put(storage, run_of("build", 20, 3, "three", "four"))
         await finish_build_log(storage, "local.b")
         assert (await read_build_log(storage, "local.b")).text == "one\ntwo\nthree\nfour\n"
+        await storage.close()
+
+    async def test_where_an_attempt_was_interrupted_the_text_says_that_something_may_be_missing(
+        self, storage: Storage
+    ) -> None:
+        for second, container, pod in (
+            (10, "fetch", "a"), (20, "build", "a"), (30, "fetch", "b"), (40, "fetch", "c"),
+            (50, "build", "c"),
+        ):  # fmt: skip
+            await put(storage, run_of(container, second, 1, f"{container} of {pod}", pod=pod))
+        await finish_build_log(storage, "local.b", open_tail="and its end")
+        lines = (await read_build_log(storage, "local.b")).text.splitlines()
+        told = [line.split(",")[0] for line in lines]
+        cut = "[spanyard: this attempt was interrupted here"
+        assert told == ["fetch of a", "build of a", cut, "fetch of b", cut, "fetch of c",
+                        "build of c", "[spanyard: and its end]"]  # fmt: skip
         await storage.close()
 
     async def test_a_damaged_part_is_told_in_the_text_and_kept(self, storage: Storage) -> None:
