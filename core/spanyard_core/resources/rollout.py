@@ -39,7 +39,7 @@ class Wish:
     wait: str = ""
     """Without a hash: what it waits for."""
     failure: Failure | None = None
-    """Without a hash: why there is nothing to run."""
+    """Why there is nothing to run, or why it was refused. Told also while no replica is to run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def decide(
     now: float,
 ) -> Step | None:
     """The next step, or None when there is nothing to do but wait. Ask again after each."""
-    if wish.suspend or wish.replicas == 0:
+    if _is_stopped(wish):
         return Stop("candidate") if candidate else Stop("serving") if serving else None
     if candidate and candidate.hash != wish.hash:
         return Stop("candidate")
@@ -138,6 +138,10 @@ def decide(
 
 def _scaled(which: Literal["serving", "candidate"], group: Group, wish: Wish) -> Step | None:
     return Scale(which, wish.replicas) if group.wanted != wish.replicas else None
+
+
+def _is_stopped(wish: Wish) -> bool:
+    return wish.suspend or wish.replicas == 0
 
 
 def is_given_up(wish: Wish, given_up: GivenUp | None) -> bool:
@@ -217,7 +221,7 @@ def _ready(
 ) -> tuple[ConditionStatus, Because]:
     if wish.suspend:
         return "False", Because("Suspended", "no replica runs, as spec.suspend says")
-    if wish.replicas == 0:
+    if wish.replicas == 0 and wish.failure is None:
         return "True", Because("ScaledToZero", "no replica runs, as spec.replicas says")
     if serving:
         if serving.ready >= serving.wanted:
@@ -256,7 +260,7 @@ def _count(group: Group) -> str:
 
 
 def _reconciling(wish: Wish, serving: Group | None, candidate: Group | None) -> Because | None:
-    if wish.suspend or wish.replicas == 0:
+    if _is_stopped(wish):
         reason = "Suspended" if wish.suspend else "ScaledToZero"
         return Because(reason, "replicas are being stopped") if serving or candidate else None
     if candidate:
@@ -274,9 +278,7 @@ def _reconciling(wish: Wish, serving: Group | None, candidate: Group | None) -> 
 
 
 def _stalled(wish: Wish, serving: Group | None, bad: GivenUp | None) -> Because | None:
-    if wish.suspend or wish.replicas == 0:
-        return None
-    failure = bad.failure if bad else wish.failure
+    failure = bad.failure if bad and not _is_stopped(wish) else wish.failure
     if failure is None:
         return None
     goes_on = f"; {_name(serving)} goes on serving" if serving else ""
@@ -286,8 +288,8 @@ def _stalled(wish: Wish, serving: Group | None, bad: GivenUp | None) -> Because 
 def _failure(
     wish: Wish, serving: Group | None, candidate: Group | None, bad: GivenUp | None
 ) -> Failure | None:
-    if wish.suspend or wish.replicas == 0:
-        return None
+    if _is_stopped(wish):
+        return wish.failure
     if bad:
         return bad.failure
     if candidate and candidate.failure:

@@ -78,6 +78,8 @@ class Servers:
             failure = await self._applier.apply(there, revision)
             if failure is not None:
                 there = _refused(there, failure)
+                if not there.replicas:  # what runs already can be stopped all the same
+                    await self._applier.scale(there)
             there = replace(there, apps=own_child(self._context, deployment))
             if failure is None or self._seen(there, listed).number == revision.number:
                 revisions = listed  # else it was not taken, and has no number yet

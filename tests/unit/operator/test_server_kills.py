@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from spanyard_core.clock import rfc3339
-from spanyard_core.kube import APPS_DEPLOYMENTS, BUILDS, DEPLOYMENTS, REPLICA_SETS, SERVICES, Object
+from spanyard_core.kube import (
+    APPS_DEPLOYMENTS,
+    BUILDS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    SERVICES,
+    Api,
+    KubeError,
+    Object,
+)
 from spanyard_operator.deployments.reconcile import Servers
 from spanyard_operator.watches import Watches
 from spanyard_operator.workqueue import Again, Key
@@ -164,3 +173,27 @@ async def test_rollouts_go_on_where_a_killed_operator_left_them(tmp_path: Path, 
     world.operator()
     await run(world, 30)
     assert world.kube.writes.total() == before, "a new operator finds all as it should be"
+
+
+async def test_what_is_refused_is_told_and_stopped_all_the_same(tmp_path: Path) -> None:
+    world = Rolling(tmp_path)
+    world.numbers = {}
+    world.project()
+    world.finished(1)
+    world.deployment("a", follow=True, command="serve", replicas=2)
+    world.operator()
+    await run(world, 20)
+    assert world.server("a")["status"]["reason"] == "Serving"
+
+    def refuses(verb: str, api: Api, name: str) -> None:
+        if verb == "apply" and api == APPS_DEPLOYMENTS:
+            cause = "spec.template.spec.tolerations[0].operator", "no operator"
+            raise KubeError("PATCH /x: it says no (422)", status=422, causes=[cause])
+
+    world.kube.before = refuses
+    world.change(DEPLOYMENTS, "a", replicas=0, tolerations=[{"operator": "Sometimes"}])
+    await run(world, 30)
+    (apps,), status = world.kube.all(APPS_DEPLOYMENTS), world.server("a")["status"]
+    assert apps["spec"]["replicas"] == 0
+    assert (status["reason"], status.get("readyReplicas", 0)) == ("InvalidSpec", 0)
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from spanyard_core.resources.kinds import DeploymentStatus, Revision, RevisionState
+from spanyard_core.resources.reasons import explain
 from spanyard_core.resources.rollout import Wish
 from spanyard_operator.deployments import telling
 from spanyard_operator.deployments.observed import Seen, look
@@ -38,13 +41,17 @@ def seen(
 
 
 def told(
-    found: Seen, *revisions: Revision, before: DeploymentStatus | None = None, replicas: int = 2
+    found: Seen,
+    *revisions: Revision,
+    before: DeploymentStatus | None = None,
+    replicas: int = 2,
+    **wished: Any,
 ) -> DeploymentStatus:
     """The status, as the reconciler makes it."""
     deployment = server(replicas=replicas)
     if before is not None:
         deployment.status = before
-    wish = Wish(hash=found.hash or "h1", replicas=replicas, generation=3, deadline=90.0)
+    wish = Wish(hash=found.hash or "h1", replicas=replicas, generation=3, deadline=90.0, **wished)
     bad = telling.given_up(wish, found)
     return status_of(
         deployment,
@@ -171,6 +178,16 @@ def test_nobody_serves_when_it_is_stopped_and_the_same_number_starts_again() -> 
     again = told(seen(apps(1, "h1"), started, revisions=tuple(status.revisions)), *status.revisions)
     assert again.revisions[0].state == "Starting"
     assert conditions(again)["Reconciling"] == "True Starting"
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_a_refused_child_is_told_also_while_nothing_is_to_run(*, suspend: bool) -> None:
+    refused = explain("InvalidSpec", where="spec.resources", detail="no quantity")
+    child = seen(apps(1, "h1"), [], wanted=0, revisions=(SERVES,))
+    status = told(child, SERVES, replicas=0, suspend=suspend, failure=refused)
+    ready = "Suspended" if suspend else "InvalidSpec"
+    assert conditions(status) == {"Ready": f"False {ready}", "Stalled": "True InvalidSpec"}
+    assert (status.reason, status.failure) == ("InvalidSpec", refused)
 
 
 def test_pods_that_are_replaced_within_a_revision_do_not_stop_it_serving() -> None:
