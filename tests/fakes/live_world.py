@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import DatabaseUnavailableError
 from spanyard_gateway.live.channels import Filter
 from spanyard_gateway.live.inlet import Reached
@@ -39,6 +40,8 @@ class Writer:
     printed: list[bytes] = field(default_factory=list)
     ring_from: int = 1
     stored: int = 0
+    stored_ms: int = 0
+    """When something of it was stored last."""
     ended: bool = False
     end_stored: bool = False
 
@@ -63,8 +66,9 @@ class Pod:
 class World:
     """Implements `Upstream`, `PodFinder` and `Stored`."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, clock: Clock | None = None) -> None:
         self.rng = rng
+        self.clock = clock or SystemClock()
         self.pods_by_uid: dict[str, Pod] = {}
         self.all: dict[str, Writer] = {}
         self.database_away = False
@@ -118,6 +122,7 @@ class World:
         for writer in self.all.values():
             if writer.stored < writer.last:
                 writer.stored += self.rng.randint(1, writer.last - writer.stored)
+                writer.stored_ms = self.clock.time_ns() // 1_000_000
             elif writer.ended:
                 writer.end_stored = True
             if writer.stored - writer.ring_from > 60:
@@ -225,12 +230,22 @@ class World:
         self, target: Target, signals: Sequence[LiveSignal], since_ms: int
     ) -> Mapping[str, Reached]:
         await self._asked()
-        return {w.id: Reached("logs", w.stored) for w in self.all.values() if w.stored}
+        return {
+            w.id: Reached("logs", w.stored)
+            for w in self.all.values()
+            if w.stored and w.stored_ms >= since_ms
+        }
 
-    async def end_of(self, writer: str) -> int | None:
+    async def last_of(
+        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+    ) -> Mapping[str, Reached]:
         await self._asked()
-        found = self.all[writer]
-        return found.last if found.end_stored else None
+        found = {name: self.all[name].stored for name in writers}
+        return {name: Reached("logs", stored) for name, stored in found.items() if stored}
+
+    async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:
+        await self._asked()
+        return {name: self.all[name].last for name in writers if self.all[name].end_stored}
 
 
 def _records(writer: Writer, after: int, before: int) -> list[LogRecord]:

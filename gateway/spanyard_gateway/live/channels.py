@@ -1,6 +1,7 @@
 """Channels and filters: what a listener asks for, as names and as a test of records."""
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,3 +113,8 @@ def picks_of(channel: Channel, filter_: Filter) -> Picks | None:
         )
 
     return picks
+
+
+def key_of(channel: Channel, filter_: Filter) -> Hashable:
+    """Stands for `picks_of(channel, filter_)`: whoever has the same key wants the same records."""
+    return channel.trace, msgspec.json.encode(filter_)

@@ -3,6 +3,10 @@
 A feed begins with what the collector still has after what is stored, and keeps the newest blocks in
 memory, so that whoever comes later finds no gap between the database and live. When the connection
 breaks it goes on after the last record that it saw.
+
+Listeners are given what came in rounds. What comes while a round goes on waits for the next, where
+a writer's blocks are one: many listeners make rounds longer, not the queues, so that each gets
+fewer and larger messages and none falls behind because of the others.
 """
 
 import asyncio
@@ -15,7 +19,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.errors import SpanyardError
 from spanyard_core.retry import Backoff
 from spanyard_gateway.live.inlet import Gone, Inlet, Joined, Reached
-from spanyard_gateway.live.records import Block, SpanRecord
+from spanyard_gateway.live.records import Block, SpanRecord, merged
 from spanyard_gateway.live.upstream import Left, LivePod, Upstream, UpstreamError, UpToDate
 
 log = logging.getLogger("spanyard.gateway")
@@ -25,6 +29,13 @@ KEPT_BYTES = 8 << 20
 
 StoredUpTo = Callable[[LivePod], Awaitable[Mapping[str, Reached]]]
 """How far each of the pod's writers is stored. Raises SpanyardError."""
+
+AT_ONCE = 64
+"""Listeners that are given a round's blocks before anything else has its turn: about 2 ms."""
+MOST_PAUSE_S = 0.25
+"""A round that took long is followed by a pause as long, at most this: requests, and collectors in
+the same process, need the other half."""
+LEAST_PAUSE_S = 0.002
 
 OPEN_SPANS = 20_000
 """Spans of a pod that began and have not ended, remembered to tell a start from an update."""
@@ -58,6 +69,10 @@ class Feed:
         self._keep = keep
         self._blocks: deque[Block] = deque()
         self._size = 0
+        self._fresh: deque[Block] = deque()
+        """What waits for the next round; beyond `keep` the oldest is left to the database."""
+        self._fresh_size = 0
+        self._came = asyncio.Event()
         self._inlets: dict[Inlet, None] = {}
         self._seen: dict[str, Reached] = {}
         self._open: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -80,7 +95,7 @@ class Feed:
     def join(self, inlet: Inlet) -> None:
         """From now on `inlet` gets every block; first what is kept, and nothing twice."""
         self._inlets[inlet] = None
-        inlet.offer(Joined(self.pod.uid, tuple(self._blocks)))
+        inlet.offer(Joined(self.pod.uid, (*self._blocks, *self._fresh)))
         if self._over:
             inlet.offer(Gone(self.pod.uid, dict(self._seen)))
 
@@ -90,30 +105,68 @@ class Feed:
 
     async def run(self) -> None:
         """Listen until the pod is gone; told to all. Cancel it when nobody listens any more."""
-        backoff = Backoff(self._rng, first=0.1, most=5.0)
-        first = True
         try:
-            while True:
-                try:
-                    if first:
-                        self._seen.update(await self._stored_up_to(self.pod))
-                        first = False
-                except SpanyardError as error:
-                    # Without the database all that the collector has is new.
-                    self.trouble, first = str(error), False
-                try:
-                    await self._listen(backoff)
-                except UpstreamError as error:
-                    self.trouble = str(error)
-                self.ready.set()
-                if self.closing:
-                    return
-                await self._clock.sleep(backoff.next())
+            async with asyncio.TaskGroup() as group:
+                rounds = group.create_task(self._rounds(), name=f"rounds of {self.pod.name}")
+                await self._follow()
+                rounds.cancel()
         finally:
             self._over = True
             self.ready.set()
+            last_words = self._taken()
             for inlet in self._inlets:
+                for block in last_words:
+                    inlet.offer(block)
                 inlet.offer(Gone(self.pod.uid, dict(self._seen)))
+
+    async def _follow(self) -> None:
+        backoff = Backoff(self._rng, first=0.1, most=5.0)
+        try:
+            self._seen.update(await self._stored_up_to(self.pod))
+        except SpanyardError as error:
+            # Without the database all that the collector has is new.
+            self.trouble = str(error)
+        while True:
+            try:
+                await self._listen(backoff)
+            except UpstreamError as error:
+                self.trouble = str(error)
+            self.ready.set()
+            if self.closing:
+                return
+            await self._clock.sleep(backoff.next())
+
+    async def _rounds(self) -> None:
+        while True:
+            await self._came.wait()
+            began = self._clock.monotonic()
+            blocks, inlets = self._taken(), list(self._inlets)
+            for start in range(0, len(inlets), AT_ONCE):
+                for inlet in inlets[start : start + AT_ONCE]:
+                    if inlet in self._inlets:
+                        for block in blocks:
+                            inlet.offer(block)
+                await self._clock.sleep(
+                    0
+                )  # twice: the first wakes them, in the second they are done
+                await self._clock.sleep(0)
+            for block in blocks:
+                block.forget()
+            took = self._clock.monotonic() - began
+            if took > LEAST_PAUSE_S:
+                await self._clock.sleep(min(took, MOST_PAUSE_S))
+
+    def _taken(self) -> list[Block]:
+        """What waits for a round, now kept for those who come later."""
+        blocks = merged(self._fresh)
+        self._fresh.clear()
+        self._fresh_size = 0
+        self._came.clear()
+        self._blocks.extend(blocks)
+        self._size += sum(block.size for block in blocks)
+        while self._size > self._keep and len(self._blocks) > 1:
+            self._size -= self._blocks.popleft().size
+        return blocks
 
     async def _listen(self, backoff: Backoff) -> None:
         after = {writer: reached.last for writer, reached in self._seen.items()}
@@ -144,12 +197,11 @@ class Feed:
             return  # metrics and the like: nobody here is shown them
         if fresh.signal == "spans":
             self._mark_starts(fresh)
-        self._blocks.append(fresh)
-        self._size += fresh.size
-        while self._size > self._keep and len(self._blocks) > 1:
-            self._size -= self._blocks.popleft().size
-        for inlet in self._inlets:
-            inlet.offer(fresh)
+        self._fresh.append(fresh)
+        self._fresh_size += fresh.size
+        while self._fresh_size > self._keep and len(self._fresh) > 1:
+            self._fresh_size -= self._fresh.popleft().size
+        self._came.set()
 
     def _mark_starts(self, block: Block) -> None:
         for record in block.records:

@@ -15,6 +15,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.errors import SpanyardError
 from spanyard_gateway.live.feed import Feed
 from spanyard_gateway.live.inlet import Inlet, Reached
+from spanyard_gateway.live.shared import SharedStored
 from spanyard_gateway.live.stored import Stored, Target
 from spanyard_gateway.live.upstream import LivePod, PodFinder, Upstream
 
@@ -66,7 +67,7 @@ class Hub:
     ) -> None:
         self._finder = finder
         self._upstream = upstream
-        self.stored = stored
+        self.stored = SharedStored(stored)
         self.clock = clock
         self._rng = rng
         self._running: dict[str, _Running] = {}

@@ -41,7 +41,16 @@ class Gone:
     writers: dict[str, Reached]
 
 
-Item = Block | Dropped | Joined | Gone
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How something is now (a build's phase, a server's health); newer words replace older ones."""
+
+    name: str
+    message: bytes
+    """JSON without its subscription's id: what comes after `{"id":"…",`."""
+
+
+Item = Block | Dropped | Joined | Gone | Told
 
 
 class Inlet:
@@ -51,13 +60,17 @@ class Inlet:
         """At most `limit` bytes of blocks wait, or one block."""
         self._limit = limit
         self._queue: deque[Item] = deque()
+        self._told: dict[str, Told] = {}
         self._size = 0
         self._blocks = 0
         self._wake = asyncio.Event()
 
     def offer(self, item: Item) -> None:
         """Put it at the end; of blocks beyond the limit the oldest are dropped."""
-        self._queue.append(item)
+        if isinstance(item, Told):
+            self._told[item.name] = item
+        else:
+            self._queue.append(item)
         if isinstance(item, Block):
             self._size += item.size
             self._blocks += 1
@@ -87,9 +100,11 @@ class Inlet:
 
     async def get(self) -> Item:
         """The next; waits for one."""
-        while not self._queue:
+        while not (self._queue or self._told):
             self._wake.clear()
             await self._wake.wait()
+        if self._told:
+            return self._told.pop(next(iter(self._told)))
         item = self._queue.popleft()
         if isinstance(item, Block):
             self._size -= item.size
@@ -98,10 +113,16 @@ class Inlet:
 
     def waiting_now(self) -> list[Item]:
         """All that is there, taken out."""
-        items = list(self._queue)
+        items = [*self._told.values(), *self._queue]
+        self._told.clear()
         self._queue.clear()
         self._size = self._blocks = 0
         return items
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not (self._queue or self._told)
 
     @property
     def waiting(self) -> int:

@@ -1,11 +1,11 @@
 """Records on their way from a collector to listeners: decoded once, encoded once, shared by all.
 
-A block is a run of one writer's records without a hole. What listeners get of a record, its item, is
-encoded when the first of them wants it and then kept with the block, so that a hundred listeners
-cost a hundred writes and one encoding.
+A block is a run of one writer's records without a hole. What listeners get of it is encoded when the
+first of them wants it and kept with the block while the others have their turn, so that a hundred
+listeners cost a hundred writes and one encoding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,6 +64,16 @@ Record = LogRecord | SpanRecord
 _records = msgspec.json.Decoder(Record)
 _kind = msgspec.json.Decoder(_Kind)
 _encode = msgspec.json.Encoder().encode
+
+MESSAGE_BYTES = 256 * 1024
+"""About the largest message to a listener; a single longer record is one message."""
+MOST_KEPT = 16
+"""Encodings of a block that are kept: of so many filters, for so many kinds of listeners."""
+
+Picks = Callable[[Record], bool]
+"""Whether a listener wants a record."""
+Picked = tuple[bytes, int]
+"""Items as JSON with commas between, and how many they are."""
 
 
 class LogEntry(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -155,8 +165,9 @@ class Block:
     """Bytes as they came: what it counts against bounds."""
     updates: set[int] = field(default_factory=set)
     """Numbers of open spans that were told of before."""
-    _items: list[bytes | None] = field(default_factory=list)
-    _joined: bytes | None = None
+    _pieces: "list[Block] | None" = None
+    _picked: dict[Hashable, Picked] = field(default_factory=dict)
+    _said: dict[Hashable, bytes] = field(default_factory=dict)
 
     @property
     def last(self) -> int:
@@ -169,21 +180,61 @@ class Block:
             return ""
         return "logs" if isinstance(self.records[0], LogRecord) else "spans"
 
-    def item(self, index: int) -> bytes:
-        """The record as JSON for listeners."""
-        if not self._items:
-            self._items = [None] * self.count
-        found = self._items[index]
+    def pieces(self) -> "Sequence[Block]":
+        """The block in messages: of one type each, and not much larger than MESSAGE_BYTES.
+
+        The same for all who ask.
+        """
+        if self._pieces is None:
+            cuts = list(self._cuts())
+            ends = [*cuts[1:], self.count]
+            # Not itself: a block that knows itself would wait for the garbage collector.
+            self._pieces = [
+                self._part(self.first + start, end - start, self.records[start:end])
+                for start, end in zip(cuts, ends, strict=True)
+                if end - start < self.count
+            ]
+        return self._pieces or (self,)
+
+    def _cuts(self) -> Iterator[int]:
+        if self.signal == "spans":
+            before = None
+            for i, record in enumerate(self.records):
+                state = is_open(record), record.seq in self.updates
+                if state != before:
+                    yield i
+                before = state
+        else:
+            most = max(1, self.count * MESSAGE_BYTES // max(self.size, 1))
+            yield from range(0, self.count, most)
+
+    def picked(self, picks: "Picks | None", key: Hashable) -> Picked:
+        """The items that are wanted, with commas between, and how many; `key` stands for `picks`.
+
+        Encoded for the first who asks, kept for the others until `forget`.
+        """
+        found = self._picked.get(key)
         if found is None:
-            found = self._items[index] = entry_json(self.records[index])
+            wanted = self.records if picks is None else [r for r in self.records if picks(r)]
+            found = b",".join(map(entry_json, wanted)), len(wanted)
+            _keep(self._picked, key, found)
         return found
 
-    def joined(self) -> bytes:
-        """All items, with commas between."""
-        if self._joined is None:
-            self._joined = b",".join(self.item(i) for i in range(len(self.records)))
-            self._items = []
-        return self._joined
+    def said(self, key: Hashable, encode: Callable[[], bytes]) -> bytes:
+        """What `encode` gives, once for all who ask with this key, until `forget`."""
+        found = self._said.get(key)
+        if found is None:
+            found = encode()
+            _keep(self._said, key, found)
+        return found
+
+    def forget(self) -> None:
+        """All who are quick have had it: what is encoded need not be kept for the others."""
+        for piece in self._pieces or ():
+            piece.forget()
+        self._pieces = None
+        self._picked.clear()
+        self._said.clear()
 
     def after(self, seq: int) -> "Block | None":
         """The part with numbers greater than `seq`; None when there is none."""
@@ -209,6 +260,50 @@ class Block:
         return Block(self.writer, first, count, records, size, self.updates)
 
 
+def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:
+    if len(kept) >= MOST_KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
+
+
+def merged(blocks: Iterable[Block]) -> list[Block]:
+    """The same records in fewer blocks: those of a writer that follow each other are one.
+
+    A writer's stay in their order; none becomes larger than a message by that.
+    """
+    runs: list[list[Block]] = []
+    last: dict[str, list[Block]] = {}
+    sizes: dict[str, int] = {}
+    for block in blocks:
+        run = last.get(block.writer)
+        size = sizes.get(block.writer, 0) + block.size
+        fits = run is not None and run[-1].last + 1 == block.first and size <= MESSAGE_BYTES
+        if run is not None and fits and run[0].signal == block.signal:
+            run.append(block)
+            sizes[block.writer] = size
+        else:
+            last[block.writer] = run = [block]
+            runs.append(run)
+            sizes[block.writer] = block.size
+    return [run[0] if len(run) == 1 else _one(run) for run in runs]
+
+
+def _one(run: Sequence[Block]) -> Block:
+    return Block(
+        run[0].writer,
+        run[0].first,
+        sum(block.count for block in run),
+        [record for block in run for record in block.records],
+        sum(block.size for block in run),
+        set().union(*(block.updates for block in run)),
+    )
+
+
+def is_open(record: Record) -> bool:
+    """Whether it is a span that has not ended."""
+    return isinstance(record, SpanRecord) and record.end_time is None
+
+
 def block_of_lines(writer: str, first: int, lines: bytes) -> Block:
     """A block of newline-ended JSON lines, as collectors store them.
 
@@ -228,17 +323,3 @@ def block_of_array(writer: str, first: int, records: msgspec.Raw) -> Block:
     if not raws or _kind.decode(raws[0]).type not in {"log", "span"}:
         return Block(writer, first, len(raws), [], len(data))
     return Block(writer, first, len(raws), [_records.decode(raw) for raw in raws], len(data))
-
-
-Picks = Callable[[Record], bool]
-"""Whether a listener wants a record."""
-
-
-def picked(block: Block, picks: Picks | None) -> tuple[bytes, int]:
-    """The items that are wanted, with commas between, and how many they are."""
-    if not block.records:
-        return b"", 0
-    if picks is None:
-        return block.joined(), len(block.records)
-    found = [block.item(i) for i, record in enumerate(block.records) if picks(record)]
-    return b",".join(found), len(found)

@@ -27,9 +27,9 @@ from spanyard_gateway.live.messages import (
     Subscribe,
     Unsubscribe,
     decode_client,
-    encode,
     said,
 )
+from spanyard_gateway.live.outlet import Outlet
 from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
 from spanyard_gateway.live.subscription import MOST_HISTORY, MOST_RESUMED, Subscription, Wish
@@ -94,11 +94,12 @@ class _Connection:
         self._live = live
         self._request = request
         self._ws = ws
+        self.say = Outlet(request, ws, live.limits.send_timeout).say
         self._open: dict[str, _Open] = {}
 
     async def run(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
-        await self._say(
+        await self.say(
             said(
                 "hello",
                 version=VERSION,
@@ -114,23 +115,13 @@ class _Connection:
                 await self._take(message)
         except NotUnderstoodError as error:
             with contextlib.suppress(ConnectionError):
-                await self._say(said("error", code="not-understood", message=str(error)))
+                await self.say(said("error", code="not-understood", message=str(error)))
             await self._ws.close(code=WSCloseCode.POLICY_VIOLATION)
         finally:
             tasks = [beats, *(each.task for each in self._open.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _say(self, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._live.limits.send_timeout):
-                await self._ws.send_frame(data, WSMsgType.TEXT)
-        except TimeoutError:
-            transport = self._request.transport
-            if transport is not None:
-                transport.abort()
-            raise ConnectionResetError("the client takes nothing") from None
 
     async def _beat(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
@@ -152,7 +143,7 @@ class _Connection:
     async def _heartbeat(self) -> None:
         tokens = {name: each.subscription.resume() for name, each in self._open.items()}
         now = rfc3339(self._live.hub.clock.time_ns())
-        await self._say(said("heartbeat", time=now, resume=tokens))
+        await self.say(said("heartbeat", time=now, resume=tokens))
 
     async def _check_again(self) -> None:
         for name, each in list(self._open.items()):
@@ -160,7 +151,7 @@ class _Connection:
                 await self._live.check(self._request, each.target)
             except RefusedError as error:
                 await self._end(name)
-                await self._say(said("error", id=name, code=error.code, message=str(error)))
+                await self.say(said("error", id=name, code=error.code, message=str(error)))
 
     async def _take(self, received: WSMessage) -> None:
         if received.type is not WSMsgType.TEXT:
@@ -173,14 +164,14 @@ class _Connection:
             await self._heartbeat()
         elif isinstance(message, Unsubscribe):
             await self._end(message.id)
-            await self._say(said("ended", id=message.id, reason="unsubscribed"))
+            await self.say(said("ended", id=message.id, reason="unsubscribed"))
         else:
             try:
                 await self._subscribe(message)
             except (RefusedError, BadChannelError) as error:
                 code = error.code if isinstance(error, RefusedError) else "bad-channel"
                 name = message.id[:200]
-                await self._say(said("error", id=name, code=code, message=str(error)))
+                await self.say(said("error", id=name, code=code, message=str(error)))
 
     async def _subscribe(self, message: Subscribe) -> None:
         live = self._live
@@ -200,7 +191,7 @@ class _Connection:
         target = await live.find(self._request, channel)
         wish = Wish(message.id, channel, message.filter, message.history, message.resume)
         inlet = Inlet(live.limits.waiting_bytes)
-        subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self._say)
+        subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self.say)
         work = self._serve(message.id, wish, target, inlet, subscription)
         task = asyncio.create_task(work, name=f"subscription to {channel}")
         self._open[message.id] = _Open(subscription, task, target)
@@ -217,20 +208,17 @@ class _Connection:
         live = self._live
         live.counts.subscriptions += 1
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._statuses(name, wish.channel))
-                if wish.channel.signals:
-                    group.create_task(self._records(name, wish, target, inlet, subscription))
-                else:
-                    await self._say(said("subscribed", id=name, channel=str(wish.channel), pods=0))
+            live.statuses.join(wish.channel, inlet)
+            await self._records(name, wish, target, inlet, subscription)
         except* ConnectionError:
             await self._ws.close()
         except* Exception as errors:
             log.error("a subscription to %s failed", wish.channel, exc_info=errors)
             with contextlib.suppress(ConnectionError):
                 told = "something failed on our side; subscribe again"
-                await self._say(said("error", id=name, code="internal", message=told))
+                await self.say(said("error", id=name, code="internal", message=told))
         finally:
+            await live.statuses.leave(wish.channel, inlet)
             live.counts.subscriptions -= 1
             for reason, count in subscription.dropped.items():
                 live.counts.dropped[reason] = live.counts.dropped.get(reason, 0) + count
@@ -240,17 +228,17 @@ class _Connection:
     async def _records(
         self, name: str, wish: Wish, target: Target, inlet: Inlet, subscription: Subscription
     ) -> None:
+        if not wish.channel.signals:
+            await self.say(said("subscribed", id=name, channel=str(wish.channel), pods=0))
+            await subscription.run(inlet.waiting_now(), {})
+            return
         async with self._live.hub.attached(target, inlet) as attached:
             pods = len(attached.feeds)
-            await self._say(said("subscribed", id=name, channel=str(wish.channel), pods=pods))
+            await self.say(said("subscribed", id=name, channel=str(wish.channel), pods=pods))
             for pod, trouble in attached.troubles().items():
                 told = f"pod {pod}: {trouble}"
-                await self._say(said("partial", id=name, reason="collector-away", message=told))
+                await self.say(said("partial", id=name, reason="collector-away", message=told))
             await subscription.run(inlet.waiting_now(), attached.reached())
-
-    async def _statuses(self, name: str, channel: Channel) -> None:
-        async for message in self._live.statuses.changes(channel):
-            await self._say(encode({"id": name, **message}))
 
 
 class LiveSockets:

@@ -1,8 +1,13 @@
-"""Changes of resources for listeners: a build's phase, a deployment's rollout, a server's health."""
+"""Changes of resources for listeners: a build's phase, a deployment's rollout, a server's health.
+
+Resources are asked for once a second per channel, and what changed is encoded once, however many
+listen.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -10,45 +15,81 @@ import msgspec
 from spanyard_core.clock import Clock
 from spanyard_core.errors import SpanyardError
 from spanyard_core.resources.api import ResourceApi
-from spanyard_core.resources.kinds import FINISHED, Build, Deployment, Kind, Resource
+from spanyard_core.resources.kinds import Build, Deployment, Kind, Resource
 from spanyard_gateway.live.channels import Channel
+from spanyard_gateway.live.inlet import Inlet, Told
+from spanyard_gateway.live.messages import encode
+
+log = logging.getLogger("spanyard.gateway")
 
 LOOK_EVERY_S = 1.0
-KEPT = 10_000
-"""Resources remembered; beyond, the oldest answer goes."""
+
+Place = tuple[Kind, str, str]
+"""Kind, id of one resource or empty for all, and then project."""
 
 
-@dataclass(slots=True)
-class _Known:
-    until: float
-    answer: asyncio.Future[list[Resource]]
+@dataclass(eq=False, slots=True)
+class _Watched:
+    inlets: dict[Inlet, None] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
+    """By name, what was told last."""
+    task: "asyncio.Task[None] | None" = None
 
 
 class Statuses:
-    """Asks the keeper of resources at most once a second for the same thing, however many listen."""
+    """Whoever joins is told how things are, then what changes."""
 
     def __init__(self, resources: Callable[[], ResourceApi | None], clock: Clock) -> None:
         self._resources = resources
         self._clock = clock
-        self._known: dict[tuple[Kind, str, str], _Known] = {}
+        self._watched: dict[Place, _Watched] = {}
 
-    async def get(self, kind: Kind, resource_id: str) -> Resource | None:
-        """One resource, at most LOOK_EVERY_S old. Raises SpanyardError."""
-        found = await self._ask(kind, resource_id, "")
-        return found[0] if found else None
+    def join(self, channel: Channel, inlet: Inlet) -> None:
+        """From now on, until `leave`."""
+        for place in _places(channel):
+            watched = self._watched.get(place)
+            if watched is None:
+                watched = self._watched[place] = _Watched()
+                work = self._watch(place, watched)
+                watched.task = asyncio.create_task(work, name=f"statuses of {place}")
+            watched.inlets[inlet] = None
+            for told in watched.told.values():
+                inlet.offer(told)
 
-    async def _ask(self, kind: Kind, resource_id: str, project: str) -> list[Resource]:
-        key, now = (kind, resource_id, project), self._clock.monotonic()
-        known = self._known.get(key)
-        if known is None or now >= known.until:
-            answer = asyncio.ensure_future(self._fetch(kind, resource_id, project))
-            answer.add_done_callback(_look_at)
-            known = self._known[key] = _Known(now + LOOK_EVERY_S, answer)
-            while len(self._known) > KEPT:
-                del self._known[next(iter(self._known))]
-        return await asyncio.shield(known.answer)
+    async def leave(self, channel: Channel, inlet: Inlet) -> None:
+        """The last one ends the questions. Idempotent."""
+        for place in _places(channel):
+            watched = self._watched.get(place)
+            if watched is None:
+                continue
+            watched.inlets.pop(inlet, None)
+            if not watched.inlets and watched.task is not None:
+                del self._watched[place]
+                watched.task.cancel()
+                await asyncio.gather(watched.task, return_exceptions=True)
 
-    async def _fetch(self, kind: Kind, resource_id: str, project: str) -> list[Resource]:
+    async def _watch(self, place: Place, watched: _Watched) -> None:
+        before: Mapping[str, Any] = {}
+        while True:
+            try:
+                now = {n: m for found in await self._ask(place) for n, m in _messages(found)}
+            except SpanyardError:
+                now = dict(before)  # what was told stays true as far as anybody knows
+            except Exception:
+                log.exception("statuses of %s cannot be told", place)
+                now = dict(before)
+            for name, message in now.items():
+                if before.get(name) != message:
+                    told = watched.told[name] = Told(name, encode(message))
+                    for inlet in watched.inlets:
+                        inlet.offer(told)
+            for name in [name for name in watched.told if name not in now]:
+                del watched.told[name]
+            before = now
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _ask(self, place: Place) -> list[Resource]:
+        kind, resource_id, project = place
         resources = self._resources()
         if resources is None:
             return []
@@ -57,43 +98,15 @@ class Statuses:
             return [one] if one is not None else []
         return list(await resources.list(kind, project=project))
 
-    async def changes(self, channel: Channel) -> AsyncIterator[dict[str, Any]]:
-        """Messages without their subscription's id: how things are, then what changes."""
-        before: dict[str, Any] = {}
-        while True:
-            try:
-                found = await self._of(channel)
-            except SpanyardError:
-                found = None  # it is asked again; what was told stays true as far as anybody knows
-            for resource in found or ():
-                for name, message in _messages(resource):
-                    if before.get(name) != message:
-                        before[name] = message
-                        yield message
-            await self._clock.sleep(LOOK_EVERY_S)
 
-    async def _of(self, channel: Channel) -> list[Resource]:
-        if channel.kind == "build":
-            return await self._ask("Build", channel.id, "")
-        if channel.kind in {"server", "deployment"}:
-            return await self._ask("Deployment", channel.id, "")
-        if channel.kind == "project":
-            builds = await self._ask("Build", "", channel.id)
-            return builds + await self._ask("Deployment", "", channel.id)
-        return []
-
-    async def is_finished(self, build: str) -> bool:
-        """Whether the build has ended, or is none."""
-        try:
-            found = await self.get("Build", build)
-        except SpanyardError:
-            return False
-        return not isinstance(found, Build) or found.status.phase in FINISHED
-
-
-def _look_at(answer: "asyncio.Future[list[Resource]]") -> None:
-    if not answer.cancelled():
-        answer.exception()  # who asks gets it; nobody may ask
+def _places(channel: Channel) -> Iterator[Place]:
+    if channel.kind == "build":
+        yield "Build", channel.id, ""
+    elif channel.kind in {"server", "deployment"}:
+        yield "Deployment", channel.id, ""
+    elif channel.kind == "project":
+        yield "Build", "", channel.id
+        yield "Deployment", "", channel.id
 
 
 def _messages(resource: Resource) -> list[tuple[str, dict[str, Any]]]:

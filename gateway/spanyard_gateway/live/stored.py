@@ -70,6 +70,12 @@ class Stored(Protocol):
         """Writers of which anything was stored since then (milliseconds since the epoch)."""
         ...
 
-    async def end_of(self, writer: str) -> int | None:
-        """The writer's last number, when it has ended and that is stored."""
+    async def last_of(
+        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+    ) -> Mapping[str, Reached]:
+        """How far these writers are stored; those that are not are left out."""
+        ...
+
+    async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:
+        """Last numbers of those of the writers that have ended and whose end is stored."""
         ...

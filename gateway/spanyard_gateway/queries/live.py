@@ -112,13 +112,26 @@ class ClickHouseStored:
             found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
         return found
 
-    async def end_of(self, writer: str) -> int | None:
+    async def last_of(
+        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+    ) -> Mapping[str, Reached]:
+        found: dict[str, Reached] = {}
+        for signal in signals:
+            rows = await self._reader.rows(
+                f"SELECT writer, max(seq) AS last FROM {signal}"
+                " WHERE writer IN {writers:Array(String)} GROUP BY writer",
+                {"writers": list(writers)},
+            )
+            found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
+        return found
+
+    async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:
         rows = await self._reader.rows(
-            "SELECT after_seq FROM gaps WHERE subject = {writer:String} AND event = 'end'"
-            " ORDER BY seq DESC LIMIT 1",
-            {"writer": writer},
+            "SELECT subject, argMax(after_seq, seq) AS last FROM gaps"
+            " WHERE subject IN {writers:Array(String)} AND event = 'end' GROUP BY subject",
+            {"writers": list(writers)},
         )
-        return int(rows[0]["after_seq"]) if rows else None
+        return {row["subject"]: int(row["last"]) for row in rows}
 
 
 _BOTH: tuple[LiveSignal, ...] = ("logs", "spans")

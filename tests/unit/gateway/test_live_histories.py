@@ -108,8 +108,8 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.world = World(self.rng)
         self.clock = SimClock(WallClock())
+        self.world = World(self.rng, self.clock)
         self.busy = True
         self.listeners: list[Listener] = []
 

@@ -54,9 +54,9 @@ class Scene:
     """A hub over a world, and one listener."""
 
     def __init__(self) -> None:
-        self.world = Counting(random.Random(1))
-        self.world.random_failures = False
         self.clock = SimClock(WallClock())
+        self.world = Counting(random.Random(1), self.clock)
+        self.world.random_failures = False
         self.hub = Hub(self.world, self.world, self.world, self.clock, random.Random(1))
         self.heard: list[dict[str, Any]] = []
 
