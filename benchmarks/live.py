@@ -5,28 +5,35 @@
 Method: `spanyard up` runs a server that prints lines with the time at which it prints them (50 lines
 every 10 ms at 5,000 lines/s, flushed), through pipe, shim, log file, collector, hub and gateway as
 always. Another process listens with all subscribers and takes, of every message that arrives, the
-time since its *first* line was printed: the worst of the message. Both share the machine. CPU
-seconds are those of the `up` process (collector, ingester, ClickHouse and gateway in one) while the
-measurement runs. For the many, lines come at 20/s, and memory is the growth of the process's
-resident set from none to all of them.
+time since its *first* line was printed: the worst of the message. Both share the machine. CPU is
+that of the `up` process (collector, ingester, ClickHouse and gateway in one) while the measurement
+runs: its first thread, which is Python's loop, and all others. For the many, lines come at 20/s, and
+memory is the growth of the process's resident set from none to all of them.
+
+"Apart" is the gateway in a process of its own, as in a cluster: it listens to the `/live` of another
+process, where lines come into the ring; CPU and memory are the gateway's.
 """
 
 import argparse
-import asyncio
+import contextlib
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
-PRINTED = re.compile(r"t=(\d+)")
+from benchmarks.open_files import allow_many
+
 SERVER = """
 import os, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -79,71 +86,43 @@ class Row:
 
     name: str
     latencies: list[float]
-    messages: int
-    cpu: float
     seconds: float
+    loop: float
+    others: float
+    """CPU seconds."""
     memory_kb: float
+    subscribed: float
+    """Seconds until all had subscribed."""
+    lost: int
+    """Messages that told of dropped records, and broken connections."""
 
     def text(self) -> str:
         cuts = quantiles(self.latencies, n=100)
         return (
-            f"{self.name:<44}{cuts[49]:>9.1f}{cuts[94]:>9.1f}{cuts[98]:>9.1f}"
-            f"{max(self.latencies):>9.1f}{self.messages / self.seconds:>12,.0f}"
-            f"{self.cpu / self.seconds * 100:>8.0f}{self.memory_kb:>12.1f}"
+            f"{self.name:<46}{cuts[49]:>9.1f}{cuts[94]:>9.1f}{cuts[98]:>9.1f}"
+            f"{max(self.latencies):>9.1f}{len(self.latencies) / self.seconds:>12,.0f}"
+            f"{self.loop / self.seconds * 100:>8.0f}{self.others / self.seconds * 100:>8.0f}"
+            f"{self.loop / len(self.latencies) * 1e6:>9.0f}{self.memory_kb:>12.1f}"
+            f"{self.subscribed:>11.1f}{self.lost:>6}"
         )
 
 
 HEADING = (
-    f"{'write → socket':<44}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'max ms':>9}"
-    f"{'messages/s':>12}{'CPU %':>8}{'kB/listener':>12}"
+    f"{'write → socket':<46}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'max ms':>9}"
+    f"{'messages/s':>12}{'loop %':>8}{'other %':>8}{'µs/mess.':>9}{'kB/listener':>12}"
+    f"{'all in s':>11}{'lost':>6}"
 )
 
 
-async def listen(url: str, subscribers: int, seconds: float) -> dict[str, object]:
-    """Subscribe with all, then measure; runs in a process of its own."""
-    import aiohttp
+def _cpu(pid: int) -> tuple[float, float]:
+    """Seconds of the first thread, and of all others."""
 
-    wish = json.dumps({"type": "subscribe", "id": "a", "channel": "server:local.live"})
-    latencies: list[float] = []
-    measuring = asyncio.Event()
-    counted = 0
+    def seconds(path: str) -> float:
+        fields = Path(path).read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    async def one(session: aiohttp.ClientSession, ready: asyncio.Queue[None]) -> None:
-        nonlocal counted
-        async with session.ws_connect(url, max_msg_size=0) as socket:
-            await socket.send_str(wish)
-            async for message in socket:
-                now = time.time_ns()
-                data: str = message.data
-                if data.startswith('{"type":"live"'):
-                    ready.put_nowait(None)
-                elif measuring.is_set() and (found := PRINTED.search(data)):
-                    counted += 1
-                    latencies.append((now - int(found[1])) / 1e6)
-
-    ready: asyncio.Queue[None] = asyncio.Queue()
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        tasks = []
-        for start in range(0, subscribers, 50):
-            count = min(50, subscribers - start)
-            tasks += [asyncio.create_task(one(session, ready)) for _ in range(count)]
-            for _ in range(count):
-                await asyncio.wait_for(ready.get(), 60)
-        print(json.dumps({"ready": True}), flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
-        measuring.set()
-        await asyncio.sleep(seconds)
-        result = {"latencies": list(latencies), "messages": counted}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return result
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    first = seconds(f"/proc/{pid}/task/{pid}/stat")
+    return first, seconds(f"/proc/{pid}/stat") - first
 
 
 def _resident_kb(pid: int) -> int:
@@ -156,23 +135,20 @@ def _resident_kb(pid: int) -> int:
 def measure(name: str, url: str, pid: int, subscribers: int, seconds: float) -> Row:
     """One row."""
     before = _resident_kb(pid)
-    listener = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.live", "--listen", url,
-         "--subscribers", str(subscribers), "--seconds", str(seconds)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    with _process(
+        "benchmarks.live_listener", url, "server:local.live", str(subscribers), str(seconds)
+    ) as listener:
+        ready = _answer(listener)
+        time.sleep(2)
+        memory = (_resident_kb(pid) - before) / subscribers
+        loop, others = _cpu(pid)
+        _tell(listener, "")
+        result = _answer(listener)
+        now = _cpu(pid)
+    return Row(
+        name, result["latencies"], seconds, now[0] - loop, now[1] - others, memory,
+        ready["subscribed_s"], result["dropped"] + result["broken"],
     )  # fmt: skip
-    assert listener.stdin
-    assert listener.stdout
-    listener.stdout.readline()
-    time.sleep(2)
-    memory = (_resident_kb(pid) - before) / subscribers
-    cpu = _cpu(pid)
-    listener.stdin.write("\n")
-    listener.stdin.flush()
-    result = json.loads(listener.stdout.readline())
-    cpu = _cpu(pid) - cpu
-    listener.wait(60)
-    return Row(name, result["latencies"], result["messages"], cpu, seconds, memory)
 
 
 def main() -> None:
@@ -182,62 +158,106 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=100)
     parser.add_argument("--many", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--listen", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["up", "apart"], help="one half of the table")
     options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if options.listen:
-        print(json.dumps(asyncio.run(listen(options.listen, options.subscribers, options.seconds))))
-        return
+    allow_many()
+    print(HEADING)
+    if options.only != "apart":
+        with _up() as (url, pid, rate):
+            _rows("", url, pid, rate, options)
+    if options.only != "up":
+        with (
+            _process("benchmarks.live_apart", "collector") as collector,
+            _process("benchmarks.live_apart", "gateway", _answer(collector)["url"]) as gateway,
+        ):
+            url = _answer(gateway)["url"].replace("http", "ws", 1) + "/ws"
+            _rows("apart: ", url, gateway.pid, lambda n: _tell(collector, str(n)), options)
+
+
+def _rows(
+    where: str, url: str, pid: int, rate: Callable[[int], None], options: argparse.Namespace
+) -> None:
+    few, many = options.subscribers, options.many
+    for lines, subscribers in ((options.rate, 1), (options.rate, few), (20, many)):
+        rate(lines)
+        time.sleep(2)
+        name = f"{where}{lines:,} lines/s, {subscribers:,} listeners"
+        print(measure(name, url, pid, subscribers, options.seconds).text(), flush=True)
+
+
+@contextlib.contextmanager
+def _process(*command: str) -> "Iterator[subprocess.Popen[str]]":
+    """A part of the benchmark that ends when its input does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answer(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    assert process.stdout
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"{process.args} ended without an answer")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdin
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+@contextlib.contextmanager
+def _up() -> Iterator[tuple[str, int, Callable[[int], None]]]:
+    """`spanyard up`: address of `/ws`, process id, and what sets the lines per second."""
     with tempfile.TemporaryDirectory(prefix="spanyard-bench-live-") as folder:
         place = Path(folder)
         (place / "app").mkdir()
         (place / "app" / "server.py").write_text(SERVER, "utf-8")
         (place / "app" / "spanyard.yaml").write_text(YAML, "utf-8")
-        up = subprocess.Popen(
-            [sys.executable, "-m", "spanyard_local", "up", str(place / "app"), "-o", "json", "--quiet",
-             "--data", str(place / "data"), "--port", "0", "--clickhouse-port", "0",
-             "--build-dir", str(place / "builds")],
-            stdout=subprocess.PIPE, stderr=(place / "errors").open("w"), text=True,
-        )  # fmt: skip
+        with (place / "errors").open("w") as errors:
+            up = subprocess.Popen(
+                [sys.executable, "-m", "spanyard_local", "up", str(place / "app"), "-o", "json",
+                 "--quiet", "--data", str(place / "data"), "--port", "0", "--clickhouse-port", "0",
+                 "--build-dir", str(place / "builds")],
+                stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+        reading: threading.Thread | None = None
         try:
-            _run(up, place, options)
+            assert up.stdout
+            address = ""
+            for line in up.stdout:
+                event = json.loads(line)
+                if event["event"] == "deployment" and event["status"].get("reason") == "Serving":
+                    address = event["status"]["endpoint"]
+                    break
+            # What it prints has to be read, until its end.
+            reading = threading.Thread(target=up.stdout.read, name="output of `spanyard up`")
+            reading.start()
+            server = json.loads((place / "data" / "server.json").read_text())
+
+            def rate(lines: int) -> None:
+                urllib.request.urlopen(f"{address}/rate/{lines}", timeout=10).close()
+
+            yield server["url"].replace("http", "ws", 1) + "/ws", up.pid, rate
         finally:
             up.send_signal(signal.SIGINT)
             try:
-                up.communicate(timeout=60)
+                up.wait(60)
             except subprocess.TimeoutExpired:
                 up.kill()
-
-
-def _run(up: "subprocess.Popen[str]", place: Path, options: argparse.Namespace) -> None:
-    import threading
-    import urllib.request
-
-    assert up.stdout
-    address = ""
-    for line in up.stdout:
-        event = json.loads(line)
-        if event["event"] == "deployment" and event["status"].get("reason") == "Serving":
-            address = event["status"]["endpoint"]
-            break
-    threading.Thread(target=lambda: [None for _ in up.stdout or ()], daemon=True).start()
-    url = json.loads((place / "data" / "server.json").read_text())["url"].replace("http", "ws", 1)
-    print(HEADING)
-    url += "/ws"
-    pid = up.pid
-
-    def rate(lines: int) -> None:
-        urllib.request.urlopen(f"{address}/rate/{lines}", timeout=10).close()
-        time.sleep(2)
-
-    rate(options.rate)
-    for subscribers in (1, options.subscribers):
-        name = f"{options.rate:,} lines/s, {subscribers:,} listeners"
-        print(measure(name, url, pid, subscribers, options.seconds).text(), flush=True)
-    rate(20)
-    name = f"20 lines/s, {options.many:,} listeners"
-    print(measure(name, url, pid, options.many, options.seconds).text(), flush=True)
+                up.wait()
+            if reading is not None:
+                reading.join()
+            if up.stdout:
+                up.stdout.close()
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ StoredUpTo = Callable[[LivePod], Awaitable[Mapping[str, Reached]]]
 
 AT_ONCE = 64
 """Listeners that are given a round's blocks before anything else has its turn: about 2 ms."""
-MOST_PAUSE_S = 0.25
-"""A round that took long is followed by a pause as long, at most this: requests, and collectors in
-the same process, need the other half."""
-LEAST_PAUSE_S = 0.002
+PAUSE = 0.25
+MOST_PAUSE_S = 0.05
+"""A round is followed by a pause of a quarter of its time, at most this: whatever else is served
+here has its turns, and messages become fewer, not later than the round makes them anyway."""
 
 OPEN_SPANS = 20_000
 """Spans of a pod that began and have not ended, remembered to tell a start from an update."""
@@ -153,8 +153,8 @@ class Feed:
             for block in blocks:
                 block.forget()
             took = self._clock.monotonic() - began
-            if took > LEAST_PAUSE_S:
-                await self._clock.sleep(min(took, MOST_PAUSE_S))
+            if len(inlets) > AT_ONCE:
+                await self._clock.sleep(min(took * PAUSE, MOST_PAUSE_S))
 
     def _taken(self) -> list[Block]:
         """What waits for a round, now kept for those who come later."""
