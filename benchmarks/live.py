@@ -203,7 +203,7 @@ def _answer(process: "subprocess.Popen[str]") -> dict[str, Any]:
     assert process.stdout
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"{process.args} ended without an answer")
+        raise SystemExit("a part of the benchmark ended without an answer")
     answer: dict[str, Any] = json.loads(line)
     return answer
 

@@ -15,6 +15,7 @@ from spanyard_core.clickhouse.schema import check_version
 from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import DatabaseUnavailableError, SpanyardError
 from spanyard_core.logs import setup_logs
+from spanyard_core.memory import settle_later
 from spanyard_core.serve import serving
 from spanyard_core.settings import settings_or_exit
 from spanyard_core.storage import open_storage
@@ -62,6 +63,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event, clock: Clock) -> N
             )
         )
         tasks = cluster.tasks()
+        tasks["memory"] = settle_later(clock)
         tasks["watch over ClickHouse"] = _watch(app, settings.clickhouse, clock, resources)
         if tls is not None:
             tasks["certificate"] = tls.keep_fresh(clock)

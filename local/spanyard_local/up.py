@@ -23,6 +23,7 @@ import msgspec
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import AddressTakenError, SettingError, SpanyardError
 from spanyard_core.logs import setup_logs
+from spanyard_core.memory import settle_later
 from spanyard_core.resources.kinds import Build, Deployment, resource_id
 from spanyard_core.retry import Backoff
 from spanyard_core.serve import Address, serving
@@ -336,6 +337,7 @@ class Up:
                 "controller": controller.run(),
                 "recovery": self._recover(pods, store, waiting),
                 "output": self.output.follow(store, watch),
+                "memory": settle_later(self._clock),
             }
             if self.options.watch:
                 tasks["watch over sources"] = wanted.watch(store, self._clock, goal.expect)

@@ -25,6 +25,7 @@ from spanyard_core.clock import SystemClock
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_core.files import SystemFiles
 from spanyard_core.logs import setup_logs
+from spanyard_core.memory import limit_heap, settle
 from spanyard_core.settings import load_settings, shown_settings
 from spanyard_core.storage import Storage, open_storage
 from spanyard_sidecar import steps
@@ -33,7 +34,6 @@ from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.gateway import GatewayHinter, GatewayHttp, GatewayIndex
 from spanyard_sidecar.inotify import Inotify
 from spanyard_sidecar.kinds import sources_of
-from spanyard_sidecar.memory import limit_heap, settle
 from spanyard_sidecar.nostorage import NoStorage
 from spanyard_sidecar.pod_token import PodToken
 from spanyard_sidecar.servers import Servers
