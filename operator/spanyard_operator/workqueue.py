@@ -24,6 +24,9 @@ log = logging.getLogger("spanyard.operator")
 
 FIRST_S, MOST_S = 0.2, 60.0
 """The first and the longest delay after a failure."""
+STALE = 64
+"""Entries of the heap that may have been overtaken, beside as many as there are keys: an object that is
+looked at often would else leave one each time, until its old time comes."""
 
 
 class Key(NamedTuple):
@@ -100,6 +103,7 @@ class WorkQueue:
             return
         self._due_at[key] = at
         heapq.heappush(self._due, (at, next(self._numbers), key))
+        self._forget_stale()
         self._woken.set()
 
     def next_due(self) -> float | None:
@@ -108,6 +112,9 @@ class WorkQueue:
         return max(0.0, self._due[0][0] - self._clock.monotonic()) if self._due else None
 
     def _forget_stale(self) -> None:
+        if len(self._due) > 2 * len(self._due_at) + STALE:
+            self._due = [entry for entry in self._due if self._due_at.get(entry[2]) == entry[0]]
+            heapq.heapify(self._due)
         while self._due and self._due_at.get(self._due[0][2]) != self._due[0][0]:
             heapq.heappop(self._due)
 

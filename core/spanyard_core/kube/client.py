@@ -22,6 +22,8 @@ REQUEST_S = 30.0
 PAGE = 500
 CONNECTIONS = 64
 """At a time: watches hold one each."""
+Objects = list[Object]
+"""Named here: in the class, `list` is a method."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
@@ -154,18 +156,22 @@ class KubeClient:
 
     async def list(
         self, api: Api, namespace: str = "", *, labels: str = "", fields: str = ""
-    ) -> "list[Object]":
+    ) -> Objects:
         """See the protocol."""
-        while True:
-            found: list[Object] = []
-            try:
-                async for page in self._pages(api, namespace, _selectors(labels, fields)):
-                    found += page.items
-            except KubeError as error:
-                if error.status != 410:  # the pages' snapshot is too old: once more from the start
-                    raise
-            else:
-                return found
+        selectors = _selectors(labels, fields)
+        try:
+            return await self._listed(api, namespace, selectors)
+        except KubeError as error:
+            if error.status != 410:
+                raise
+        # The pages' snapshot was forgotten meanwhile: all at once, which cannot come to that.
+        return await self._listed(api, namespace, selectors, page=0)
+
+    async def _listed(
+        self, api: Api, namespace: str, selectors: Mapping[str, str], *, page: int = PAGE
+    ) -> Objects:
+        pages = self._pages(api, namespace, selectors, page)
+        return [item async for found in pages for item in found.items]
 
     def watch(
         self, api: Api, namespace: str = "", *, labels: str = "", fields: str = ""
@@ -186,11 +192,12 @@ class KubeClient:
         )
 
     async def _pages(
-        self, api: Api, namespace: str, query: Mapping[str, str]
+        self, api: Api, namespace: str, query: Mapping[str, str], page: int = PAGE
     ) -> AsyncIterator[Page]:
+        """`page`: items of each; 0: all in one."""
         path, more = api.path(namespace), ""
         while True:
-            asked = {**query, "limit": str(PAGE)} | ({"continue": more} if more else {})
+            asked = {**query, "limit": str(page)} | ({"continue": more} if more else {})
             body = await self._json("GET", path, asked)
             about = body.get("metadata") or {}
             items = body.get("items") or []

@@ -22,6 +22,10 @@ log = logging.getLogger("spanyard.kube")
 WATCH_S = (240, 300)
 """How long one request watches; random between the two, so that not all come back at once."""
 
+SHORT_S = 5.0
+"""A watch that ends so soon without a word is not asked again at once: something in between ends it,
+and would be asked as fast as it answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -67,7 +71,9 @@ async def watched(
                 "resourceVersion": version,
                 "timeoutSeconds": str(rng.randint(*WATCH_S)),
             }
+            began, told = clock.monotonic(), False
             async for line in lines(query):
+                told = True
                 type_, item = _read(line)
                 version = str(item["metadata"]["resourceVersion"])
                 backoff.reset()
@@ -78,12 +84,16 @@ async def watched(
                     before = known.get(_uid(item))
                     _remember(known, item)
                     yield WatchEvent("ADDED" if before is None else "MODIFIED", item)
+            if not told and clock.monotonic() - began < SHORT_S:
+                await clock.sleep(backoff.next())
         except _GoneError:
             version = ""
+            await clock.sleep(backoff.next())
         except KubeError as error:
             if error.status != 410:
                 raise
             version = ""
+            await clock.sleep(backoff.next())
         except KubeUnavailableError as error:
             delay = max(backoff.next(), error.retry_after)
             log.warning("the watch of %s goes on in %.1f s: %s", what, delay, error)

@@ -68,6 +68,7 @@ class ApiSources:
         self._ending = asyncio.Event()
         self._followed: dict[tuple[str, int], _Followed] = {}
         self._new: asyncio.Queue[_Followed] = asyncio.Queue()
+        """As many as the pod has runs: of each container the one before and the newest."""
         self._gone = False
         self._trouble = ""
 

@@ -139,6 +139,20 @@ async def test_an_earlier_time_wins_and_a_look_decides_anew() -> None:
     assert made.next_due() is None, "what was wanted before the look counts no more"
 
 
+async def test_what_is_looked_at_often_leaves_nothing_behind() -> None:
+    made, clock = queue()
+
+    async def work(key: Key) -> Again:
+        return Again(600)
+
+    for _ in range(1_000):
+        made.add(A)
+        assert await made.step(work)
+        clock.advance(0.1)
+    assert (made.later, len(made._due)) < (2, 100)
+    assert made.next_due() == pytest.approx(599.9)
+
+
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=40))
 async def test_no_key_is_ever_forgotten(adds: list[tuple[str, int]]) -> None:
