@@ -13,6 +13,7 @@ from spanyard_core.errors import InvalidResourceError, SpanyardError
 from spanyard_core.kube import Kube, KubeError, KubeUnavailableError, Object
 from spanyard_core.resources.api import Applied, Outcome, ResourceEvent
 from spanyard_core.resources.kinds import Kind, Resource, project_id, resource_id
+from spanyard_core.resources.merging import merge_patched
 from spanyard_core.resources.schema import decode, title, validate
 from spanyard_gateway.kube_cache import APIS, KubeCache
 from spanyard_gateway.kube_events import events_of
@@ -226,19 +227,6 @@ def _outcome(old: Object, new: Object) -> Outcome:
         old["metadata"].get(name) == new["metadata"].get(name) for name in _KEPT_METADATA
     )
     return "unchanged" if same else "configured"
-
-
-def merge_patched(old: Any, change: Any) -> Any:
-    """RFC 7386: null takes away, objects are merged, everything else replaces."""
-    if not isinstance(change, Mapping):
-        return change
-    merged = dict(old) if isinstance(old, Mapping) else {}
-    for name, value in change.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patched(merged.get(name), value)
-    return merged
 
 
 def _invalid(where: str, error: KubeError) -> SpanyardError:

@@ -34,6 +34,7 @@ from spanyard_core.resources.kinds import (
     ProjectStatus,
     Resource,
 )
+from spanyard_core.resources.merging import merge_patched
 from spanyard_core.resources.schema import decode, title, validate
 from spanyard_local.undisturbed import undisturbed
 
@@ -284,7 +285,7 @@ class ResourceStore:
             old = self._entries.get((kind, resource_id))
             if old is None:
                 return None
-            merged = _merged(old.manifest.get("spec", {}), spec)
+            merged = merge_patched(old.manifest.get("spec", {}), spec)
             _, wanted, _ = self._wanted({**old.manifest, "spec": merged})
             if not _same(old.manifest, wanted):
                 await self._put((kind, resource_id), self._changed(old, wanted))
@@ -416,19 +417,6 @@ def _same(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         return False
     given = wanted["metadata"]
     return all(old["metadata"].get(k) == given[k] for k in KEPT_METADATA if k in given)
-
-
-def _merged(old: Any, change: Any) -> Any:
-    """RFC 7386: null takes away, objects are merged, everything else replaces."""
-    if not isinstance(change, Mapping):
-        return change
-    merged = dict(old) if isinstance(old, Mapping) else {}
-    for name, value in change.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged
 
 
 @contextlib.contextmanager

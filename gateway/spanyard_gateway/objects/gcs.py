@@ -11,19 +11,16 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import aiohttp
-from yarl import URL
 
 from spanyard_core.clock import Clock
-from spanyard_core.errors import SettingError, StorageError, StorageRefusedError
+from spanyard_core.errors import SettingError
 from spanyard_core.storage import check_key
+from spanyard_gateway.objects.looking import looked
 from spanyard_gateway.objects.model import SIGNED_SECONDS, Signed, Stored
-
-if TYPE_CHECKING:
-    pass
 
 VARIABLES = (
     "GOOGLE_SERVICE_ACCOUNT",
@@ -31,7 +28,6 @@ VARIABLES = (
     "GOOGLE_APPLICATION_CREDENTIALS",
 )
 """Where obstore looks for the file too."""
-_LOOK_S = 10
 _META = "x-goog-meta-sha256"
 
 
@@ -73,22 +69,7 @@ class GcsSigner:
         self._path = f"/{parts.netloc}/" + (f"{prefix}/" if prefix else "")
 
     async def look(self, key: str) -> Stored | None:
-        signed = self._signed("HEAD", key, {})
-        try:
-            async with self._session.head(
-                URL(signed.url, encoded=True),
-                timeout=aiohttp.ClientTimeout(total=_LOOK_S),
-                allow_redirects=False,
-            ) as answer:
-                if answer.status == 404:
-                    return None
-                if answer.status in {401, 403}:
-                    raise StorageRefusedError("the bucket refuses the gateway's service account")
-                if answer.status != 200:
-                    raise StorageError(f"the bucket answers {answer.status} to a HEAD")
-                return Stored(int(answer.headers["Content-Length"]), answer.headers.get(_META, ""))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise StorageError(f"the bucket does not answer ({type(error).__name__})") from error
+        return await looked(self._session, self._signed("HEAD", key, {}), _META)
 
     async def put(self, key: str, size: int, sha256: str) -> Signed:
         conditions = {
@@ -100,9 +81,6 @@ class GcsSigner:
 
     async def get(self, key: str) -> Signed:
         return self._signed("GET", key, {})
-
-    async def close(self) -> None:
-        return
 
     def _signed(self, method: str, key: str, headers: Mapping[str, str]) -> Signed:
         """cloud.google.com/storage/docs/authentication/canonical-requests, GOOG4-RSA-SHA256."""

@@ -62,7 +62,3 @@ class Signer(Protocol):
     async def get(self, key: str) -> Signed:
         """A GET. Raises StorageError."""
         ...
-
-    async def close(self) -> None:
-        """Give back connections."""
-        ...

@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import aiohttp
-from yarl import URL
 
-from spanyard_core.errors import SettingError, StorageError, StorageRefusedError
+from spanyard_core.errors import SettingError, StorageError
 from spanyard_core.storage import check_key
+from spanyard_gateway.objects.looking import looked
 from spanyard_gateway.objects.model import SIGNED_SECONDS, Signed, Stored
 
-_LOOK_S = 10
 _META = "x-amz-meta-sha256"
 
 
@@ -51,25 +50,7 @@ class S3Signer:
         )
 
     async def look(self, key: str) -> Stored | None:
-        signed = await self._sign("HEAD", key, {})
-        try:
-            async with self._session.head(
-                URL(signed.url, encoded=True),
-                timeout=aiohttp.ClientTimeout(total=_LOOK_S),
-                allow_redirects=False,
-            ) as answer:
-                if answer.status == 404:
-                    return None
-                if answer.status in {401, 403}:
-                    raise StorageRefusedError(
-                        "the bucket refuses the gateway's own credentials; it needs to read and "
-                        "put objects"
-                    )
-                if answer.status != 200:
-                    raise StorageError(f"the bucket answers {answer.status} to a HEAD")
-                return Stored(int(answer.headers["Content-Length"]), answer.headers.get(_META, ""))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise StorageError(f"the bucket does not answer ({type(error).__name__})") from error
+        return await looked(self._session, await self._sign("HEAD", key, {}), _META)
 
     async def put(self, key: str, size: int, sha256: str) -> Signed:
         conditions = {
@@ -82,9 +63,6 @@ class S3Signer:
 
     async def get(self, key: str) -> Signed:
         return await self._sign("GET", key, {})
-
-    async def close(self) -> None:
-        return
 
     async def _sign(self, method: str, key: str, headers: Mapping[str, str]) -> Signed:
         return await asyncio.to_thread(self._signed, method, key, headers)

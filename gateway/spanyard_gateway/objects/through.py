@@ -51,9 +51,6 @@ class ThroughGateway:
     async def get(self, key: str) -> Signed:
         return self._ticket("GET", key, {})
 
-    async def close(self) -> None:
-        return
-
     def _now(self) -> float:
         return self._clock.time_ns() / 1e9
 
