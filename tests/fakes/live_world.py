@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from spanyard_core.clock import Clock, SystemClock
 from spanyard_core.errors import DatabaseUnavailableError
-from spanyard_gateway.live.channels import Filter
+from spanyard_gateway.live.channels import Filter, parse_channel, picks_of
 from spanyard_gateway.live.inlet import Reached
 from spanyard_gateway.live.records import Block, LiveSignal, LogRecord, block_of_lines
 from spanyard_gateway.live.stored import Row, Target
@@ -207,11 +207,12 @@ class World:
         below: Mapping[str, int],
     ) -> list[Row]:
         await self._asked()
+        picks = picks_of(parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), filter_)
         rows = [
             Row(writer.id, record)
             for writer in self.all.values()
             for record in _records(writer, 0, min(writer.stored + 1, below.get(writer.id, 1 << 60)))
-            if not filter_.level or record.level in filter_.level
+            if picks is None or picks(record)
         ]
         rows.sort(key=lambda row: row.record.timestamp)  # type: ignore[union-attr]
         return rows[-count:]

@@ -179,6 +179,43 @@ def _first(*keys: str) -> str:
     return text
 
 
+SPAN_TEXTS = {
+    "operation": ("gen_ai.operation.name", "mastra.span.type", "openinference.span.kind"),
+    "provider": ("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
+    "model": ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "model"),
+    "agent": ("gen_ai.agent.name", "mastra.agent.name", "agent.name"),
+    "tool": ("gen_ai.tool.name", "tool.name"),
+    "conversation": ("gen_ai.conversation.id", "session.id", "mastra.metadata.threadId"),
+    "input": (
+        "gen_ai.input.messages",
+        "gen_ai.prompt",
+        "input.value",
+        "gen_ai.tool.call.arguments",
+    ),
+    "output": (
+        "gen_ai.output.messages",
+        "gen_ai.completion",
+        "output.value",
+        "gen_ai.tool.call.result",
+    ),
+}
+"""Columns of spans that are the first of these attributes that is there and not empty."""
+SPAN_COUNTS = {
+    "input_tokens": (
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+        "llm.token_count.prompt",
+    ),
+    "output_tokens": (
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+        "llm.token_count.completion",
+    ),
+}
+"""The same of whole numbers, 0 where there is none."""
+SPAN_COST = ("gen_ai.usage.cost", "gen_ai.usage.total_cost", "llm.cost.total")
+_MESSAGES = ("input", "output")
+
 _DURATION = (
     "toUInt64(greatest(0, toUnixTimestamp64Nano(finished) - toUnixTimestamp64Nano(started)))"
 )
@@ -230,65 +267,10 @@ SPANS = LineTable(
         ("links", _or("links", "[]")),
         *_ATTRIBUTES,
         *_SCOPE,
-        (
-            "operation",
-            _first("gen_ai.operation.name", "mastra.span.type", "openinference.span.kind"),
-        ),
-        ("provider", _first("gen_ai.provider.name", "gen_ai.system", "llm.provider")),
-        (
-            "model",
-            _first("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "model"),
-        ),
-        ("agent", _first("gen_ai.agent.name", "mastra.agent.name", "agent.name")),
-        ("tool", _first("gen_ai.tool.name", "tool.name")),
-        (
-            "conversation",
-            _first("gen_ai.conversation.id", "session.id", "mastra.metadata.threadId"),
-        ),
-        (
-            "input_tokens",
-            "toUInt64OrZero("
-            + _first(
-                "gen_ai.usage.input_tokens",
-                "gen_ai.usage.prompt_tokens",
-                "llm.token_count.prompt",
-            )
-            + ")",
-        ),
-        (
-            "output_tokens",
-            "toUInt64OrZero("
-            + _first(
-                "gen_ai.usage.output_tokens",
-                "gen_ai.usage.completion_tokens",
-                "llm.token_count.completion",
-            )
-            + ")",
-        ),
-        (
-            "cost",
-            "toFloat64OrZero("
-            + _first("gen_ai.usage.cost", "gen_ai.usage.total_cost", "llm.cost.total")
-            + ")",
-        ),
-        (
-            "input",
-            _first(
-                "gen_ai.input.messages",
-                "gen_ai.prompt",
-                "input.value",
-                "gen_ai.tool.call.arguments",
-            ),
-        ),
-        (
-            "output",
-            _first(
-                "gen_ai.output.messages",
-                "gen_ai.completion",
-                "output.value",
-                "gen_ai.tool.call.result",
-            ),
-        ),
+        *((name, _first(*SPAN_TEXTS[name])) for name in SPAN_TEXTS if name not in _MESSAGES),
+        *((name, f"toUInt64OrZero({_first(*keys)})") for name, keys in SPAN_COUNTS.items()),
+        ("cost", f"toFloat64OrZero({_first(*SPAN_COST)})"),
+        *((name, _first(*SPAN_TEXTS[name])) for name in _MESSAGES),
     ),
     (
         _ALL_ATTRIBUTES,

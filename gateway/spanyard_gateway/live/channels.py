@@ -9,6 +9,7 @@ import msgspec
 
 from spanyard_core.errors import BadRecordError
 from spanyard_gateway.live.records import Block, LiveSignal, LogRecord, Picks, Record
+from spanyard_gateway.live.searching import search_test
 
 Kind = Literal["build", "server", "deployment", "trace", "project"]
 KINDS: tuple[Kind, ...] = ("build", "server", "deployment", "trace", "project")
@@ -81,27 +82,35 @@ def parse_channel(text: str) -> Channel:
 
 
 class Filter(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Which log lines are wanted; what is not given leaves nothing out. Spans always come."""
+    """Which records are wanted; what is not given leaves nothing out. But for `q` spans always come."""
 
     level: list[Literal["debug", "info", "warn", "error", "fatal"]] = []
     stream: list[str] = []
     container: list[str] = []
     text: str = ""
     """A part of the line, in any case."""
+    q: str = ""
+    """A search (docs/search.md), of lines and of spans."""
 
 
 def picks_of(channel: Channel, filter_: Filter) -> Picks | None:
-    """The test of a record; None when every record is wanted."""
+    """The test of a record; None when every record is wanted.
+
+    Raises BadChannelError, SearchError.
+    """
+    search = search_test(filter_.q, channel.signals) if filter_.q else None
     if len(filter_.text) > MAX_TEXT:
         raise BadChannelError(f"filter.text: at most {MAX_TEXT} characters")
     trace = channel.trace
     if not (trace or filter_.level or filter_.stream or filter_.container or filter_.text):
-        return None
+        return search
     levels, streams = frozenset(filter_.level), frozenset(filter_.stream)
     containers, text = frozenset(filter_.container), filter_.text.casefold()
 
     def picks(record: Record) -> bool:
         if trace and record.trace_id != trace:
+            return False
+        if search is not None and not search(record):
             return False
         if not isinstance(record, LogRecord):
             return True

@@ -31,6 +31,9 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", rename="camel"):
     span_id: str = ""
     attributes: msgspec.Raw = NOTHING
     marks: list[str] = []
+    deployment: str = ""
+    build: str = ""
+    service: str = ""
 
 
 class SpanRecord(msgspec.Struct, tag_field="type", tag="span", rename="camel"):
@@ -50,6 +53,9 @@ class SpanRecord(msgspec.Struct, tag_field="type", tag="span", rename="camel"):
     span_kind: str = "internal"
     attributes: msgspec.Raw = NOTHING
     events: msgspec.Raw = NOTHING
+    deployment: str = ""
+    build: str = ""
+    container: str = ""
 
 
 class OtherRecord(msgspec.Struct):

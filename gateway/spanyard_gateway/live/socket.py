@@ -33,6 +33,7 @@ from spanyard_gateway.live.outlet import Outlet
 from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
 from spanyard_gateway.live.subscription import MOST_HISTORY, MOST_RESUMED, Subscription, Wish
+from spanyard_gateway.search.errors import SearchError
 
 log = logging.getLogger("spanyard.gateway")
 
@@ -172,6 +173,10 @@ class _Connection:
                 code = error.code if isinstance(error, RefusedError) else "bad-channel"
                 name = message.id[:200]
                 await self.say(said("error", id=name, code=code, message=str(error)))
+            except SearchError as error:
+                name, at = message.id[:200], error.at()
+                told = said("error", id=name, code="bad-query", message=str(error), at=at)
+                await self.say(told)
 
     async def _subscribe(self, message: Subscribe) -> None:
         live = self._live

@@ -13,9 +13,11 @@ from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.live.channels import Filter
 from spanyard_gateway.live.inlet import Reached
 from spanyard_gateway.live.records import NOTHING, Block, LiveSignal, LogRecord, Record, SpanRecord
+from spanyard_gateway.live.searching import searches
 from spanyard_gateway.live.stored import Row, Target
 from spanyard_gateway.live.upstream import LivePod
 from spanyard_gateway.queries.common import add_text
+from spanyard_gateway.queries.search import add_search
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
@@ -53,6 +55,10 @@ class ClickHouseStored:
             where = _where(target)
             if signal == "logs":
                 _add_filter(where, filter_)
+            if filter_.q:
+                if not signal or signal not in searches(filter_.q, signals):
+                    continue  # it asks for what these records have not
+                add_search(where, filter_.q, signal)
             if below:
                 where.add(
                     "seq < transform(writer, {writers:Array(String)}, {firsts:Array(UInt64)},"
@@ -137,10 +143,10 @@ class ClickHouseStored:
 _BOTH: tuple[LiveSignal, ...] = ("logs", "spans")
 _COLUMNS: dict[LiveSignal, str] = {
     "logs": f"seq, {rfc3339('timestamp')} AS time_text, level, message, pod, container, stream,"
-    " trace_id, span_id, attributes, marks",
+    " trace_id, span_id, attributes, marks, deployment, build, service",
     "spans": "seq, id, trace_id, name, ended, pod, service, parent_span_id, status,"
     f" status_message, span_kind, attributes, events, {rfc3339('start_time')} AS start_text,"
-    f" {rfc3339('end_time')} AS end_text",
+    f" {rfc3339('end_time')} AS end_text, deployment, build, container",
 }
 
 
@@ -175,13 +181,13 @@ def _record(signal: LiveSignal, row: Mapping[str, Any]) -> Record:
         return LogRecord(
             int(row["seq"]), row["time_text"], row["level"], row["message"], row["pod"],
             row["container"], row["stream"], row["trace_id"], row["span_id"], attributes,
-            list(row["marks"]),
+            list(row["marks"]), row["deployment"], row["build"], row["service"],
         )  # fmt: skip
     return SpanRecord(
         int(row["seq"]), row["id"], row["trace_id"], row["name"], row["start_text"],
         row["end_text"] if row["ended"] else None, row["pod"], row["service"],
         row["parent_span_id"], row["status"], row["status_message"], row["span_kind"], attributes,
-        _raw(row["events"]),
+        _raw(row["events"]), row["deployment"], row["build"], row["container"],
     )  # fmt: skip
 
 

@@ -23,6 +23,12 @@ from tests.sim.loop import SimLoop, abandon_all
 
 TARGET = Target(NAMESPACE, PROJECT, deployment=DEPLOYMENT)
 SECONDS = 60.0
+FILTERS = (
+    Filter(),
+    Filter(level=["error"]),
+    Filter(),
+    Filter(q='(level:error OR "line 7") -"line 35" pod:pod*'),
+)
 
 
 @dataclass
@@ -118,9 +124,9 @@ class History:
         for _ in range(rng.randint(1, 3)):
             self.world.new_pod()
         for n in range(4):
-            levels = Filter(level=["error"]) if n % 2 else Filter()
+            wanted = FILTERS[n]
             slow = rng.choice([0.0, 0.0, 0.3, 1.5])
-            self.listeners.append(Listener(f"c{n}", slow, levels, rng.choice([0, 5, 500])))
+            self.listeners.append(Listener(f"c{n}", slow, wanted, rng.choice([0, 5, 500])))
         happening = [
             asyncio.create_task(self._printing()),
             asyncio.create_task(self._storing()),

@@ -99,7 +99,7 @@ async def test_history_then_live_over_one_socket_with_two_channels() -> None:
         await gateway.world.print(pod, 30)
         await client.say(type="subscribe", id="a", channel=CHANNEL, history=10)
         await client.say(
-            type="subscribe", id="b", channel=CHANNEL, filter={"level": ["error"]}, history=0
+            type="subscribe", id="b", channel=CHANNEL, filter={"q": "-level:info"}, history=0
         )
         seen: dict[str, list[int]] = {"a": [], "b": []}
         lives: set[str] = set()
@@ -162,6 +162,8 @@ async def test_too_large_a_message_ends_the_connection() -> None:
         ({"channel": CHANNEL, "history": -1}, "bad-history"),
         ({"channel": CHANNEL, "filter": {"text": "x" * 2_000}}, "bad-channel"),
         ({"channel": CHANNEL, "id": ""}, "bad-id"),
+        ({"channel": CHANNEL, "filter": {"q": "level:eror"}}, "bad-query"),
+        ({"channel": CHANNEL, "filter": {"q": "tool:mail"}}, "bad-query"),
     ],
 )
 async def test_a_refused_subscription_leaves_the_socket_open(
@@ -174,6 +176,13 @@ async def test_a_refused_subscription_leaves_the_socket_open(
         assert error["message"]
         await client.say(type="subscribe", id="good", channel=CHANNEL)
         assert (await client.hear("subscribed"))["id"] == "good"
+
+
+async def test_a_mistake_in_a_search_is_told_with_its_place() -> None:
+    async with served() as (_, url), connected(url) as client:
+        await client.say(type="subscribe", id="a", channel=CHANNEL, filter={"q": "a level:eror"})
+        error = await client.hear("error")
+        assert (error["id"], error["at"]) == ("a", {"start": 8, "end": 12})
 
 
 async def test_subscriptions_and_connections_are_bounded() -> None:
