@@ -70,6 +70,16 @@ class ServerClient:
         self._token = token
         self._way = way
 
+    @property
+    def token(self) -> TokenSource | None:
+        """What says who asks; None: nothing does."""
+        return self._token
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """In place of the system's certificates, where the address is not the gateway's own."""
+        return _through() if self._way is not None else None
+
     def patient(self, timeout: float) -> "ServerClient":
         """One that waits longer for each answer, in seconds."""
         return ServerClient(self.address, timeout=timeout, token=self._token, way=self._way)
@@ -270,13 +280,17 @@ def _opener(host: str, *, through: bool) -> urllib.request.OpenerDirector:
     if local:
         handlers.append(urllib.request.ProxyHandler({}))
     if through:
-        # The certificate names the gateway, the address is this machine's. The API server, whose
-        # certificate was checked, says that the way ends in the gateway's pod.
-        trust = ssl.create_default_context()
-        trust.check_hostname = False
-        trust.verify_mode = ssl.CERT_NONE
-        handlers.append(urllib.request.HTTPSHandler(context=trust))
+        handlers.append(urllib.request.HTTPSHandler(context=_through()))
     return urllib.request.build_opener(*handlers)
+
+
+def _through() -> ssl.SSLContext:
+    """The certificate names the gateway, the address is this machine's. The API server, whose
+    certificate was checked, says that the way ends in the gateway's pod."""
+    trust = ssl.create_default_context()
+    trust.check_hostname = False
+    trust.verify_mode = ssl.CERT_NONE
+    return trust
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):

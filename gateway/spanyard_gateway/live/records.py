@@ -96,6 +96,9 @@ class LogEntry(msgspec.Struct, rename="camel", omit_defaults=True):
     span_id: str = ""
     attributes: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     marks: list[str] = []
+    deployment: str = ""
+    build: str = ""
+    service: str = ""
 
 
 class SpanEntry(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -135,6 +138,9 @@ def _entry(record: Record) -> LogEntry | SpanEntry:
             record.span_id,
             _given(record.attributes),
             record.marks,
+            record.deployment,
+            record.build,
+            record.service,
         )
     return SpanEntry(
         record.seq,

@@ -1,8 +1,7 @@
-"""Following log lines until somebody has seen enough.
+"""Following log lines as they are stored: each once, late ones too, seconds after they were written.
 
-By asking again every half second for what was stored since (`/logs/follow`): each line once, late
-ones too, a few seconds after it was written (the collector's flush interval). When gateways have
-live streams, this is the one place that changes.
+By asking again every half second (`/logs/follow`). For filters that only the database knows, and
+gateways without live streams; everything else is `live_lines`.
 """
 
 import time
@@ -20,9 +19,31 @@ HOW = f"stored lines, asked for every {INTERVAL_S:g} s; Ctrl-C ends it"
 _REMEMBERED = 50_000
 """Ids of lines that were shown; after a crash of the ingester a few come again under a new number."""
 
+Line = dict[str, Any]
+Tell = Callable[[str], None]
+
+
+class Shown:
+    """Which lines were shown already, as far as that may matter."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._order: deque[str] = deque()
+
+    def add(self, line: Mapping[str, Any]) -> bool:
+        """Whether this line is new; from now on it is not."""
+        name = str(line["recordId"])
+        if name in self._ids:
+            return False
+        self._ids.add(name)
+        self._order.append(name)
+        if len(self._order) > _REMEMBERED:
+            self._ids.discard(self._order.popleft())
+        return True
+
 
 class Follower:
-    """Lines of a project that match some filters, from now on."""
+    """Lines of a project that match some filters, from now on, as they are stored."""
 
     def __init__(
         self,
@@ -30,7 +51,7 @@ class Follower:
         project: str,
         params: Mapping[str, Any],
         *,
-        away: Callable[[str], None],
+        away: Tell,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`away` is told once when the gateway stops answering, and once when it is back."""
@@ -39,28 +60,20 @@ class Follower:
         self._params = {**params, "limit": PAGE}
         self._away = away
         self._sleep = sleep
-        self._shown: set[str] = set()
-        self._order: deque[str] = deque()
+        self._shown = Shown()
         self._cursor = self._page(None)["nextCursor"]
 
     def was_shown(self, item: Mapping[str, Any]) -> bool:
         """Whether this line was shown before; from now on it was."""
-        name = str(item["recordId"])
-        if name in self._shown:
-            return True
-        self._shown.add(name)
-        self._order.append(name)
-        if len(self._order) > _REMEMBERED:
-            self._shown.discard(self._order.popleft())
-        return False
+        return not self._shown.add(item)
 
-    def new(self) -> tuple[list[dict[str, Any]], bool]:
+    def new(self) -> tuple[list[Line], bool]:
         """Lines that were stored since the last call, and whether these are all."""
         page = self._page(self._cursor)
         self._cursor = page["nextCursor"]
         return [item for item in page["items"] if not self.was_shown(item)], page["caughtUp"]
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[Line]:
         """Lines as they are stored, for ever. Raises ServerError for what waiting won't mend."""
         pause = 0.0
         while True:

@@ -1,14 +1,13 @@
 """`spanyard logs`: lines of a project, the newest or as they come."""
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
-from spanyard_local.cli import ids
+from spanyard_local.cli import following, ids
 from spanyard_local.cli.context import Context
-from spanyard_local.cli.following import HOW, Follower
 from spanyard_local.cli.formats import clean, clock, short
 from spanyard_local.cli.parser import (
     OK,
@@ -81,17 +80,47 @@ def _run(context: Context) -> int:
         params["build"] = ids.qualified(context, given.build, "builds")
     if given.trace:
         params["traceId"] = ids.trace_of(context, given.trace)[0]
-    follower = None
-    if given.follow:
-        live = {k: v for k, v in params.items() if k not in {"from", "to"}}
-        follower = Follower(context.client, project, live, away=context.note)
-    past = _past(context, project, params)
-    if follower is None:
-        return _print(context, past)
-    seen = [line for line in past if not follower.was_shown(line)]
-    if context.terminal.live:
-        context.note(f"following {project}: {HOW}")
-    return _print(context, chain(seen, follower.lines()))
+    if not given.follow:
+        return _print(context, _past(context, project, params))
+    coming = {k: v for k, v in params.items() if k not in {"from", "to"}}
+    return _print(context, _followed(context, project, params, coming))
+
+
+def _followed(
+    context: Context, project: str, params: dict[str, str | None], coming: dict[str, str | None]
+) -> Iterator[dict[str, Any]]:
+    """What there is, and what comes: live, or as it is stored where that is not to be had."""
+    from spanyard_local.cli.listening import Listening
+    from spanyard_local.cli.live_lines import HOW, LiveLines, unknown_live
+    from spanyard_local.live_client import NoLiveError
+
+    with contextlib.ExitStack() as stack:
+        why = unknown_live(coming)
+        try:
+            listening = stack.enter_context(Listening(context.client)) if not why else None
+        except NoLiveError as error:
+            listening, why = None, str(error)
+        if listening is not None:
+            if context.terminal.live:
+                context.note(f"following {project}: {HOW}")
+            yield from LiveLines(listening, project, coming, tell=context.note).lines(
+                _past(context, project, params),
+                since_ns=_since(context),
+                most=asked_rows(context.given, DEFAULT_LINES),
+            )
+    follower = following.Follower(context.client, project, coming, away=context.note)
+    context.note(f"following {project}: {following.HOW} ({why})")
+    yield from (line for line in _past(context, project, params) if not follower.was_shown(line))
+    yield from follower.lines()
+
+
+def _since(context: Context) -> int | None:
+    from spanyard_gateway.params import time_ns
+
+    try:
+        return time_ns(context.given.since, context.now_ns) if context.given.since else None
+    except ValueError:
+        return None  # the gateway, asked for the past, says what is wrong with it
 
 
 def _past(
@@ -111,13 +140,13 @@ def _past(
 
 def _print(context: Context, lines: Iterable[dict[str, Any]]) -> int:
     terminal = context.terminal
-    if context.output == "json":
+    if context.output == "json" and not context.given.follow:
         context.json(list(lines))
         return OK
     printed = False
     for line in lines:
         printed = True
-        if context.output == "jsonl":
+        if context.output in {"json", "jsonl"}:
             terminal.print(json.dumps(line, ensure_ascii=False))
         elif context.given.plain:
             terminal.print(clean(terminal, line["message"]))
