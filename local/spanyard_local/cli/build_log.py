@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from spanyard_local.cli import ids
@@ -37,10 +37,14 @@ class BuildText:
         """Parameters that spare the gateway to send what is here already."""
         return {"offset": self._size, "prefix": self._text.hexdigest()} if self._size else {}
 
+    def add(self, line: str) -> None:
+        """A line that was given out before any answer had it."""
+        self._lines[_key(line)] += 1
+
     def new(self, text: str, offset: int) -> list[str]:
         """The lines of an answer that were not given out before."""
         lines = text.removesuffix("\n").split("\n") if text else []
-        if offset != self._size:  # all of it once more, because something came in between
+        if offset != self._size or not self._size:  # all, perhaps once more
             self._text, self._size = hashlib.sha256(), 0
             left = Counter(self._lines)
             fresh = []
@@ -65,11 +69,16 @@ def follow(
     client: ServerClient,
     build: str,
     *,
+    live: Iterable[str] = (),
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
-    """Lines of a build until it has ended and its log is whole. Raises ServerError."""
+    """Lines of a build until it has ended and its log is whole: those of `live` as they come, then
+    what of the stored text is not among them, as it grows. Raises ServerError."""
     where, text = f"/builds/{ids.path(build)}", BuildText()
+    for line in live:
+        text.add(line)
+        yield line
     last = clock()
     while True:
         # First the status: a build that has ended before its log was read printed all of it.
@@ -87,6 +96,28 @@ def follow(
             return
         # A long log is put together anew for each answer: not more than a tenth of the time.
         sleep(max(INTERVAL_S, 9 * took))
+
+
+def live_lines(context: Context, build: str) -> Iterator[str]:
+    """Lines of a build as they are printed, for as long as the stream tells all of them."""
+    from spanyard_local.cli.listening import Listening
+    from spanyard_local.cli.live_build import LiveBuild
+    from spanyard_local.live_client import NoLiveError
+
+    item = context.client.get(f"/builds/{ids.path(build)}")
+    if item["complete"] or phase_of(item) == "":
+        return  # there is nothing that would come
+    try:
+        with Listening(context.client) as listening:
+            begun = item["resource"]["metadata"].get("creationTimestamp", "")
+            found = LiveBuild(listening, build, begun)
+            yield from found.lines(FINISHED)
+            if found.trouble:
+                context.note(
+                    f"{found.trouble}; going on with what is stored, asked for again and again"
+                )
+    except NoLiveError as error:
+        context.note(f"{error}; following what is stored, asked for again and again")
 
 
 def phase_of(item: dict[str, Any]) -> str:
@@ -117,7 +148,7 @@ def _run(context: Context) -> int:
     build = ids.qualified(context, given.build, "builds")
     where = f"/builds/{ids.path(build)}"
     if given.follow and context.output == "text":
-        for line in follow(context.client, build):
+        for line in follow(context.client, build, live=live_lines(context, build)):
             terminal.print(clean(terminal, line) if terminal.live else line)
         return conclude(context, ended(context.client, build))
     answer = context.client.get(f"{where}/logs")

@@ -12,6 +12,7 @@ from spanyard_local.cli import (
     resources,
     signals,
     sql,
+    top,
     traces,
 )
 from spanyard_local.cli.parser import Command
@@ -24,6 +25,7 @@ COMMANDS: list[Command] = [
         build_log,
         logs,
         traces,
+        top,
         signals,
         quarantine,
         sql,

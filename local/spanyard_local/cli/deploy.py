@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_local.cli import ids
-from spanyard_local.cli.build_log import conclude, ended, follow
+from spanyard_local.cli.build_log import conclude, ended, follow, live_lines
 from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import clean, size
 from spanyard_local.cli.parser import NEGATIVE, OK, Command
@@ -319,7 +319,8 @@ def _watch(
 
 def _watch_build(context: Context, build: str) -> int:
     terminal, shown = context.terminal, not context.given.quiet and context.output != "json"
-    for line in follow(context.client, build):
+    live = live_lines(context, build) if shown else ()
+    for line in follow(context.client, build, live=live):
         if shown:
             terminal.print(terminal.style(f"{build} | ", "dim") + clean(terminal, line))
     return conclude(context, ended(context.client, build))

@@ -32,7 +32,7 @@ _DEPTHS = (1_000, 10_000)
 _STORED_S = 60
 """A line that is older is stored: flush interval, upload and load take 7 s."""
 _BY_GATEWAY = {"level", "text", "stream", "container", "q"}
-_BY_US = {"deployment", "build", "pod"}
+_BY_US = {"deployment", "build", "pod", "service"}
 _WHY = {
     "slow-client": "they came faster than they could be shown",
     "not-stored": "neither their collector nor ClickHouse has them; `spanyard verify` tells more",
@@ -129,17 +129,8 @@ class LiveLines:
     def _heard(self, event: Event) -> list[Line]:
         if isinstance(event, Lines):
             return [line for line in self._items(event) if self._is_wanted(line)]
-        if isinstance(event, Over):
-            raise ServerError(event.message, status=_STATUS.get(event.code, 400))
-        if isinstance(event, Dropped):
-            why = _WHY.get(event.reason, event.reason)
-            self._tell(f"{event.count:,} records are missing here: {why}")
-        elif isinstance(event, Partial):
-            self._tell(f"for now not everything can be had: {event.message}")
-        elif isinstance(event, Lost):
-            self._tell(f"{event.reason}; trying again …")
-        elif isinstance(event, Back):
-            self._tell("the gateway answers again; it goes on where it was")
+        if text := told(event):
+            self._tell(text)
         return []
 
     # --- what is wanted ----------------------------------------------------------------------
@@ -178,11 +169,26 @@ class LiveLines:
             yield {
                 "type": "log", "recordId": name, "projectId": self._project, "writer": event.writer,
                 "seq": item.seq, "deployment": item.deployment, "build": item.build, "pod": item.pod,
-                "container": item.container, "stream": item.stream, "service": "", "id": name,
+                "container": item.container, "stream": item.stream, "service": item.service, "id": name,
                 "timestamp": item.timestamp, "level": item.level, "message": item.line,
                 "traceId": item.trace_id, "spanId": item.span_id, "attributes": item.attributes,
                 "marks": item.marks, "spanEvent": False,
             }  # fmt: skip
+
+
+def told(event: Event) -> str:
+    """What belongs beside the answer, in words; empty for all else. Raises ServerError for what ends
+    a subscription."""
+    if isinstance(event, Over):
+        raise ServerError(event.message, status=_STATUS.get(event.code, 400))
+    if isinstance(event, Dropped):
+        why = _WHY.get(event.reason, event.reason)
+        return f"{event.count:,} records are missing here: {why}"
+    if isinstance(event, Partial):
+        return f"for now not everything can be had: {event.message}"
+    if isinstance(event, Lost):
+        return f"{event.reason}; trying again …"
+    return "the gateway answers again; it goes on where it was" if isinstance(event, Back) else ""
 
 
 def _times(event: Event) -> list[int]:

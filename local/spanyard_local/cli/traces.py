@@ -1,7 +1,7 @@
 """`spanyard traces` and `spanyard trace`: requests as lists and as trees."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spanyard_local.cli import ids
@@ -93,10 +93,17 @@ def _trace_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="input, output and attributes of every span too"
     )
     parser.add_argument("--utc", action="store_true", help="times in UTC instead of local time")
+    parser.add_argument(
+        "--live", action="store_true", help="its spans as they begin and end, until all have ended"
+    )
 
 
 def _trace(context: Context) -> int:
     given = context.given
+    if given.live:
+        from spanyard_local.cli.live_trace import watch
+
+        return watch(context)
     trace, project = ids.trace_of(context, given.trace)
     if given.project:
         project = ids.project_id(context, given.project)
@@ -105,19 +112,7 @@ def _trace(context: Context) -> int:
         context.json(found)
         return OK
     _head(context, found)
-    spans = tree(found["spans"])
-    starts = [s["startTime"] for s in found["spans"]]
-    begin = min(starts, default=found["startTime"])
-    columns = (
-        Column("SPAN", flexible=True),
-        Column("START", right=True),
-        Column("DURATION", right=True),
-        Column("STATUS"),
-        Column("MODEL"),
-        Column("TOKENS", right=True),
-        Column("COST", right=True),
-    )
-    rows = [_span_row(branch, span, begin) for branch, span in spans]
+    columns, rows = span_table(found["spans"], found["startTime"])
     if rows:
         print_table(context.terminal, columns, rows)
     if found["truncated"]:
@@ -127,6 +122,21 @@ def _trace(context: Context) -> int:
         _everything(context, found["spans"])
     _scores(context, found["scores"])
     return OK
+
+
+def span_table(spans: list[dict[str, Any]], begin: str) -> tuple[Sequence[Column], list[Row]]:
+    """Spans as a tree; `begin`: of the trace, where it has none."""
+    begin = min((span["startTime"] for span in spans), default=begin)
+    columns = (
+        Column("SPAN", flexible=True),
+        Column("START", right=True),
+        Column("DURATION", right=True),
+        Column("STATUS"),
+        Column("MODEL"),
+        Column("TOKENS", right=True),
+        Column("COST", right=True),
+    )
+    return columns, [_span_row(branch, span, begin) for branch, span in tree(spans)]
 
 
 def _head(context: Context, found: dict[str, Any]) -> None:
@@ -271,11 +281,14 @@ COMMANDS = [
         name="trace",
         help="show one request as a tree",
         description="Shows a trace: its spans as a tree with durations, tokens and cost, what went "
-        "wrong, and its scores. The beginning of the id is enough.",
+        "wrong, and its scores. The beginning of the id is enough. With --live the tree grows in "
+        "place while the request runs, also before its first span; not on a terminal, a line of "
+        "JSON says what each span begins with, changes and ends with.",
         examples=(
             ("spanyard trace 0af7651916cd", "as `spanyard traces` prints it"),
             ("spanyard trace 0af7651916cd --full", "with attributes, prompts and answers"),
             ("spanyard trace 0af7651916cd -o json", "for a script"),
+            ("spanyard trace 0af7651916cd --live", "while it runs"),
         ),
         arguments=_trace_arguments,
         run=_trace,

@@ -37,6 +37,7 @@ class Line(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     pod: str = ""
     deployment: str = ""
     build: str = ""
+    service: str = ""
     trace_id: str = ""
     span_id: str = ""
     attributes: dict[str, Any] = {}

@@ -1,10 +1,14 @@
 """The client of live streams: whatever breaks, each record is shown, left out or told as dropped, once."""
 
+import ast
 import asyncio
 import contextlib
 import json
 import random
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +38,7 @@ from spanyard_local.live_client import (
 )
 from spanyard_local.live_client.place import Place, Wish
 from tests.fakes.live_gateway import CHANNEL, LiveGateway
-from tests.fakes.live_world import World
+from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, World
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +204,35 @@ async def test_a_gateway_that_stays_away_is_given_up_when_patience_ends() -> Non
         with pytest.raises(AwayError):
             async with LiveClient(gateway.url):
                 pass
+
+
+async def test_the_example_prints_what_goes_wrong_and_ends_with_the_deployment() -> None:
+    world = World(random.Random(1))
+    world.random_failures = False
+    pod = world.new_pod()
+    await world.print(pod, 10)
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "live.md").read_text("utf-8")
+    shown = page.split("```python\n")[1].split("```")[0]
+    assert compile(shown, "docs/live.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    async with LiveGateway(world) as gateway:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, root / "examples" / "watch" / "watch.py", f"{NAMESPACE}.{DEPLOYMENT}",
+            gateway.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(60):
+                told = [await process.stdout.readline() for _ in range(2)]
+                await world.print(pod, 5)
+                told.append(await process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+    assert [text.split(b" ", 1)[1] for text in told] == [
+        b"error line 5\n", b"error line 10\n", b"error line 15\n",
+    ]  # fmt: skip
+    assert process.returncode == 130
 
 
 # --- over a server that misbehaves -----------------------------------------------------------

@@ -1,0 +1,317 @@
+"""`spanyard top`: every deployment on one screen: how it is, what it does, what it costs."""
+
+import argparse
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from spanyard_core.clock import rfc3339
+from spanyard_local.cli import ids
+from spanyard_local.cli.context import Context
+from spanyard_local.cli.formats import cost, duration, number, parse_time
+from spanyard_local.cli.keys import listening as keys_of_terminal
+from spanyard_local.cli.painting import Painting
+from spanyard_local.cli.parser import OK, Command
+from spanyard_local.cli.tables import Cell, Column, Row, cut, print_table
+from spanyard_local.server_client import ServerError
+from spanyard_local.terminal import Terminal
+
+DEFAULT_OVER = "5m"
+_TROUBLE = {0, 429, 502, 503, 504}
+"""Answers after which it goes on asking."""
+
+_Key = Callable[[Mapping[str, Any]], Any]
+SORTS: dict[str, tuple[str, _Key]] = {
+    "name": ("n", lambda row: row["id"]),
+    "health": ("h", lambda row: row["healthy"]),
+    "requests": ("r", lambda row: -row["requestsPerSecond"]),
+    "errors": ("e", lambda row: -row["errorPercent"]),
+    "p95": ("p", lambda row: -(row["p95Ns"] or 0)),
+    "tokens": ("t", lambda row: -row["tokensPerSecond"]),
+    "cost": ("c", lambda row: -row["cost"]),
+    "lag": ("l", lambda row: -(row["lagNs"] or 0)),
+    "restarts": ("s", lambda row: -row["restarts"]),
+}
+"""Name → its key on a terminal, and what is compared; the worst first."""
+COLUMNS = (
+    Column("DEPLOYMENT", flexible=True),
+    Column("HEALTH"),
+    Column("REV", right=True),
+    Column("READY", right=True),
+    Column("REQ/S", right=True),
+    Column("ERRORS", right=True),
+    Column("P95", right=True),
+    Column("TOK/S", right=True),
+    Column("COST", right=True),
+    Column("LAG", right=True),
+    Column("RESTARTS", right=True),
+)
+
+
+def figures(
+    deployment: Mapping[str, Any], total: Mapping[str, Any] | None, seconds: float, lag: int | None
+) -> dict[str, Any]:
+    """What is shown of a deployment. `total`: of its traces in so many seconds; None: it had none."""
+    status = (deployment.get("resource") or {}).get("status") or {}
+    ready: Mapping[str, Any] = next(
+        (c for c in status.get("conditions") or () if c.get("type") == "Ready"), {}
+    )
+    of = total or {}
+    traces = int(of.get("traces", 0))
+    tokens = int(of.get("inputTokens", 0)) + int(of.get("outputTokens", 0))
+    return {
+        "id": deployment["id"],
+        "projectId": deployment["projectId"],
+        "healthy": ready.get("status") == "True",
+        "reason": str(status.get("reason") or ready.get("reason") or ""),
+        "revision": int(status.get("revision", 0)),
+        "replicas": int(status.get("replicas", 0)),
+        "readyReplicas": int(status.get("readyReplicas", 0)),
+        "requestsPerSecond": traces / seconds,
+        "errorPercent": 100 * int(of.get("errors", 0)) / traces if traces else 0.0,
+        "p95Ns": of.get("p95Ns"),
+        "tokensPerSecond": tokens / seconds,
+        "cost": float(of.get("cost", 0.0)),
+        "lagNs": lag,
+        "restarts": int(status.get("restarts", 0)),
+    }
+
+
+def ordered(rows: Iterable[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """By a key of SORTS, then by name."""
+    return sorted(sorted(rows, key=lambda row: str(row["id"])), key=SORTS[sort][1])
+
+
+def cells(row: Mapping[str, Any]) -> Row:
+    """A row for people."""
+    health = ("healthy", ("green",)) if row["healthy"] else (row["reason"] or "-", ("yellow",))
+    errors = f"{row['errorPercent']:.1f}%" if row["requestsPerSecond"] else ""
+    lag = row["lagNs"]
+    return (
+        str(row["id"]),
+        Cell(*health),
+        str(row["revision"] or ""),
+        f"{row['readyReplicas']}/{row['replicas']}",
+        f"{row['requestsPerSecond']:.2f}" if row["requestsPerSecond"] else "0",
+        Cell(errors, ("red",)) if row["errorPercent"] else errors,
+        duration(row["p95Ns"]),
+        number(round(row["tokensPerSecond"], 1)) if row["tokensPerSecond"] else "",
+        cost(row["cost"]),
+        "" if lag is None else duration(lag) if lag else "0",
+        Cell(str(row["restarts"]), ("yellow",)) if row["restarts"] else "0",
+    )
+
+
+# --- asking ----------------------------------------------------------------------------------
+
+
+def _ask(context: Context, live: "Newest | None") -> list[dict[str, Any]]:
+    """A row per deployment that is declared. Raises ServerError."""
+    from spanyard_gateway.params import duration_ns
+
+    given, client = context.given, context.client
+    wanted = ids.project_id(context, given.project) if given.project else ""
+    start = context.named_namespace and f"{context.named_namespace}."
+    found = [
+        deployment
+        for deployment in client.pages("/deployments")
+        if deployment.get("resource")
+        and wanted in {"", deployment["projectId"]}
+        and str(deployment["id"]).startswith(start)
+    ]
+    totals: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for project in sorted({str(deployment["projectId"]) for deployment in found}):
+        where = f"/projects/{ids.path(project)}/traces/series"
+        answer = client.get(where, {"from": given.over, "by": "deployment", "buckets": 1})
+        for series in answer["series"]:
+            totals[project, str(series["deployment"])] = series["total"]
+    lags = live.lags(found) if live is not None else {}
+    seconds = duration_ns(given.over) / 1e9
+    return [
+        figures(one, totals.get((one["projectId"], one["name"])), seconds, lags.get(one["id"]))
+        for one in found
+    ]
+
+
+class Newest:
+    """How far what is stored lies behind what was printed, by the newest line of both."""
+
+    def __init__(self, context: Context, listening: Any) -> None:
+        self._context = context
+        self._listening = listening
+
+    def lags(self, deployments: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+        """Deployment → nanoseconds; it is not there where nobody can tell. Raises ServerError."""
+        from spanyard_local.live_client import Lines, Live, Over, Partial
+
+        lags: dict[str, int] = {}
+        for one in deployments:
+            subscription = self._listening.subscribe(f"server:{one['id']}", history=1)
+            printed = ""
+            times = {""}
+            while (event := self._listening.next(5)) is not None:
+                if event.id != subscription:
+                    continue
+                if isinstance(event, Lines):
+                    printed = f"{event.writer}#{event.items[-1].seq}" if event.items else printed
+                    times.add(max((item.timestamp for item in event.items), default=""))
+                if isinstance(event, Live | Over | Partial):
+                    break
+            self._listening.unsubscribe(subscription)
+            if not isinstance(event, Live):
+                continue
+            where = f"/projects/{ids.path(one['projectId'])}/logs"
+            [*stored] = self._context.client.pages(where, {"deployment": one["name"]}, most=1)
+            newest = parse_time(max(times))
+            if newest is None or (stored and stored[0]["recordId"] == printed):
+                lags[one["id"]] = 0
+            else:
+                kept = parse_time(stored[0]["timestamp"]) if stored else None
+                lags[one["id"]] = max(0, newest - kept if kept else self._context.now_ns - newest)
+        return lags
+
+
+# --- showing ---------------------------------------------------------------------------------
+
+
+def _draw(context: Context, rows: list[dict[str, Any]], sort: str) -> Callable[[Terminal], None]:
+    def draw(terminal: Terminal) -> None:
+        keys = " ".join(f"{key}:{name}" for name, (key, _) in SORTS.items())
+        told = f"the last {context.given.over}, by {sort}   {keys} q:quit"
+        terminal.print(terminal.style(cut(told, shutil.get_terminal_size().columns - 1), "dim"))
+        if rows:
+            print_table(terminal, COLUMNS, map(cells, ordered(rows, sort)), keep_empty=True)
+        else:
+            terminal.print("there is no deployment; `spanyard up PATH` makes one")
+
+    return draw
+
+
+def _say(context: Context, rows: list[dict[str, Any]], sort: str) -> None:
+    when = rfc3339(context.now_ns)
+    for row in ordered(rows, sort):
+        context.terminal.print(json.dumps({"time": when, **row}, ensure_ascii=False))
+
+
+def _once(context: Context, live: Newest | None) -> int:
+    rows, sort = _ask(context, live), context.given.sort
+    return context.show(
+        ordered(rows, sort),
+        COLUMNS,
+        cells,
+        empty="there is no deployment; `spanyard up PATH` makes one",
+    )
+
+
+def _run(context: Context) -> int:
+    from spanyard_local.cli.listening import Listening
+    from spanyard_local.live_client import NoLiveError
+
+    given = context.given
+    with contextlib.ExitStack() as stack:
+        live: Newest | None = None
+        try:
+            live = Newest(context, stack.enter_context(Listening(context.client)))
+        except NoLiveError as error:
+            context.note(f"{error}: LAG is not known")
+        if given.once:
+            return _once(context, live)
+        painting = None
+        if context.terminal.live and context.output == "table":
+            painting = Painting(context.terminal)
+        return _watch(context, live, painting)
+
+
+def _watch(context: Context, live: Newest | None, painting: Painting | None) -> int:
+    sort = context.given.sort
+    by_key = {key: name for name, (key, _) in SORTS.items()}
+    rows, away = _ask(context, live), False
+    with keys_of_terminal() as keys:
+        while True:
+            if painting is not None:
+                painting.paint(_draw(context, rows, sort))
+            elif not away:
+                _say(context, rows, sort)
+            until = time.monotonic() + context.given.every
+            while (left := until - time.monotonic()) > 0:
+                pressed = keys.wait(left) if painting is not None else _sleep(left)
+                if pressed == "q":
+                    return OK
+                if pressed in by_key and painting is not None:
+                    sort = by_key[pressed]
+                    painting.paint(_draw(context, rows, sort))
+            try:
+                rows = _ask(context, live)
+                if away:
+                    context.note("the gateway answers again")
+                away = False
+            except ServerError as error:
+                if error.status not in _TROUBLE:
+                    raise
+                if not away:
+                    if painting is not None:
+                        painting.clear()
+                    context.note(f"{error} Trying again …")
+                away = True
+
+
+def _sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.5 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.5 to 3600")
+    return value
+
+
+def _over(text: str) -> str:
+    from spanyard_gateway.params import duration_ns
+
+    try:
+        long_enough = duration_ns(text) >= 10**9
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+    if not long_enough:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than a second")
+    return text
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("project", nargs="?", help="of this project alone")
+    parser.add_argument(
+        "--over", type=_over, default=DEFAULT_OVER, metavar="TIME",
+        help=f"what rates, errors, percentiles and cost are taken of ({DEFAULT_OVER})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sort", choices=SORTS, default="requests", help="the worst first (requests)"
+    )
+    parser.add_argument(
+        "--every", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (2)"
+    )
+    parser.add_argument("--once", action="store_true", help="one look, as a table also in a pipe")
+
+
+COMMANDS = [
+    Command(
+        name="top",
+        help="watch all deployments: health, rates, errors, cost",
+        description="Shows every deployment with its health, revision and restarts, and of its "
+        "requests in the last minutes the rate, the share of errors, the 95th percentile, tokens "
+        "per second and cost. LAG is how far what is stored lies behind what was printed. On a "
+        "terminal it is painted over again and again, and keys sort it; elsewhere each look is a "
+        "line of JSON per deployment.",
+        examples=(
+            ("spanyard top", "until q or Ctrl-C"),
+            ("spanyard top support --over 1h --sort errors", "one project, the worst first"),
+            ("spanyard top --once -o json", "for a script"),
+        ),
+        arguments=_arguments,
+        run=_run,
+    )
+]
