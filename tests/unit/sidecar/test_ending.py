@@ -22,8 +22,8 @@ from tests.unit.sidecar.machine import (
     messages,
     virtual,
 )
-from tests.unit.sidecar.test_spanfiles import IDENTITY as SPANS_OF
-from tests.unit.sidecar.test_spanfiles import Writer, log
+from tests.unit.sidecar.spanfiles import IDENTITY as SPANS_OF
+from tests.unit.sidecar.spanfiles import Writer, log
 
 
 class StoppingSource(FakeSource):
