@@ -194,6 +194,23 @@ async def test_logs_are_filtered(spanyard: Shell) -> None:
     assert "from: 'yesterday' is not a time" in spanyard.err
 
 
+async def test_a_search_finds_and_its_mistakes_are_shown_at_their_place(spanyard: Shell) -> None:
+    found = await spanyard.jsonl("logs", "support", '"line 15" OR message:150 -level:info')
+    assert [line["seq"] for line in found] == [15]
+    found = await spanyard.jsonl("logs", "support", "-n", "all", "-q=-level:info -level:warn")
+    assert {line["level"] for line in found} == {"error"}
+    [trace] = await spanyard.jsonl("traces", "support", "status:error tokens:>1000")
+    assert trace["id"] == TRACE
+    await spanyard("logs", "support", "😀 level:eror", code=2)
+    assert spanyard.err.splitlines()[-2:] == ["  😀 level:eror", "          ^^^^"]
+    await spanyard("traces", "support", "-q", "é" * 100 + " (tool:x", code=2)
+    shown, carets = spanyard.err.splitlines()[-2:]
+    assert shown[carets.index("^")] == "("
+    assert len(shown) <= 102
+    await spanyard("logs", "support", "one", "-q", "two", code=2)
+    assert "two searches" in spanyard.err
+
+
 async def test_traces_are_listed_with_their_sums(spanyard: Shell) -> None:
     shown = await spanyard.lines("traces", "support")
     assert shown[0] == "TRACE NAME STATUS DURATION SPANS ERRORS TOKENS AGE"

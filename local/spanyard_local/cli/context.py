@@ -12,6 +12,7 @@ from typing import Any
 from spanyard_core.errors import SpanyardError
 from spanyard_local.cli.finding import Target, Wanted, find_target
 from spanyard_local.cli.parser import NEGATIVE, NO_ANSWER, OK, USAGE, Command
+from spanyard_local.cli.searching import with_place
 from spanyard_local.cli.tables import Column, Row, print_table
 from spanyard_local.server_client import ServerClient, ServerError
 from spanyard_local.terminal import Terminal
@@ -114,7 +115,7 @@ def run(given: argparse.Namespace, terminal: Terminal) -> int:
         code = NO_ANSWER if error.status == 0 or error.status >= 500 else USAGE
         code = NEGATIVE if error.status in {404, 409, 501} else code
         problems = error.problem.get("errors")
-        told = str(error)
+        told = with_place(str(error), given, error.problem)
         if isinstance(problems, list) and problems:
             lines = [
                 f"  {p.get('where')}: {p.get('what')}" for p in problems if isinstance(p, dict)

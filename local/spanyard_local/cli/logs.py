@@ -18,6 +18,7 @@ from spanyard_local.cli.parser import (
     asked_rows,
     filters,
 )
+from spanyard_local.cli.searching import add_search, search_of
 from spanyard_local.terminal import Terminal, printable
 
 DEFAULT_LINES = 100
@@ -33,6 +34,7 @@ _COLOURS = {
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", help="the project, with or without its namespace")
+    add_search(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     add_times(parser)
     add_rows(parser, DEFAULT_LINES)
@@ -75,7 +77,7 @@ def _run(context: Context) -> int:
     given = context.given
     project = ids.project_id(context, given.project)
     params = filters(given, "level", "deployment", "pod", "container", "service", "stream")
-    params["text"] = given.grep
+    params |= {"text": given.grep, "q": search_of(given)}
     if given.build:
         params["build"] = ids.qualified(context, given.build, "builds")
     if given.trace:
@@ -189,6 +191,10 @@ COMMANDS = [
             ("spanyard logs support", "the newest 100 lines"),
             ("spanyard logs support -f --level warn", "trouble as it comes"),
             ("spanyard logs support --since 15m --grep timeout", "a word in the last quarter hour"),
+            (
+                "spanyard logs support 'level:error \"time out\" -health'",
+                "a search: fields, phrases, what must not be there",
+            ),
             ("spanyard logs support --attr user=u-17 -n 20", "by an attribute"),
             ("spanyard logs support --trace 0af7651916cd", "lines of one trace"),
             ("spanyard logs support --since 1h -o jsonl", "for a script, streamed"),

@@ -16,6 +16,7 @@ from spanyard_local.cli.parser import (
     asked_rows,
     filters,
 )
+from spanyard_local.cli.searching import add_search, search_of
 from spanyard_local.cli.tables import Cell, Column, Row, print_table
 from spanyard_local.terminal import printable
 
@@ -26,6 +27,7 @@ _STYLES = {"ok": ("green",), "error": ("red",)}
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", help="the project, with or without its namespace")
+    add_search(parser)
     add_times(parser)
     add_rows(parser, DEFAULT_TRACES)
     parser.add_argument(
@@ -46,6 +48,7 @@ def _list(context: Context) -> int:
     params = filters(given, "status", "name", "service", "deployment")
     params |= {
         "text": given.grep,
+        "q": search_of(given),
         "minDuration": given.min_duration,
         "maxDuration": given.max_duration,
     }
@@ -272,6 +275,10 @@ COMMANDS = [
             ("spanyard traces support", "the newest 20"),
             ("spanyard traces support --status error --since 1h", "what failed in the last hour"),
             ("spanyard traces support --min-duration 2s", "what was slow"),
+            (
+                "spanyard traces support 'tool:web_search duration:>2s'",
+                "a search in all their spans",
+            ),
             ("spanyard traces support --attr user=u-17 -n 5", "by an attribute"),
         ),
         arguments=_list_arguments,
