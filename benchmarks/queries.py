@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -41,6 +42,28 @@ PER_TRACE = 10
 T0 = "2026-11-21 00:00:00"
 DAY = "2026-11-21"
 DAY_NS = 86_400 * 10**9
+SEARCHES = {
+    "logs": (
+        "took",
+        "zeppelin",
+        "level:error 317 -status*",
+        '"took 317 ms"',
+        'level:error "took 317 ms"',
+        "text:zeppel",
+        "@user:u-17 (took OR zeppelin)",
+    ),
+    "spans": (
+        "parcel",
+        "zeppelin",
+        "input:parcel status:error duration:>500ms",
+    ),
+    "traces": (
+        "parcel",
+        "zeppelin",
+        "input:parcel span.duration:>990ms",
+    ),
+}
+SEARCHED = {"q": '"took 317 ms"', "from": f"{DAY}T00:00:00Z", "to": "2026-11-22T00:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +104,13 @@ def cases(rows: int) -> list[Case]:
         Case("log lines by an attribute, 1 in 10⁶", f"{of}/logs?attr.request=r-{rows // 2}", 200),
         Case("log lines by two attributes", f"{of}/logs?attr.user=u-17&attr.n=317", 200),
         Case("an attribute that is nowhere", f"{of}/logs?attr.user=nobody", 200),
+        *(
+            Case(f"search {kind} for {query}", f"{of}/{kind}?{urlencode({'q': query})}")
+            for kind, queries in SEARCHES.items()
+            for query in queries
+        ),
+        Case("histogram of a search in all", f"{of}/logs/histogram?{urlencode(SEARCHED)}"),
+        Case("facets of a search in all", f"{of}/logs/facets?{urlencode(SEARCHED)}"),
         Case("lines and events of a trace", f"{of}/logs?traceId={middle}"),
         Case("newest metric points", f"{of}/metrics"),
         Case("metric points by name", f"{of}/metrics?name=latency"),
@@ -124,6 +154,9 @@ FILL = {
     " 1000000 * (cityHash64(number) % 1000) AS duration_ns,"
     " start_time + toIntervalNanosecond(duration_ns) AS end_time,"
     " if(number % 70 = 0, 'error', 'ok') AS status, 'internal' AS span_kind,"
+    ' if(name = \'chat\', concat(\'[{"role":"user","content":"Where is my parcel number \','
+    " toString(cityHash64(number) % 100000), '?\"}]'), '') AS input,"
+    " if(name = 'chat', concat('It left ', toString(number % 90), ' minutes ago'), '') AS output,"
     f" {_ATTRIBUTES} FROM numbers({{first}}, {{count}})",
     "starts": f"SELECT {_IDENTITY.replace('/server/0@', '/starts@')}, 'otlp' AS stream,"
     f" {_AT} AS start_time, start_time AS recorded_at, 0 AS ended, {_SPAN}, start_time AS end_time,"
