@@ -58,6 +58,8 @@ def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:
         "traces": "traces?range=15m",
         "trace": f"traces/local.support/{trace}",
         "logs": "logs",
+        "metrics": "metrics?range=15m",
+        "scores": "scores?range=15m",
         "proof": "proof",
     }
     with tab(gateway, dark=scheme == "dark") as found:

@@ -66,6 +66,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         found = Stack(gateway, serving["status"]["endpoint"], folder / "data", "")
         trace = [found.ask(f"What about refunds {n}?") for n in range(6)][-1]
         found.until(f"traces/{trace}")
+        found.until("projects/local.support/scores")
         yield Stack(gateway, found.agent, found.data, trace)
 
 
@@ -78,6 +79,9 @@ ROOMS = {
     "traces": "question",
     "traces/local.support/TRACE": "invoke_agent",
     "logs": "question answered",
+    "metrics": "95 % within",
+    "metrics?by=revision": "support-agent, revision 1",
+    "scores": "support-agent, revision 1",
     "proof": "records stored",
 }
 
@@ -140,6 +144,57 @@ def test_searching_keys_and_links_to_a_line(stack: Stack) -> None:
         page.locator(".log-row.at").wait_for()
         page.keyboard.press("?")
         page.get_by_role("dialog").wait_for()
+        assert found.troubles == []
+
+
+def test_plots_carry_the_numbers_that_the_gateway_has_and_lead_to_traces(stack: Stack) -> None:
+    with urllib.request.urlopen(f"{stack.gateway}/projects/local.support/traces/series") as answer:
+        at_least = json.load(answer)["series"][0]["total"]["traces"]
+    assert at_least >= 6
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go("")
+        found.sees("Overview of local.support")
+        page.keyboard.press("g")
+        page.keyboard.press("m")
+        found.sees("95 % within")
+        told = page.get_by_text(re.compile(r"\d+ requests")).inner_text()
+        assert int(re.search(r"(\d+) requests", told)[1]) >= at_least  # type: ignore[index]
+        requests = page.locator("figure", has_text="Requests")
+        requests.get_by_text("As a table").click()
+        rows = requests.locator("tbody tr").all_inner_texts()
+        rates = [re.findall(r"([\d.e-]+)/s", row)[0] for row in rows]
+        assert rates
+        assert all(float(rate) > 0 for rate in rates)
+        slow = page.locator("figure", has_text="Duration")
+        slow.get_by_text("As a table").click()
+        slow.get_by_role("button", name=re.compile("^trace ")).first.click()
+        page.wait_for_url("**/ui/traces/local.support/*")
+        found.sees("invoke_agent")
+        page.go_back()
+        plot = page.locator("figure", has_text="Requests").locator(".u-over")
+        box = plot.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 40, steps=4)
+        page.mouse.up()
+        page.wait_for_url("**from=*to=*")
+        found.sees("95 % within")
+        assert found.troubles == []
+
+
+def test_scores_are_told_by_revision_and_lead_to_the_worst_traces(stack: Stack) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go("scores?name=helpfulness")
+        found.sees("too few to judge by")
+        assert page.locator(".bars .num").count() == 10
+        page.get_by_role("link", name="trace ").first.click()
+        page.wait_for_url("**/ui/traces/local.support/*")
+        found.sees("invoke_agent")
+        found.go("scores?from=2026-01-01T00:00:00Z&to=2026-01-01T01:00:00Z")
+        found.sees("spanyard.score(")
         assert found.troubles == []
 
 

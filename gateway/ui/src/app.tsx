@@ -12,8 +12,10 @@ import { choose, followLinks, go, here, href, listed, usePlace } from "./place";
 import { BuildRoom, Builds } from "./rooms/builds";
 import { DeploymentRoom, Deployments } from "./rooms/deployments";
 import { Logs } from "./rooms/logs";
+import { Metrics } from "./rooms/metrics";
 import { Overview } from "./rooms/overview";
 import { ProofRoom } from "./rooms/proof";
+import { Scores } from "./rooms/scores";
 import { TraceRoom } from "./rooms/trace";
 import { Traces } from "./rooms/traces";
 import { useStale } from "./stale";
@@ -25,6 +27,8 @@ const ROOMS = [
   ["deployments", "Deployments"],
   ["traces", "Traces"],
   ["logs", "Logs"],
+  ["metrics", "Metrics"],
+  ["scores", "Scores"],
   ["proof", "Proof"],
 ] as const;
 
@@ -110,7 +114,7 @@ export function App(): JSX.Element {
           </div>
         )}
         <main id="room" class="room-body" tabIndex={-1}>
-          <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} range={time.from} level={query.get("level") ?? ""} />
+          <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} level={query.get("level") ?? ""} />
         </main>
       </div>
       <Palette dialog={palette} rooms={ROOMS} project={project} projects={(projects.data?.items ?? []).map((p) => p.id)} keys={() => help.current?.showModal()} time={() => picker.current?.showModal()} />
@@ -134,11 +138,11 @@ export function App(): JSX.Element {
   );
 }
 
-function Room({ room, rest, project, range, level }: { room: string; rest: string[]; project: string; range: string; level: string }): JSX.Element {
+function Room({ room, rest, project, level }: { room: string; rest: string[]; project: string; level: string }): JSX.Element {
   const id = rest[0];
   switch (room) {
     case "":
-      return <Overview project={project} since={range} />;
+      return <Overview project={project} />;
     case "builds":
       return id ? <BuildRoom id={id} /> : <Builds project={project} />;
     case "deployments":
@@ -147,6 +151,10 @@ function Room({ room, rest, project, range, level }: { room: string; rest: strin
       return id && rest[1] ? <TraceRoom project={id} id={rest[1]} /> : <Traces project={project} />;
     case "logs":
       return <Logs project={project} />;
+    case "metrics":
+      return <Metrics project={project} />;
+    case "scores":
+      return <Scores project={project} />;
     case "proof":
       return <ProofRoom project={project} />;
     default:
@@ -172,7 +180,7 @@ function useKeys({ help, palette, picker }: { help: Dialog; palette: Dialog; pic
       }
       if (event.key === "Escape" && (event.target as Element).matches?.("input, textarea, select")) (event.target as HTMLElement).blur();
       if (busy(event)) return;
-      const rooms: Record<string, string[]> = { o: [], b: ["builds"], d: ["deployments"], t: ["traces"], l: ["logs"], p: ["proof"] };
+      const rooms: Record<string, string[]> = { o: [], b: ["builds"], d: ["deployments"], t: ["traces"], l: ["logs"], m: ["metrics"], s: ["scores"], p: ["proof"] };
       const room = before === "g" ? rooms[event.key] : undefined;
       before = event.key;
       if (room) go(href(room));

@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from "vitest";
-import { change, line, measured, nameOf, type Point, seconds, UNITS } from "./figures";
+import type { Point } from "./figures";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
+const { change, earlier, line, measured, nameOf, seconds, UNITS } = await import("./figures");
 const { strokes } = await import("./parts/spark");
 
 const point = (time: string, more: Partial<Point> = {}): Point => ({ time, traces: 0, errors: 0, p50Ns: null, p95Ns: null, p99Ns: null, inputTokens: 0, outputTokens: 0, cost: 0, ...more });
@@ -30,17 +31,23 @@ describe("rates", () => {
 });
 
 describe("a change against yesterday", () => {
+  const told = (now: number | null, was: number | null): unknown => change(now, was, "yesterday");
   it("is told in words, with its way", () => {
-    expect([change(112, 100), change(75, 100), change(250, 100), change(101, 100), change(3, 0), change(0, 0)]).toEqual([
-      { text: "12 % more", way: "up" },
-      { text: "25 % less", way: "down" },
-      { text: "2.5 times yesterday's", way: "up" },
-      { text: "as yesterday", way: "same" },
-      { text: "none yesterday", way: "up" },
-      { text: "as yesterday", way: "same" },
+    expect([told(112, 100), told(75, 100), told(250, 100), told(101, 100), told(3, 0), told(0, 0)]).toEqual([
+      { text: "12 % more", than: "than yesterday", way: "up" },
+      { text: "25 % less", than: "than yesterday", way: "down" },
+      { text: "2.5 ×", than: "yesterday", way: "up" },
+      { text: "same", than: "as yesterday", way: "same" },
+      { text: "none", than: "yesterday", way: "up" },
+      { text: "same", than: "as yesterday", way: "same" },
     ]);
   });
-  it("is not told where one of the two is not known", () => expect([change(null, 1), change(1, null)]).toEqual([undefined, undefined]));
+  it("is not told where one of the two is not known", () => expect([told(null, 1), told(1, null)]).toEqual([undefined, undefined]));
+  it("is against the same time a day before, or the time before of a longer one", () => {
+    expect(earlier({ from: "1h", to: undefined })).toEqual({ from: "90000s", to: "86400s", name: "yesterday" });
+    expect(earlier({ from: "7d", to: undefined })).toEqual({ from: "1209600s", to: "604800s", name: "before" });
+    expect(earlier({ from: "2026-11-21T10:00:00Z", to: "2026-11-21T11:00:00Z" })).toMatchObject({ from: "2026-11-20T10:00:00.000Z", to: "2026-11-20T11:00:00.000Z" });
+  });
 });
 
 describe("a small line", () => {

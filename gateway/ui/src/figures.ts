@@ -1,5 +1,6 @@
 /** Values over time, as `traces/series` and `scores/series` answer them, and what is told from them. */
 import { cost, count, duration, ms } from "./format";
+import { span as durationOf } from "./when";
 
 export interface Figures {
   traces: number;
@@ -121,17 +122,33 @@ export function nameOf(series: { deployment: string | null; revision: string | n
 export interface Change {
   /** In words: `12 % more`. */
   text: string;
+  /** … `than yesterday`. */
+  than: string;
   way: "up" | "down" | "same";
 }
 
-/** How a value stands against what it was; undefined where one of them is not known. */
-export function change(now: number | null, before: number | null): Change | undefined {
-  if (now === null || before === null) return undefined;
-  if (before === 0) return now === 0 ? { text: "as yesterday", way: "same" } : { text: "none yesterday", way: "up" };
-  const by = (now - before) / before;
-  if (Math.abs(by) < 0.02) return { text: "as yesterday", way: "same" };
-  const size = by >= 1 ? `${(by + 1).toFixed(by < 9 ? 1 : 0)} times` : `${(Math.abs(by) * 100).toFixed(0)} %`;
-  return by > 0 ? { text: by >= 1 ? `${size} yesterday's` : `${size} more`, way: "up" } : { text: `${size} less`, way: "down" };
+/** How a value stands against what it was `before`; undefined where one of them is not known. */
+export function change(now: number | null, was: number | null, before: string): Change | undefined {
+  if (now === null || was === null) return undefined;
+  const by = was === 0 ? (now === 0 ? 0 : Infinity) : (now - was) / was;
+  if (Math.abs(by) < 0.02) return { text: "same", than: `as ${before}`, way: "same" };
+  if (by === Infinity) return { text: "none", than: before, way: "up" };
+  if (by >= 1) return { text: `${(by + 1).toFixed(by < 9 ? 1 : 0)} ×`, than: before, way: "up" };
+  return { text: `${(Math.abs(by) * 100).toFixed(0)} % ${by > 0 ? "more" : "less"}`, than: `than ${before}`, way: by > 0 ? "up" : "down" };
+}
+
+const DAY = 864e5;
+
+/** The time that a view's time is held against: a day before, of more than a day the same length before. */
+export function earlier(time: { from: string; to: string | undefined }, now = Date.now()): { from: string; to: string; name: string } {
+  const back = durationOf(time.from);
+  if (back !== undefined) {
+    const by = Math.max(DAY, back);
+    return { from: `${(back + by) / 1e3}s`, to: `${by / 1e3}s`, name: by === DAY ? "yesterday" : "before" };
+  }
+  const [from, to] = [Date.parse(time.from), time.to === undefined ? now : Date.parse(time.to)];
+  const by = Math.max(DAY, to - from);
+  return { from: new Date(from - by).toISOString(), to: new Date(to - by).toISOString(), name: by === DAY ? "the day before" : "before" };
 }
 
 /** The share of failed ones in percent; null of none. */

@@ -12,7 +12,7 @@ export const KEYS = [
   ["e", "next error"],
   ["f", "follow"],
   ["w", "wrap lines"],
-  ["g o/b/d/t/l/p", "go to a room"],
+  ["g o/b/d/t/l/m/s/p", "go to a room"],
   ["?", "this list"],
 ] as const;
 

@@ -126,7 +126,7 @@ function options(width: number, height: number, many: number, latest: { current:
     legend: { show: false },
     ...(showUtc() ? { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC") } : {}),
     scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, ...latest.current.dots.map((d) => d.value)) * 1.08 || 1] } },
-    axes: [axis, { ...axis, size: 76, values: (_, ticks) => ticks.map((t) => latest.current.unit(t)) }],
+    axes: [axis, { ...axis, size: (_, texts) => 24 + 7 * Math.max(0, ...(texts ?? []).map((t) => t.length)), values: (_, ticks) => ticks.map((t) => latest.current.unit(t)) }],
     series: [
       {},
       ...Array.from({ length: many }, (_, n): uPlot.Series => {
@@ -170,6 +170,7 @@ function drawDot(u: uPlot, dot: Dot, colour: (name: string) => string): void {
     u.ctx.fillRect(x - size, y - size, 2 * size, 2 * size);
   } else {
     u.ctx.strokeStyle = colour("--ink");
+    u.ctx.setLineDash([]);
     u.ctx.lineWidth = 1.5 * devicePixelRatio;
     u.ctx.arc(x, y, size, 0, 2 * Math.PI);
     u.ctx.stroke();

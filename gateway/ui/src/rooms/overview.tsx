@@ -1,14 +1,18 @@
-/** Is everything all right? A card per deployment, and what is missing. */
+/** Is everything all right? A card per deployment, against the same time before, and what is missing. */
 import type { JSX } from "preact";
-import type { Build, Deployment, Page, Project, Proof, Trace } from "../api";
+import type { Build, Deployment, DeploymentStatus, Page, Project, Proof } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
-import { cost, count, ofNs } from "../format";
+import { change, earlier, failing, type Figures, line, type SeriesOf, type TraceSeries, UNITS } from "../figures";
+import { cost, count, duration } from "../format";
 import { Empty, Mark, Ready, Time } from "../parts/bits";
-import { href } from "../place";
+import { Spark } from "../parts/spark";
+import { href, usePlace } from "../place";
+import { when } from "../when";
 import { lost } from "./proof";
+import "./overview.css";
 
-export function Overview({ project, since }: { project: string; since: string }): JSX.Element {
+export function Overview({ project }: { project: string }): JSX.Element {
   const projects = useAsked<Page<Project>>("projects", {}, 10_000);
   const deployments = useAsked<Page<Deployment>>("deployments", {}, 5_000);
   const builds = useAsked<Page<Build>>("builds", {}, 5_000);
@@ -23,16 +27,19 @@ export function Overview({ project, since }: { project: string; since: string })
             <Empty command="spanyard up examples/support-agent">There is no project yet. Build and run the example:</Empty>
           ) : (
             <Ready of={deployments}>
-              {(all) => (
-                <div class="cards">
-                  {all.items
-                    .filter((d) => !project || d.projectId === project)
-                    .map((d) => (
-                      <Card key={d.id} deployment={d} since={since} />
+              {(all) => {
+                const mine = all.items.filter((d) => !project || d.projectId === project);
+                const owners = [...new Set(mine.map((d) => d.projectId))];
+                return mine.length === 0 ? (
+                  <Empty command="spanyard deploy ./my-agent">No deployment runs yet.</Empty>
+                ) : (
+                  <div class="cards overview">
+                    {owners.map((owner) => (
+                      <Cards key={owner} project={owner} deployments={mine.filter((d) => d.projectId === owner)} />
                     ))}
-                  {all.items.length === 0 && <Empty command="kubectl apply -f deployment.yaml">No deployment runs yet.</Empty>}
-                </div>
-              )}
+                  </div>
+                );
+              }}
             </Ready>
           )
         }
@@ -58,14 +65,39 @@ export function Overview({ project, since }: { project: string; since: string })
   );
 }
 
-function Card({ deployment, since }: { deployment: Deployment; since: string }): JSX.Element {
-  const { id, projectId } = deployment;
+/** The deployments of a project: one question for all of them, and one for the time before. */
+function Cards({ project, deployments }: { project: string; deployments: Deployment[] }): JSX.Element {
+  const time = when(usePlace().query);
+  const before = earlier(time);
+  const path = `projects/${part(project)}/traces/series`;
+  const every = time.live ? 10_000 : 0;
+  const now = useAsked<TraceSeries>(path, { from: time.from, to: time.to, by: "deployment", buckets: 60 }, every);
+  const past = useAsked<TraceSeries>(path, { from: before.from, to: before.to, by: "deployment", buckets: 1 }, every * 6);
+  const proof = useAsked<Proof>(`projects/${part(project)}/proof`, {}, 10_000);
+  return (
+    <>
+      {deployments.map((d) => (
+        <Card key={d.id} deployment={d} now={now.data} past={past.data} before={before.name} proof={proof.data} away={now.error?.message} />
+      ))}
+    </>
+  );
+}
+
+interface Facts {
+  deployment: Deployment;
+  now: TraceSeries | undefined;
+  past: TraceSeries | undefined;
+  /** What the time before is called. */
+  before: string;
+  proof: Proof | undefined;
+  away: string | undefined;
+}
+
+function Card({ deployment, now, past, before, proof, away }: Facts): JSX.Element {
+  const { id, projectId, name } = deployment;
   const status = deployment.resource?.status;
-  const traces = useAsked<Page<Trace>>(`projects/${part(projectId)}/traces`, { from: since, limit: 500, deployment: deployment.name }, 10_000);
-  const proof = useAsked<Proof>(`projects/${part(projectId)}/proof`, {}, 30_000);
   const ready = status?.conditions?.find((c) => c.type === "Ready");
   const healthy = ready?.status === "True";
-  const missing = proof.data ? proof.data.writers.filter((w) => w.deployment === deployment.name && lost(w)).length : undefined;
   return (
     <article class={`card${healthy || !status ? "" : " bad"}`}>
       <h3>
@@ -73,44 +105,108 @@ function Card({ deployment, since }: { deployment: Deployment; since: string }):
       </h3>
       <Mark state={healthy ? "Serving" : status?.reason ?? "unknown"} title={ready?.message} />
       {!healthy && status?.message && <div class="small">{status.message}</div>}
+      <Numbers now={now} past={past} name={name} projectId={projectId} before={before} />
+      {away && <div class="small mark warn">These numbers may be out of date: {away}</div>}
       <dl class="facts">
         <dt>Revision</dt>
         <dd>
-          {status?.revision ?? "–"}, <Time at={status?.revisions?.find((r) => r.number === status.revision)?.startedAt} />
+          <LastDeployed status={status} />
         </dd>
         <dt>Replicas</dt>
         <dd>
           {status?.readyReplicas ?? 0} of {status?.replicas ?? 0} ready{status?.restarts ? `, ${status.restarts} restarts` : ""}
         </dd>
-        <Sums of={traces.data} />
-        <dt>Missing</dt>
-        <dd>{missing === undefined ? "–" : missing === 0 ? "nothing" : <a href={href(["proof"], { project: projectId })}>{missing} sources with losses</a>}</dd>
+        <Stored proof={proof} name={name} projectId={projectId} />
       </dl>
     </article>
   );
 }
 
-function Sums({ of }: { of: Page<Trace> | undefined }): JSX.Element {
-  const traces = of?.items ?? [];
-  const more = Boolean(of?.nextCursor);
-  const failed = traces.filter((t) => t.status === "error").length;
-  const took = traces.flatMap((t) => (t.durationNs === null ? [] : [t.durationNs])).sort((a, b) => a - b);
-  const p95 = took.length ? took[Math.min(took.length - 1, Math.floor(took.length * 0.95))]! : null;
-  const tokens = traces.reduce((sum, t) => sum + t.inputTokens + t.outputTokens, 0);
-  const spent = traces.reduce((sum, t) => sum + t.cost, 0);
+/** What serves, and what came after it without success. */
+function LastDeployed({ status }: { status: DeploymentStatus | undefined }): JSX.Element {
+  const revisions = status?.revisions ?? [];
+  const serving = revisions.find((r) => r.number === status?.revision);
+  const newest = revisions.reduce<(typeof revisions)[number] | undefined>((most, r) => (!most || r.number > most.number ? r : most), undefined);
   return (
     <>
-      <dt>Requests</dt>
-      <dd title={more ? "of the newest 500" : undefined}>
-        {of === undefined ? "–" : more ? "500+" : count(traces.length)}
-        {traces.length > 0 && `, ${((failed / traces.length) * 100).toFixed(1)} % failed`}
-      </dd>
-      <dt>p95</dt>
-      <dd>{p95 === null ? "–" : ofNs(p95)}</dd>
-      <dt>Tokens</dt>
-      <dd>
-        {of === undefined ? "–" : `${count(tokens)} (${cost(spent)})`}
-      </dd>
+      {serving ? (
+        <>
+          {serving.number}, deployed <Time at={serving.startedAt} />
+        </>
+      ) : (
+        "none serves"
+      )}
+      {newest && newest.number !== serving?.number && (
+        <>
+          ; {newest.number} {newest.state.toLowerCase()} <Time at={newest.startedAt} />
+        </>
+      )}
+    </>
+  );
+}
+
+const NONE: Figures = { traces: 0, errors: 0, p50Ns: null, p95Ns: null, p99Ns: null, inputTokens: 0, outputTokens: 0, cost: 0 };
+
+function Numbers({ now, past, name, projectId, before }: { now: TraceSeries | undefined; past: TraceSeries | undefined; name: string; projectId: string; before: string }): JSX.Element {
+  const of = (series: TraceSeries | undefined): SeriesOf | undefined => series?.series.find((s) => s.deployment === name);
+  // Of more than twenty deployments the small ones are told together: of such a one nothing is known here.
+  const untold = (series: TraceSeries | undefined): boolean => !series || (!of(series) && series.series.some((s) => s.other));
+  if (untold(now)) return <div class="skeleton" aria-label="loading" />;
+  const mine = of(now);
+  const total = mine?.total ?? NONE;
+  const was = untold(past) ? undefined : (of(past)?.total ?? NONE);
+  const row = (what: string, value: string, pick: (f: Figures) => number | null, values: (number | null)[], bad = false): JSX.Element => (
+    <div class="figure" title={was && `${before}: ${what.toLowerCase()} ${tell(what, pick(was))}`}>
+      <span class="soft">{what}</span>
+      <strong>{value}</strong>
+      {values.some((v) => v) ? <Spark values={values} kind={bad ? "bad" : ""} label={`${what} over time`} /> : <span class="spark" />}
+      <Changed now={pick(total)} was={was ? pick(was) : null} before={before} />
+    </div>
+  );
+  const values = (of: Parameters<typeof line>[0]): (number | null)[] => (mine && now ? line(of, mine, now) : []);
+  const failed = failing(total);
+  return (
+    <div class="figures">
+      {row("Requests", count(total.traces), (f) => f.traces, values("requests"))}
+      {row("Failed", failed === null ? "–" : UNITS.percent(failed), failing, values("errors"), true)}
+      {row("p95", total.p95Ns === null ? "–" : duration(total.p95Ns / 1e6), (f) => (f.p95Ns === null ? null : f.p95Ns / 1e6), values("p95"))}
+      {row("Tokens", count(total.inputTokens + total.outputTokens), (f) => f.inputTokens + f.outputTokens, values("tokens"))}
+      {row("Cost", cost(total.cost), (f) => f.cost, values("cost"))}
+      <a class="small" href={href(["metrics"], { project: projectId, deployment: name })}>
+        Over time<span class="only-heard">: the metrics of {name}</span>
+      </a>
+    </div>
+  );
+}
+
+function tell(what: string, value: number | null): string {
+  if (value === null) return "unknown";
+  return what === "Failed" ? UNITS.percent(value) : what === "p95" ? duration(value) : what === "Cost" ? cost(value) : count(value);
+}
+
+const ARROWS = { up: "↑", down: "↓", same: "=" };
+
+function Changed({ now, was, before }: { now: number | null; was: number | null; before: string }): JSX.Element {
+  const found = change(now, was, before);
+  if (!found) return <span class="change" />;
+  return (
+    <span class="change">
+      <span aria-hidden="true">{ARROWS[found.way]}</span> {found.text} <span class="than">{found.than}</span>
+    </span>
+  );
+}
+
+/** How far what is stored is behind, and what of it is gone. */
+function Stored({ proof, name, projectId }: { proof: Proof | undefined; name: string; projectId: string }): JSX.Element {
+  const writers = proof?.writers.filter((w) => w.deployment === name);
+  const waiting = writers?.reduce((sum, w) => sum + w.pending, 0);
+  const missing = writers?.filter(lost).length;
+  return (
+    <>
+      <dt>Behind</dt>
+      <dd title="records that are in the bucket and not yet loaded">{waiting === undefined ? "–" : waiting === 0 ? "nothing waits to be loaded" : `${count(waiting)} records wait to be loaded`}</dd>
+      <dt>Missing</dt>
+      <dd>{missing === undefined ? "–" : missing === 0 ? "nothing" : <a href={href(["proof"], { project: projectId })}>{missing} sources with losses</a>}</dd>
     </>
   );
 }
