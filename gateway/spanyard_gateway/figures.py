@@ -153,3 +153,66 @@ class Facets(msgspec.Struct, rename="camel", kw_only=True):
     """All fields that can be counted; a field without a value that says something has no values."""
 
     facets: list[Facet]
+
+
+class MetricName(msgspec.Struct, rename="camel", kw_only=True):
+    """One metric, as it was measured in a time."""
+
+    name: str
+    kind: str
+    """By its latest point, like unit and description."""
+    unit: str
+    description: str
+    points: int
+    series: int
+    """How many different ones, by attributes and pod."""
+    attributes: list[str]
+    """Keys that its points have, at most 20."""
+
+
+class MetricNames(msgspec.Struct, rename="camel", kw_only=True):
+    """What was measured, by name."""
+
+    names: list[MetricName]
+    more: bool
+    """There are more than the 500 told."""
+
+
+class MetricPoint(msgspec.Struct, rename="camel", kw_only=True):
+    """One piece of the time; null: nothing was measured, or it does not say."""
+
+    time: str
+    rate: float | None = None
+    """Per second: what a counter grew by, how many values a histogram counted."""
+    mean: float | None = None
+    """Of the points of a gauge or up-down counter, of the values of a histogram."""
+    min: float | None = None
+    max: float | None = None
+    p50: float | None = None
+    """Of a histogram, by its buckets."""
+    p95: float | None = None
+    p99: float | None = None
+
+
+class MetricSeriesOf(msgspec.Struct, rename="camel", kw_only=True):
+    """One series; what does not make it one is null."""
+
+    deployment: str | None
+    revision: str | None
+    value: str | None
+    """Of the attribute asked for; empty where a point does not have it."""
+    points: list[MetricPoint]
+
+
+class MetricSeries(msgspec.Struct, rename="camel", kw_only=True):
+    """One metric over time, the series with most points first."""
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    step_seconds: int
+    kind: str
+    """Empty: no point of this name in this time."""
+    unit: str
+    series: list[MetricSeriesOf]
+    more: bool
+    """There are more than the 20 told."""

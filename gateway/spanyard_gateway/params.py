@@ -205,6 +205,12 @@ ALL_PARAMS = {
             default=60,
         ),
         Param(
+            "attribute",
+            "Key of an attribute whose values make series of their own.",
+            _text,
+            _STRING,
+        ),
+        Param(
             "by",
             "What makes a series of its own.",
             _one_of("none", "deployment", "revision"),

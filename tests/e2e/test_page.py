@@ -79,7 +79,7 @@ ROOMS = {
     "traces": "question",
     "traces/local.support/TRACE": "invoke_agent",
     "logs": "question answered",
-    "metrics": "95 % within",
+    "metrics?metric=agent.duration": "agent.duration: Values",
     "metrics?by=revision": "support-agent, revision 1",
     "scores": "support-agent, revision 1",
     "proof": "records stored",
@@ -166,6 +166,10 @@ def test_plots_carry_the_numbers_that_the_gateway_has_and_lead_to_traces(stack: 
         rates = [re.findall(r"([\d.e-]+)/s", row)[0] for row in rows]
         assert rates
         assert all(float(rate) > 0 for rate in rates)
+        page.get_by_label("metric", exact=True).select_option("agent.questions")
+        own = page.locator("figure", has_text="agent.questions")
+        own.get_by_text("As a table").click()
+        assert "question/s" in own.locator("tbody").inner_text()
         slow = page.locator("figure", has_text="Duration")
         slow.get_by_text("As a table").click()
         slow.get_by_role("button", name=re.compile("^trace ")).first.click()
@@ -190,7 +194,7 @@ def test_scores_are_told_by_revision_and_lead_to_the_worst_traces(stack: Stack) 
         found.go("scores?name=helpfulness")
         found.sees("too few to judge by")
         assert page.locator(".bars .num").count() == 10
-        page.get_by_role("link", name="trace ").first.click()
+        page.locator(".worst a").first.click()
         page.wait_for_url("**/ui/traces/local.support/*")
         found.sees("invoke_agent")
         found.go("scores?from=2026-01-01T00:00:00Z&to=2026-01-01T01:00:00Z")

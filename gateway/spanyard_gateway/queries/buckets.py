@@ -83,4 +83,4 @@ def buckets_of(query: Query, now_ns: int) -> Buckets:
     """Those that a query's `from`, `to` and `buckets` ask for; `to` is now without one."""
     end = max(1, now_ns if query["to"] is None else query["to"])
     start = max(0, end - DEFAULT_NS) if query["from"] is None else query["from"]
-    return bucketed(min(start, end - 1), end, query["buckets"])
+    return bucketed(min(start, end - 1), end, query["buckets"] or 1)

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { Point } from "./figures";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
-const { change, earlier, line, measured, nameOf, seconds, UNITS } = await import("./figures");
+const { change, earlier, line, measured, metricLines, nameOf, seconds, UNITS, unitOf } = await import("./figures");
 const { strokes } = await import("./parts/spark");
 
 const point = (time: string, more: Partial<Point> = {}): Point => ({ time, traces: 0, errors: 0, p50Ns: null, p95Ns: null, p99Ns: null, inputTokens: 0, outputTokens: 0, cost: 0, ...more });
@@ -58,5 +58,20 @@ describe("a small line", () => {
   });
   it("of a series is named after what it is of", () => {
     expect([nameOf({ deployment: null, revision: null }), nameOf({ deployment: "a", revision: "3" }), nameOf({ deployment: "a", revision: "" }), nameOf({ deployment: "", revision: null }), nameOf({ deployment: null, revision: null, other: true })]).toEqual(["all", "a, revision 3", "a, no revision", "(no deployment)", "all others"]);
+  });
+});
+
+describe("a metric of a program", () => {
+  const at = (more: object): object => ({ time: "t", rate: null, mean: null, min: null, max: null, p50: null, p95: null, p99: null, ...more });
+  const metric = (kind: string, ...series: object[]): Parameters<typeof metricLines>[0] => ({ ...span, kind, unit: "s", more: false, series: series.map((p, i) => ({ deployment: null, revision: null, value: series.length > 1 ? `v${i}` : null, points: [at(p)] })) }) as Parameters<typeof metricLines>[0];
+  const drawn = (of: Parameters<typeof metricLines>[0]): unknown => metricLines(of, 6).map((p) => [p.title, ...p.lines.map((l) => [l.name, l.values[0]])]);
+  it("is plotted as what it is", () => {
+    expect(drawn(metric("counter", { rate: 2 }))).toEqual([["Rate", ["all", 2]]]);
+    expect(drawn(metric("gauge", { mean: 2, min: 1, max: 3 }))).toEqual([["Level", ["mean", 2], ["min", 1], ["max", 3]]]);
+    expect(drawn(metric("histogram", { p50: 1, p95: 2, p99: 3, rate: 4 }))).toEqual([["Values", ["p50", 1], ["p95", 2], ["p99", 3]], ["How many", ["all", 4]]]);
+    expect(drawn(metric("histogram", { p95: 2, rate: 4 }, { p95: 5, rate: 6 }))).toEqual([["Values, p95", ["v0", 2], ["v1", 5]], ["How many", ["v0", 4], ["v1", 6]]]);
+  });
+  it("has the unit that it tells", () => {
+    expect([unitOf("s")(1.5), unitOf("ms")(1500), unitOf("By")(14_200), unitOf("{question}")(3), unitOf("")(0.5), unitOf("1")(2)]).toEqual(["1.50 s", "1.50 s", "14.2 kB", "3 question", "0.5", "2"]);
   });
 });

@@ -1,5 +1,5 @@
 /** Values over time, as `traces/series` and `scores/series` answer them, and what is told from them. */
-import { cost, count, duration, ms } from "./format";
+import { bytes, cost, count, duration, ms } from "./format";
 import { span as durationOf } from "./when";
 
 export interface Figures {
@@ -153,3 +153,55 @@ export function earlier(time: { from: string; to: string | undefined }, now = Da
 
 /** The share of failed ones in percent; null of none. */
 export const failing = (of: Figures): number | null => (of.traces ? (of.errors / of.traces) * 100 : null);
+
+export interface MetricNames {
+  names: { name: string; kind: string; unit: string; description: string; points: number; series: number; attributes: string[] }[];
+  more: boolean;
+}
+
+export interface MetricPoint {
+  time: string;
+  rate: number | null;
+  mean: number | null;
+  min: number | null;
+  max: number | null;
+  p50: number | null;
+  p95: number | null;
+  p99: number | null;
+}
+
+export interface MetricSeries extends Span {
+  kind: string;
+  unit: string;
+  series: { deployment: string | null; revision: string | null; value: string | null; points: MetricPoint[] }[];
+  more: boolean;
+}
+
+/** How values of a metric are written, by the unit that it tells (UCUM: `s`, `ms`, `By`, `{question}`). */
+export function unitOf(unit: string): Unit {
+  const scale = { s: 1e3, ms: 1, us: 1e-3, ns: 1e-6 }[unit];
+  if (scale !== undefined) return (v) => UNITS.duration(v * scale);
+  if (unit === "By") return (v) => (v < 0 ? `-${bytes(-v)}` : bytes(v));
+  if (unit === "%") return UNITS.percent;
+  const word = unit.replace(/^\{(.*)\}$/, "$1");
+  return (v) => (word && word !== "1" ? `${few(v)} ${word}` : few(v));
+}
+
+/** What is plotted of a metric: of one series all that it tells, of several one line each. */
+export function metricLines(of: MetricSeries, most: number): { title: string; unit: Unit; lines: { name: string; values: (number | null)[] }[] }[] {
+  const unit = unitOf(of.unit);
+  const perSecond: Unit = (v) => `${few(v)}/s`;
+  const one = of.series.length === 1;
+  const called = (s: MetricSeries["series"][number]): string => (s.value === null ? nameOf(s) : s.value || "(without)");
+  const each = (pick: (p: MetricPoint) => number | null): { name: string; values: (number | null)[] }[] =>
+    of.series.slice(0, most).map((s) => ({ name: called(s), values: s.points.map(pick) }));
+  const several = (names: (keyof MetricPoint)[]): { name: string; values: (number | null)[] }[] =>
+    names.map((name) => ({ name, values: of.series[0]!.points.map((p) => p[name] as number | null) }));
+  if (of.kind === "histogram")
+    return [
+      { title: one ? "Values" : "Values, p95", unit, lines: one ? several(["p50", "p95", "p99"]) : each((p) => p.p95) },
+      { title: "How many", unit: perSecond, lines: each((p) => p.rate) },
+    ];
+  if (of.kind === "counter") return [{ title: "Rate", unit: (v) => `${unit(v)}/s`, lines: each((p) => p.rate) }];
+  return [{ title: one ? "Level" : "Level, mean", unit, lines: one ? several(["mean", "min", "max"]) : each((p) => p.mean) }];
+}

@@ -62,7 +62,7 @@ export function Ready<T>({ of, children }: { of: Asked<T>; children: (data: T) =
           <button onClick={of.again}>Try again</button>
         </div>
       )}
-      {of.data !== undefined ? children(of.data) : !of.error && <div class="skeleton" aria-label="loading" />}
+      {of.data !== undefined ? children(of.data) : !of.error && <div class="skeleton" role="status" aria-label="loading" />}
     </>
   );
 }

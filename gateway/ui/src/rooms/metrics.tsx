@@ -1,4 +1,5 @@
-/** Is it getting worse? Requests, failures, durations, tokens and cost over time. */
+/** Is it getting worse? Requests, failures, durations, tokens and cost over time; and what the programs
+ *  themselves measure. */
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Deployment, Page, Trace } from "../api";
@@ -10,6 +11,7 @@ import { Empty, Ready } from "../parts/bits";
 import { Chart, type Dot, type Line } from "../parts/chart";
 import { choose, go, href, usePlace } from "../place";
 import { when } from "../when";
+import { Own } from "./own";
 
 interface Plot {
   title: string;
@@ -66,6 +68,8 @@ export function Metrics({ project }: { project: string }): JSX.Element {
           )
         }
       </Ready>
+      <h2>Measured by the programs</h2>
+      <Own project={project} />
     </>
   );
 }
@@ -77,8 +81,8 @@ function Plots({ answer, project, by, asked, every }: { answer: TraceSeries; pro
   const first = answer.series[0]!;
   const p95 = answer.series.reduce((most, s) => Math.max(most, s.total.p95Ns ?? 0), 0);
   const failed = useAsked<Page<Trace>>(path, { ...asked, status: "error", limit: 20 }, every);
-  // Rounded, so that it is not another question each time.
-  const slow = useAsked<Page<Trace>>(p95 ? path : "", { ...asked, minDuration: `${Number((p95 / 1e6).toPrecision(1))}ms`, limit: 20 }, every);
+  // Rounded down, so that it is not another question each time.
+  const slow = useAsked<Page<Trace>>(p95 ? path : "", { ...asked, minDuration: `${coarse(p95)}ns`, limit: 20 }, every);
   const dots = useMemo(() => {
     const both = new Map([...(slow.data?.items ?? []), ...(failed.data?.items ?? [])].map((t) => [t.id, t]));
     return [...both.values()].flatMap((t): Dot[] =>
@@ -111,6 +115,12 @@ function Plots({ answer, project, by, asked, every }: { answer: TraceSeries; pro
       {by !== "none" && answer.series.length > MOST_LINES && <p class="soft">Lines of the {MOST_LINES} with most requests; the table has {answer.series.length}.</p>}
     </>
   );
+}
+
+/** Not above it, with one digit. */
+function coarse(ns: number): number {
+  const unit = 10 ** Math.floor(Math.log10(Math.max(1, ns)));
+  return Math.floor(ns / unit) * unit;
 }
 
 function Totals({ of }: { of: TraceSeries }): JSX.Element {

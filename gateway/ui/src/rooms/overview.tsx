@@ -151,7 +151,7 @@ function Numbers({ now, past, name, projectId, before }: { now: TraceSeries | un
   const of = (series: TraceSeries | undefined): SeriesOf | undefined => series?.series.find((s) => s.deployment === name);
   // Of more than twenty deployments the small ones are told together: of such a one nothing is known here.
   const untold = (series: TraceSeries | undefined): boolean => !series || (!of(series) && series.series.some((s) => s.other));
-  if (untold(now)) return <div class="skeleton" aria-label="loading" />;
+  if (untold(now)) return <div class="skeleton" role="status" aria-label="loading" />;
   const mine = of(now);
   const total = mine?.total ?? NONE;
   const was = untold(past) ? undefined : (of(past)?.total ?? NONE);
