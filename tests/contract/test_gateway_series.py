@@ -157,6 +157,8 @@ def figures(items: list[dict[str, Any]]) -> dict[str, Any]:
         {"deployment": "agent", "revision": "2"},
         {"revision": "7c9f8d6b5d"},
         {"minDuration": "2s"},
+        {"q": "status:error OR tokens:>900"},
+        {"q": "-name:chat* duration:>2s", "deployment": "agent"},
         {"from": at(21 * MINUTE + 12345), "to": at(33 * MINUTE + 999)},
         {"name": "nothing is called so"},
     ],
