@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanyard.sidecar")
 
-BIND_AGAIN = 15.0
+BIND_AGAIN = 5.0
 """Seconds until an address that was taken is tried again (in a pod: the application may have it)."""
 
 
@@ -125,5 +125,10 @@ class Servers:
     ) -> None:
         while name not in self.addresses:
             await self._collector.clock.sleep(BIND_AGAIN)
-            with contextlib.suppress(SettingError):
+            try:
                 await self._serve(stack, name, make, host, port)
+                log.info("%s listens after all", name)
+            except SettingError:
+                pass  # told when it was tried first
+            except Exception:  # a mistake of ours, which is seen and stops nothing else
+                log.exception("%s cannot be started; trying again", name)

@@ -126,6 +126,8 @@ def test_in_a_pod_it_collects_in_spite_of_wrong_storage_and_a_taken_port(tmp_pat
         with collector(tmp_path, "--must-start", **settings) as program:
             spooled = tmp_path / "spool" / f"{1:016d}.entry"
             wait_for("an entry in the spool", lambda: spooled.exists() or None)
+            taken.close()
+            wait_for("the port", lambda: "otlp listens after all" in program.text() or None)
             assert program.stop() == 3
             assert "going on without otlp" in program.text()
             assert "nothing can be uploaded until this is mended" in program.text()

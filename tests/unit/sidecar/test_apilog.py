@@ -73,6 +73,16 @@ async def collecting(
         await running
 
 
+@contextlib.asynccontextmanager
+async def one_server() -> AsyncIterator[tuple[Machine, FakePodLogs]]:
+    """The container `server` runs, and a collector follows it."""
+    machine = Machine()
+    kube = FakePodLogs(machine.clock)
+    await kube.start("server")
+    async with collecting(machine, kube):
+        yield machine, kube
+
+
 def writer(machine: Machine, run: str) -> str:
     """The one whose lines are stored under `container/restart`."""
     starts = f"{IDENTITY.pod_uid}/{run}@"
@@ -198,10 +208,7 @@ def test_an_answer_that_goes_silent_at_a_rotation_is_asked_for_again(*, deaf: bo
 
 @virtual
 async def test_lines_that_were_rotated_away_unread_are_a_told_gap() -> None:
-    machine = Machine()
-    kube = FakePodLogs(machine.clock)
-    await kube.start("server")
-    async with collecting(machine, kube):
+    async with one_server() as (machine, kube):
         await kube.say("server", "a")
         await machine.clock.sleep(10)
         kube.away = True
@@ -281,10 +288,7 @@ async def test_a_line_longer_than_a_record_may_be_is_split_and_one_that_breaks_o
 
 @virtual
 async def test_a_run_that_came_and_went_unseen_is_told() -> None:
-    machine = Machine()
-    kube = FakePodLogs(machine.clock)
-    await kube.start("server")
-    async with collecting(machine, kube):
+    async with one_server() as (machine, kube):
         await kube.say("server", "zero")
         await machine.clock.sleep(10)
         kube.away = True
@@ -306,10 +310,7 @@ def test_a_run_that_the_runtime_removed_is_complete_if_it_was_followed_to_its_en
 ) -> None:
     @virtual
     async def check() -> None:
-        machine = Machine()
-        kube = FakePodLogs(machine.clock)
-        await kube.start("server")
-        async with collecting(machine, kube):
+        async with one_server() as (machine, kube):
             await kube.say("server", *"abc")
             await machine.clock.sleep(10)
             kube.away = not followed
@@ -329,10 +330,7 @@ def test_a_run_that_the_runtime_removed_is_complete_if_it_was_followed_to_its_en
 
 @virtual
 async def test_a_lost_spool_goes_on_after_the_last_line_that_is_stored() -> None:
-    machine = Machine()
-    kube = FakePodLogs(machine.clock)
-    await kube.start("server")
-    async with collecting(machine, kube):
+    async with one_server() as (machine, kube):
         await kube.say("server", *"abc")
         await machine.clock.sleep(10)
     old = writer(machine, "server/0")
