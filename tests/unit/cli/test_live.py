@@ -15,7 +15,7 @@ from spanyard_local.cli.live_lines import LiveLines, unknown_live
 from spanyard_local.cli.live_trace import GrowingTrace
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.tables import Cell
-from spanyard_local.cli.top import SORTS, cells, figures, ordered
+from spanyard_local.cli.top_rows import SORTS, cells, figures, ordered
 from spanyard_local.live_client import (
     Back,
     BuildStatus,
@@ -67,7 +67,7 @@ class Script:
 
 
 def at(ago_s: float) -> str:
-    return rfc3339(NOW - int(ago_s * 1e9))
+    return rfc3339(time.time_ns() - int(ago_s * 1e9))
 
 
 def lines(
@@ -110,7 +110,9 @@ def test_no_more_lines_begin_than_were_asked_for_and_none_older_than_they_may_be
     past = stored(5, 6, 7)
     assert shown(Script([old, new, LIVE]), {}, past, most=3)[0] == [7, 8, 9]
     assert shown(Script([old, new, LIVE]), {}, past, most=9)[0] == [5, 6, 7, 1, 2, 8, 9]
-    assert shown(Script([old, new, LIVE]), {}, past, most=None, since=NOW - 10**10)[0] == [
+    assert shown(Script([old, new, LIVE]), {}, past, most=None, since=time.time_ns() - 10**10)[
+        0
+    ] == [
         5,
         6,
         7,
