@@ -154,8 +154,8 @@ FILL = {
     " 1000000 * (cityHash64(number) % 1000) AS duration_ns,"
     " start_time + toIntervalNanosecond(duration_ns) AS end_time,"
     " if(number % 70 = 0, 'error', 'ok') AS status, 'internal' AS span_kind,"
-    ' if(name = \'chat\', concat(\'[{"role":"user","content":"Where is my parcel number \','
-    " toString(cityHash64(number) % 100000), '?\"}]'), '') AS input,"
+    " if(name = 'chat', concat('Where is my parcel number ', toString(cityHash64(number) % 100000),"
+    " '?'), '') AS input,"
     " if(name = 'chat', concat('It left ', toString(number % 90), ' minutes ago'), '') AS output,"
     f" {_ATTRIBUTES} FROM numbers({{first}}, {{count}})",
     "starts": f"SELECT {_IDENTITY.replace('/server/0@', '/starts@')}, 'otlp' AS stream,"
