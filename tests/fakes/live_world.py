@@ -75,8 +75,6 @@ class World:
         self.random_failures = True
         self.padding = ""
         self.connections = 0
-        self.most_connections: dict[str, int] = {}
-        self._open: dict[str, int] = {}
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -142,14 +140,7 @@ class World:
         if not found.there or not found.answers or self._fails(0.1):
             raise UpstreamError("refused")
         self.connections += 1
-        self._open[pod.uid] = self._open.get(pod.uid, 0) + 1
-        self.most_connections[pod.uid] = max(
-            self.most_connections.get(pod.uid, 0), self._open[pod.uid]
-        )
-        try:
-            yield self._events(found, dict(after))
-        finally:
-            self._open[pod.uid] -= 1
+        yield self._events(found, dict(after))
 
     async def _events(self, pod: Pod, after: dict[str, int]) -> AsyncIterator[UpstreamEvent]:
         session, told = pod.session, False

@@ -11,6 +11,7 @@ from typing import Any
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.inlet import Inlet, Joined
+from spanyard_gateway.live.messages import Resume
 from spanyard_gateway.live.records import Block, block_of_lines
 from spanyard_gateway.live.stored import Target
 from spanyard_gateway.live.subscription import Subscription, Wish
@@ -19,6 +20,7 @@ from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, PROJECT, Pod, World, l
 from tests.sim.clock import SimClock, WallClock
 from tests.sim.loop import SimLoop, abandon_all
 
+Task = asyncio.Task[None]
 TARGET = Target(NAMESPACE, PROJECT, deployment=DEPLOYMENT)
 OTHER = Target("other", PROJECT, deployment=DEPLOYMENT)
 
@@ -66,7 +68,8 @@ class Scene:
     async def listen(self, inlet: Inlet) -> None:
         wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
         async with self.hub.attached(TARGET, inlet) as attached:
-            subscription = Subscription(wish, TARGET, inlet, self.world, self.clock, self.say)
+            stored = self.hub.stored
+            subscription = Subscription(wish, TARGET, inlet, stored, self.clock, self.say)
             await subscription.run(inlet.waiting_now(), attached.reached())
 
     @contextlib.asynccontextmanager
@@ -200,5 +203,132 @@ def test_what_a_subscription_began_with_is_let_go() -> None:
         assert not [each for each in gc.get_objects() if type(each) is Tracked]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    play(scene())
+
+
+async def _resumed(it: Scene, resume: Resume, inlet: Inlet) -> tuple[Subscription, Task]:
+    """A listener that comes again, at this gateway."""
+    wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter(), resume=resume)
+    subscription = Subscription(wish, TARGET, inlet, it.hub.stored, it.clock, it.say)
+    return subscription, asyncio.create_task(subscription.run(inlet.waiting_now(), {}))
+
+
+def test_a_token_does_not_pass_what_could_not_be_read_of_an_ended_writer() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        await it.world.print(pod, 20)
+        await it.world.end(pod)
+        while it.world.all[pod.writers[0].id].stored < 20:
+            it.world.store()
+        at = it.clock.time_ns() // 1_000_000
+        await asyncio.sleep(100)  # longer than the margin: a later token would not ask for it
+        it.world.database_away = True
+        here, task = await _resumed(it, Resume(at, {pod.writers[0].id: 5}), Inlet(1 << 20))
+        await asyncio.sleep(100)
+        assert [m["type"] for m in it.heard] == ["partial", "live"]
+        token = here.resume()
+        assert token.at == it.heard[1]["resume"]["at"] == at, "it is still to be shown"
+        task.cancel()
+        # Whoever comes again with that token misses nothing; whoever stays gets it too.
+        for wait in (False, True):
+            it.heard.clear()
+            it.world.database_away = wait
+            again, task = await _resumed(it, token, Inlet(1 << 20))
+            await asyncio.sleep(5)
+            it.world.database_away = False
+            await asyncio.sleep(60)
+            assert it.lines() == [f"line {n}" for n in range(6, 21)]
+            assert again.resume().at > at + 100_000
+            task.cancel()
+
+    play(scene())
+
+
+def test_what_an_ended_writer_did_not_get_stored_is_told_as_dropped() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            writer = it.world.all[pod.writers[0].id]
+            pod.answers = False
+            await it.world.restart_collector(pod)
+            await it.world.print(pod, 5)
+            await it.world.end(pod)
+            writer.stored, writer.end_stored = 12, True
+            await asyncio.sleep(60)
+        told = [m for m in it.heard if m["type"] == "dropped"]
+        assert it.lines() == ["line 11", "line 12"]
+        assert [(m["first"], m["last"], m["reason"]) for m in told] == [(13, 15, "not-stored")]
+
+    play(scene())
+
+
+def test_a_writer_that_waits_for_the_database_holds_up_nobody_else() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            other = it.world.new_pod()
+            await asyncio.sleep(3)
+            writer = it.world.all[pod.writers[0].id]
+            pod.answers = False
+            await it.world.restart_collector(pod)
+            await it.world.print(pod, 5)
+            writer.ring_from = 14  # 11 to 13 are neither with the collector nor stored
+            pod.answers = True
+            await asyncio.sleep(7)
+            began = it.clock.monotonic()
+            for n in range(1, 4):
+                await it.world.print(other, 1)
+                await asyncio.sleep(0.5)
+                assert it.lines()[-1] == f"line {n}", "it came at once"
+            assert it.clock.monotonic() - began < 2
+            assert [m for m in it.heard if m["type"] == "dropped"] == []
+            await it.world.print(pod, 2)
+            await asyncio.sleep(15)
+        of = [m for m in it.heard if m.get("writer") == writer.id]
+        assert [(m["type"], m["first"], m["last"]) for m in of][0] == ("dropped", 11, 13)
+        assert [i["seq"] for m in of[1:] for i in m["items"]] == [14, 15, 16, 17]
+
+    play(scene())
+
+
+def test_what_many_listeners_miss_is_asked_for_once() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        await it.world.print(pod, 10)
+        running = [asyncio.create_task(it.hub.run())]
+        running += [asyncio.create_task(it.listen(Inlet(1 << 20))) for _ in range(50)]
+        await asyncio.sleep(4)
+        writer = it.world.all[pod.writers[0].id]
+        pod.answers = False
+        await it.world.restart_collector(pod)
+        await it.world.print(pod, 20)
+        writer.stored, writer.ring_from = 25, 26
+        before = it.world.questions
+        pod.answers = True
+        await asyncio.sleep(8)
+        assert len(it.lines()) == 50 * 20
+        assert it.world.questions - before <= 5
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    play(scene())
+
+
+def test_listeners_that_cannot_keep_up_get_fewer_and_larger_messages() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            before = len(it.heard)
+            for n in range(200):
+                await it.world.print(pod, 1)
+                if n % 50 == 49:
+                    await asyncio.sleep(1)
+            said = [m for m in it.heard[before:] if m["type"] == "server:log"]
+        assert sum(len(m["items"]) for m in said) == 200
+        assert len(said) < 50, "what comes while others have their turn is one message"
 
     play(scene())
