@@ -75,7 +75,7 @@ class Nothing:
         return {}
 
     async def last_of(
-        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+        self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
         """Nothing."""
         return {}

@@ -161,7 +161,7 @@ class World:
             async with pod.changed:
                 if pod.session != session:
                     raise UpstreamError("the collector ended")
-                if all(w.last <= after.get(w.id, 0) for w in pod.writers):
+                if all(w.last <= max(after.get(w.id, 0), w.ring_from - 1) for w in pod.writers):
                     await pod.changed.wait()
                 if pod.session != session and not pod.answers:
                     raise UpstreamError("the collector was killed")
@@ -229,10 +229,10 @@ class World:
         }
 
     async def last_of(
-        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+        self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
         await self._asked()
-        found = {name: self.all[name].stored for name in writers}
+        found = {name: self.all[name].stored for name in writers if name in self.all}
         return {name: Reached("logs", stored) for name, stored in found.items() if stored}
 
     async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:

@@ -143,12 +143,13 @@ class Errands:
         resume, signals = self._resume, self._passes.channel.signals
         if resume is None:
             return
-        since = resume.at - MARGIN_MS
-        stored = dict(await self._stored.begun_since(self._passes.target, signals, since))
+        target, since = self._passes.target, resume.at - MARGIN_MS
+        stored = dict(await self._stored.begun_since(target, signals, since))
         # Those whose pods have gone meanwhile, however long they were silent.
         silent = [writer for writer in self._known if writer not in self._reached]
         if silent:
-            stored |= await self._stored.last_of(silent, signals)
+            # Of the target alone: the client says which, and may name those of others.
+            stored |= await self._stored.last_of(target, signals, silent)
         known = set(self._known)
         stored |= {w: r for w, r in self._reached.items() if r.signal in signals and w in known}
         until = self._clock.monotonic() + END_S
@@ -163,7 +164,8 @@ class Errands:
         try:
             await self._what_came_since()
             writers = [writer for writer in self._owed if writer not in self._held]
-            stored = await self._stored.last_of(writers, self._passes.channel.signals)
+            signals = self._passes.channel.signals
+            stored = await self._stored.last_of(self._passes.target, signals, writers)
             ends = await self._stored.ends_of(writers)
         except SpanyardError:
             for each in self._owed.values():

@@ -70,11 +70,11 @@ class SharedStored:
         )
 
     async def last_of(
-        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+        self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
         return await self._once(
-            ("last", tuple(writers), tuple(signals)),
-            lambda: self._stored.last_of(writers, signals),
+            ("last", target, tuple(signals), tuple(writers)),
+            lambda: self._stored.last_of(target, signals, writers),
         )
 
     async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:

@@ -71,9 +71,9 @@ class Stored(Protocol):
         ...
 
     async def last_of(
-        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+        self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
-        """How far these writers are stored; those that are not are left out."""
+        """How far these writers are stored; those that are not, or are others', are left out."""
         ...
 
     async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:

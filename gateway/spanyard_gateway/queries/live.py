@@ -119,14 +119,15 @@ class ClickHouseStored:
         return found
 
     async def last_of(
-        self, writers: Sequence[str], signals: Sequence[LiveSignal]
+        self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
         found: dict[str, Reached] = {}
         for signal in signals:
+            where = _where(target, trace=False)
+            where.add("writer IN {writers:Array(String)}", writers=list(writers))
             rows = await self._reader.rows(
-                f"SELECT writer, max(seq) AS last FROM {signal}"
-                " WHERE writer IN {writers:Array(String)} GROUP BY writer",
-                {"writers": list(writers)},
+                f"SELECT writer, max(seq) AS last FROM {signal} WHERE {where.sql()} GROUP BY writer",
+                where.params,
             )
             found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
         return found

@@ -287,7 +287,7 @@ def test_a_writer_that_waits_for_the_database_holds_up_nobody_else() -> None:
             await it.world.print(pod, 2)
             await asyncio.sleep(15)
         of = [m for m in it.heard if m.get("writer") == writer.id]
-        assert [(m["type"], m["first"], m["last"]) for m in of][0] == ("dropped", 11, 13)
+        assert (of[0]["type"], of[0]["first"], of[0]["last"]) == ("dropped", 11, 13)
         assert [i["seq"] for m in of[1:] for i in m["items"]] == [14, 15, 16, 17]
 
     play(scene())
@@ -329,6 +329,6 @@ def test_listeners_that_cannot_keep_up_get_fewer_and_larger_messages() -> None:
                     await asyncio.sleep(1)
             said = [m for m in it.heard[before:] if m["type"] == "server:log"]
         assert sum(len(m["items"]) for m in said) == 200
-        assert len(said) < 50, "what comes while others have their turn is one message"
+        assert len(said) < 20, "what comes while others have their turn is one message"
 
     play(scene())

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import random
+import resource
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -266,3 +268,53 @@ async def test_nobody_listening_costs_no_connection() -> None:
             await client.say(type="subscribe", id="a", channel=CHANNEL)
             await client.hear("live")
             assert gateway.hub.connections == 1
+
+
+@pytest.mark.slow
+async def test_a_flood_of_subscriptions_is_refused_and_nobody_else_notices() -> None:
+    """130 MB of them, each with a token of 2,000 writers; what is refused leaves nothing behind."""
+    seen = {f"pod{n:04}-{'x' * 80}/app/0@e": n for n in range(2_000)}
+    async with served() as (gateway, url), connected(url) as other:
+        pod = gateway.world.new_pod()
+        await other.say(type="subscribe", id="a", channel=CHANNEL)
+        await other.hear("live")
+        async with connected(url, max_msg_size=0) as flood:
+            before, refused = _resident_mb(), 0
+            for n in range(600):
+                resume = {"at": n, "seen": seen}
+                await flood.say(type="subscribe", id=str(n), channel=CHANNEL, resume=resume)
+                if n >= 64:
+                    error = await flood.hear("error")
+                    refused += error["code"] == "too-many"
+                if n % 100 == 0:
+                    await gateway.world.print(pod, 1)
+                    async with asyncio.timeout(10):
+                        assert (await other.hear("server:log"))["items"]
+            assert refused == 600 - 64
+            assert _resident_mb() - before < 150
+            assert len(gateway.live.counts.dropped) == 0
+        async with asyncio.timeout(20):
+            while gateway.live.counts.subscriptions > 1:
+                await asyncio.sleep(0.05)
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+async def test_thousands_of_messages_to_one_who_reads_slowly_stay_in_order() -> None:
+    async with served() as (gateway, url), connected(url) as client:
+        pod = gateway.world.new_pod()
+        gateway.world.padding = "x" * 500
+        await client.say(type="subscribe", id="a", channel=CHANNEL)
+        await client.hear("live")
+        seqs: list[int] = []
+        for n in range(1, 41):
+            await gateway.world.print(pod, 100)
+            if n % 10 == 0:
+                while len(seqs) < n * 100:
+                    message = await client.hear()
+                    assert message["type"] == "server:log", message
+                    seqs += [item["seq"] for item in message["items"]]
+        assert seqs == list(range(1, 4_001))
