@@ -126,4 +126,4 @@ def picks_of(channel: Channel, filter_: Filter) -> Picks | None:
 
 def key_of(channel: Channel, filter_: Filter) -> Hashable:
     """Stands for `picks_of(channel, filter_)`: whoever has the same key wants the same records."""
-    return channel.trace, msgspec.json.encode(filter_)
+    return channel.trace, channel.signals, msgspec.json.encode(filter_)
