@@ -1,12 +1,14 @@
 """The commands beside a real `spanyard up`: deploy, follow, cancel, with the exit codes they promise."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,79 @@ def test_log_lines_are_followed_each_once(here: Here, up: Up) -> None:
     assert len(ids) == len(set(ids))
     assert set(ids) >= set(stored()[:wanted])
     assert wanted >= 30
+
+
+def test_a_line_is_shown_before_it_is_stored_and_what_runs_is_watched(here: Here) -> None:
+    follower = here.start("logs", "dice", "-f", "-n", "1", "-o", "jsonl")
+    assert follower.stdout is not None
+    address = here.run("address", "node-server")[0].strip()
+    ask(f"{address}/roll?sides=6")
+    late: list[float] = []
+    for _ in range(20):
+        line = json.loads(follower.stdout.readline())
+        late.append(
+            time.time() - datetime.fromisoformat(line["timestamp"][:26] + "+00:00").timestamp()
+        )
+        ask(f"{address}/roll?sides=6")
+    assert min(late) < 4, "stored lines come seconds later: the flush interval alone is 5 s"
+    assert "recordedAt" not in line, "it is not stored yet"
+    found = json.loads(here.run("top", "--once", "-o", "json")[0])
+    [server] = [row for row in found if row["id"] == "local.node-server"]
+    assert (server["healthy"], server["readyReplicas"]) == (True, 1)
+    trace = line["traceId"]
+    spans = [json.loads(text) for text in here.run("trace", trace, "--live")[0].splitlines()]
+    assert {span["traceId"] for span in spans} == {trace}
+    assert all(span["endTime"] for span in spans if span["type"] == "span:ended")
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(60) == 130
+
+
+def test_a_follower_goes_on_without_loss_or_repeat_when_its_gateway_is_killed(
+    tmp_path: Path,
+) -> None:
+    """A run of its own, because the gateway of a laptop is killed with all beside it."""
+    data, example = tmp_path / ".spanyard", ROOT / "examples" / "node-server"
+    with Up(data, example, cwd=tmp_path) as up:
+        here = Here(up, tmp_path)
+        port = int(up.address().rpartition(":")[2])
+        follower = here.start("logs", "dice", "-f", "-n", "all", "-o", "jsonl")
+        found: list[str] = []
+        reader = threading.Thread(target=lambda: found.extend(follower.stdout or ()), daemon=True)
+        reader.start()
+        roll(up, 5)
+        wait_until(lambda: sum("threw" in line for line in found) >= 5)
+        roll(up, 5)
+        up.kill()
+    try:
+        with Up(data, example, cwd=tmp_path, port=port) as up:
+            roll(up, 5)
+            wait_until(lambda: len(stored_ids(here)) > 0 and shown_ids(found) >= stored_ids(here))
+            assert sum("threw" in line for line in found) >= 15, "those of the killed run too"
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(60) == 130
+            reader.join(10)
+            assert len(shown_ids(found)) == len(found), "none twice"
+    finally:
+        here.end()
+
+
+def roll(up: Up, times: int) -> None:
+    address = up.endpoint("local.node-server")
+    for _ in range(times):
+        ask(f"{address}/roll?sides=6")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def shown_ids(lines: list[str]) -> set[str]:
+    return {json.loads(line)["recordId"] for line in list(lines)}
+
+
+def stored_ids(here: Here) -> set[str]:
+    out, _ = here.run("logs", "dice", "-n", "all", "-o", "jsonl")
+    return shown_ids(out.splitlines())
