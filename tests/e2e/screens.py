@@ -33,6 +33,12 @@ def main() -> None:
             )
             agent = serving["status"]["endpoint"]
             trace = [_ask(agent, QUESTIONS[n % len(QUESTIONS)]) for n in range(31)][2]
+            # A second revision, so that there is something to compare.
+            source = place / "support-agent" / "support_agent" / "server.py"
+            source.write_text(source.read_text("utf-8") + "\n# an edit\n", "utf-8")
+            up.until(lambda e: e["event"] == "deployment" and e["status"].get("revision") == 2, 120)
+            for n in range(22):
+                _ask(agent, QUESTIONS[n % len(QUESTIONS)])
             time.sleep(5)
             for scheme in ("light", "dark"):
                 troubles = _shoot(gateway, trace, scheme)
@@ -55,6 +61,8 @@ def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:
         "overview": "",
         "build": "builds/local.support-agent",
         "deployment": "deployments/local.support-agent",
+        "compare": "deployments/local.support-agent?compare=1,2",
+        "timeline": "deployments/local.support-agent?view=timeline",
         "traces": "traces?range=15m",
         "trace": f"traces/local.support/{trace}",
         "logs": "logs",

@@ -40,7 +40,12 @@ def entries(
 ) -> list[Entry]:
     """All that is told, in no order."""
     of_builds = (one for build in builds for one in _build(build))
-    of_revisions = (one for r in deployment.status.revisions for one in _revision(deployment, r))
+    ends = {build.metadata.name: build.status.finished_at for build in builds}
+    of_revisions = (
+        one
+        for r in deployment.status.revisions
+        for one in _revision(deployment, r, ends.get(r.build, ""))
+    )
     known = {revision.number for revision in deployment.status.revisions}
     of_events = (_event(event) for event in events if not _told_already(event, known))
     found = (*of_builds, *of_revisions, *of_events, _health(deployment))
@@ -112,7 +117,7 @@ def _commit(build: Build, own: str) -> Entry | None:
 # --- revisions and health --------------------------------------------------------------------
 
 
-def _revision(deployment: Deployment, revision: Revision) -> Iterator[Entry | None]:
+def _revision(deployment: Deployment, revision: Revision, built_at: str) -> Iterator[Entry | None]:
     number = str(revision.number)
     build = f"{deployment.metadata.namespace}.{revision.build}" if revision.build else ""
     runs = f"runs {revision.build or revision.image}" if revision.build or revision.image else ""
@@ -121,9 +126,10 @@ def _revision(deployment: Deployment, revision: Revision) -> Iterator[Entry | No
         name, title = f"revision {number}/{what}", f"revision {number} {title}"
         return entry(time, "revision", name, title, revision=number, build_id=build, **more)
 
-    yield one(revision.started_at, "start", "starts", status="Starting", detail=runs)
+    started = _not_before(built_at, revision.started_at)
+    yield one(started, "start", "starts", status="Starting", detail=runs)
     yield one(
-        revision.ready_at,
+        _not_before(built_at, revision.ready_at),
         "ready",
         "serves",
         status="Serving",
@@ -147,6 +153,11 @@ def _revision(deployment: Deployment, revision: Revision) -> Iterator[Entry | No
             detail=_replaced_by(deployment, revision),
             duration_ns=_between(revision.ready_at, revision.ended_at),
         )
+
+
+def _not_before(cause: str, time: str) -> str:
+    """Times of revisions are cut to seconds: none comes before its build's end in the same second."""
+    return cause if len(time) == len("2026-11-21T14:45:00Z") and cause[:19] == time[:19] else time
 
 
 def _instead_of(deployment: Deployment, time: str, number: int) -> str:

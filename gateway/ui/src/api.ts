@@ -51,6 +51,10 @@ export interface Revision {
   build?: string;
   image?: string;
   startedAt?: string;
+  readyAt?: string;
+  endedAt?: string;
+  /** In a cluster: as in the names of its pods. */
+  templates?: string[];
   reason?: string;
 }
 

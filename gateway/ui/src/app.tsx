@@ -9,8 +9,10 @@ import { live, type State } from "./live";
 import { Palette } from "./parts/palette";
 import { TimePicker } from "./parts/timepicker";
 import { choose, followLinks, go, here, href, listed, usePlace } from "./place";
-import { BuildRoom, Builds } from "./rooms/builds";
-import { DeploymentRoom, Deployments } from "./rooms/deployments";
+import { BuildRoom } from "./rooms/build";
+import { Builds } from "./rooms/builds";
+import { DeploymentRoom } from "./rooms/deployment";
+import { Deployments } from "./rooms/deployments";
 import { Logs } from "./rooms/logs";
 import { Metrics } from "./rooms/metrics";
 import { Overview } from "./rooms/overview";
@@ -146,7 +148,7 @@ function Room({ room, rest, project, level }: { room: string; rest: string[]; pr
     case "builds":
       return id ? <BuildRoom id={id} /> : <Builds project={project} />;
     case "deployments":
-      return id ? <DeploymentRoom id={id} level={level} /> : <Deployments project={project} />;
+      return id ? <DeploymentRoom key={id} id={id} level={level} /> : <Deployments project={project} />;
     case "traces":
       return id && rest[1] ? <TraceRoom project={id} id={rest[1]} /> : <Traces project={project} />;
     case "logs":

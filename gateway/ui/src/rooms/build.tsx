@@ -1,0 +1,158 @@
+/** Why did it fail, where is it now? */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import type { Build, BuildStatus, Deployment, Page, Step } from "../api";
+import { part, post } from "../api";
+import { useAsked } from "../asking";
+import { bytes, duration, full, ms } from "../format";
+import { Copyable, Mark, Ready, Time } from "../parts/bits";
+import { Events } from "../parts/events";
+import { FailureCard } from "../parts/failure";
+import { LogView, type Shown } from "../parts/logview";
+import { choose, href } from "../place";
+import { firstLine } from "../steps";
+import { useLines } from "../streaming";
+import "./deployment.css";
+
+export function BuildRoom({ id }: { id: string }): JSX.Element {
+  const build = useAsked<Build>(`builds/${part(id)}`, {}, 10_000);
+  const [fresh, setFresh] = useState<BuildStatus>();
+  const stream = useLines(`build:${id}`, {}, (message) => {
+    if (message.type === "build:status") setFresh(message.status as BuildStatus);
+  });
+  const [error, setError] = useState("");
+  const status = fresh ?? build.data?.resource?.status;
+  const running = status?.phase === "Building" || status?.phase === "Queued";
+  const cancel = async (): Promise<void> => {
+    try {
+      await post(`builds/${part(id)}/cancel`, {});
+    } catch (problem) {
+      setError(String((problem as Error).message));
+    }
+  };
+  return (
+    <>
+      <div class="head">
+        <h1>{id}</h1>
+        {status?.phase && <Mark state={status.phase} />}
+        {running && <button onClick={() => void cancel()}>Cancel</button>}
+        {status?.duration && <span class="soft">{status.duration}</span>}
+        {status?.artifact?.size ? <span class="soft">artifact of {bytes(status.artifact.size)}</span> : null}
+      </div>
+      {error && (
+        <div class="problem" role="alert">
+          {error}
+        </div>
+      )}
+      {status?.failure && <FailureCard failure={status.failure} />}
+      <Steps status={status} lines={stream.lines} />
+      <Ready of={build}>
+        {(found) => (
+          <>
+            <About id={id} build={found} status={status} />
+            <Events events={found.events ?? []} />
+          </>
+        )}
+      </Ready>
+      {stream.note && <p class="soft">{stream.note}</p>}
+      <LogView
+        lines={stream.lines}
+        version={stream.version}
+        name={id}
+        live={running}
+        empty={stream.started ? "It has printed nothing yet." : "Loading …"}
+      />
+    </>
+  );
+}
+
+/** The steps with how long they took; each leads to its first line in the log. */
+function Steps({ status, lines }: { status: BuildStatus | undefined; lines: Shown[] }): JSX.Element | null {
+  if (!status?.steps?.length) return null;
+  return (
+    <ol class="steps" aria-label="steps">
+      {status.steps.map((step) => {
+        const [kind, word] = stateOf(step, status);
+        const took = step.startedAt ? duration((step.finishedAt ? ms(step.finishedAt) : Date.now()) - ms(step.startedAt)) : "";
+        const to = firstLine(step.name, lines);
+        const told = (
+          <>
+            <span class={`mark ${kind}`}>{step.name}</span> <span class="only-heard">{word}</span> <span class="soft">{took}</span>
+            {step.exitCode ? <span class="soft">, exit code {step.exitCode}</span> : null}
+          </>
+        );
+        return (
+          <li key={step.name} title={[word, step.startedAt ? full(step.startedAt) : ""].filter(Boolean).join(", ")}>
+            {to ? (
+              <button class="step" onClick={() => choose({ line: to })}>
+                {told}
+              </button>
+            ) : (
+              <span class="step">{told}</span>
+            )}
+          </li>
+        );
+      })}
+    </ol>
+  );
+}
+
+function stateOf(step: Step, status: BuildStatus): [kind: string, word: string] {
+  if (!step.finishedAt) return status.phase === "Building" ? ["busy", "running"] : ["bad", "not ended"];
+  if (step.exitCode || status.failure?.step === step.name) return ["bad", "failed"];
+  return ["good", "succeeded"];
+}
+
+/** What was built from, for whom, how long it waited, and who runs it. */
+function About({ id, build, status }: { id: string; build: Build; status: BuildStatus | undefined }): JSX.Element | null {
+  const namespace = id.slice(0, id.indexOf("."));
+  const spec = build.resource?.spec;
+  const project = spec ? `${namespace}.${spec.project}` : "";
+  const deployments = useAsked<Page<Deployment>>(project ? "deployments" : "", { project, limit: 200 }, 15_000);
+  if (!spec) return null;
+  const name = id.slice(namespace.length + 1);
+  const runs = (deployments.data?.items ?? []).flatMap((d) => (d.resource?.status?.revisions ?? []).filter((r) => r.build === name).map((r) => ({ d, r })));
+  const waited = status?.queuedAt && status.startedAt ? ms(status.startedAt) - ms(status.queuedAt) : 0;
+  return (
+    <dl class="facts about">
+      <dt>Source</dt>
+      <dd>
+        {sourceOf(spec.source)} {status?.source?.commit && <code title={`commit ${status.source.commit}`}>{status.source.commit.slice(0, 12)}</code>}
+      </dd>
+      <dt>Begun</dt>
+      <dd>
+        <Time at={status?.startedAt || status?.queuedAt} />
+        {waited >= 1000 && <span class="soft">, after it waited for {duration(waited)}</span>}
+        {(status?.attempt ?? 0) > 1 && <span class="soft">, attempt {status?.attempt}</span>}
+        {status?.phase === "Queued" && status.message && <span class="soft">, {status.message}</span>}
+      </dd>
+      {runs.length > 0 && (
+        <>
+          <dt>Runs</dt>
+          <dd>
+            {runs.map(({ d, r }) => (
+              <span key={d.id + r.number} class="run">
+                <a href={href(["deployments", d.id], { project: d.projectId })}>{d.id}</a> <span class="soft">revision {r.number},</span> <Mark state={r.state} />
+              </span>
+            ))}
+          </dd>
+        </>
+      )}
+      {status?.failure && (
+        <>
+          <dt>Its log</dt>
+          <dd>
+            <Copyable text={`spanyard build-log ${id}`} />
+          </dd>
+        </>
+      )}
+    </dl>
+  );
+}
+
+function sourceOf(source: Record<string, unknown> | undefined): string {
+  const of = (name: string): Record<string, string> | undefined => source?.[name] as Record<string, string> | undefined;
+  const git = of("git");
+  if (git) return `${git["url"]}, ${git["revision"] ?? "HEAD"}`;
+  return of("directory")?.["path"] ?? of("archive")?.["digest"] ?? of("artifact")?.["path"] ?? of("artifact")?.["digest"] ?? "–";
+}

@@ -1,0 +1,165 @@
+"""The rooms of deployments and builds in a real browser: two revisions, one that fails, one story."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import AXE, needed, tab
+from tests.fakes.up import ROOT, Up
+
+UI = ROOT / "gateway" / "ui"
+ROOM = "deployments/local.support-agent"
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """An `up` whose second revision serves in place of the first."""
+
+    up: Up
+    gateway: str
+    agent: str
+    app: Path
+
+    def ask(self, question: str) -> str:
+        body = json.dumps({"question": question}).encode()
+        request = urllib.request.Request(
+            f"{self.agent}/ask", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return str(json.load(answer)["traceId"])
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
+    needed("chromium", "npm")
+    if not AXE.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=UI, check=True)
+    folder = tmp_path_factory.mktemp("rollouts")
+    app = folder / "support-agent"
+    shutil.copytree(ROOT / "examples" / "support-agent", app)
+    with Up(folder / "data", app) as up:
+        gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
+        served = up.until(
+            lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
+        )
+        found = Rollouts(up, gateway, served["status"]["endpoint"], app)
+        for n in range(21):
+            found.ask(f"Where is my order {n}?")
+        source = app / "support_agent" / "server.py"
+        source.write_text(source.read_text("utf-8") + "\n# an edit\n", "utf-8")
+        up.until(lambda e: e["event"] == "deployment" and e["status"].get("revision") == 2, 120)
+        for n in range(3):
+            found.ask(f"Is there a refund for {n}?")
+        yield found
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)], ids=["light", "phone"])
+def test_the_rooms_are_fit_for_everybody(stack: Rollouts, dark: bool, width: int) -> None:
+    with tab(stack.gateway, dark=dark, width=width) as found:
+        for place, text in {
+            f"{ROOM}?compare=1,2": "too few to tell",
+            f"{ROOM}?view=timeline": "revision 2 serves",
+            "builds/local.support-agent": "artifact of",
+        }.items():
+            found.go(place)
+            found.sees(text)
+            assert found.axe() == [], place
+            wide = found.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{place} scrolls sideways: {wide} px of {width}"
+        assert found.troubles == []
+
+
+def test_two_revisions_stand_side_by_side_with_their_samples(stack: Rollouts) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go(ROOM)
+        row = page.locator(".revisions tbody tr", has_text="Serving")
+        row.wait_for()
+        assert "1 of 1 ready" in row.inner_text()
+        assert "instead of 1" in row.inner_text()
+        row.get_by_role("button", name="compare revision 2 with 1").click()
+        page.wait_for_url("**compare=2%2C1*")
+        sides = page.locator(".compare tbody tr")
+        sides.filter(has_text="requests").first.wait_for()
+        told = {line.split("\t")[0]: line.split("\t") for line in sides.all_inner_texts()}
+        # The latest ones are stored a moment later; the page asks again.
+        page.locator(".compare td", has_text=re.compile("^3$")).wait_for(timeout=60_000)
+        told = {line.split("\t")[0]: line.split("\t") for line in sides.all_inner_texts()}
+        assert [cell.strip() for cell in told["requests"][1:3]] == ["21", "3"]
+        assert "too few to tell" in told["p95"][3]
+        assert told["tokens per request"][1].strip() not in {"", "–", "0"}
+        page.go_back()
+        page.locator(".compare").wait_for(state="detached")
+        assert found.troubles == []
+
+
+def test_the_timeline_is_one_story_that_leads_to_every_room(stack: Rollouts) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go(f"{ROOM}?view=timeline&kinds=commit,build,revision")
+        found.sees("revision 2 serves")
+        told = [line.split("\n") for line in page.locator(".story-row .title").all_inner_texts()]
+        order = [line[0] for line in told]
+        begins = [next(i for i, line in enumerate(order) if line.startswith(text)) for text in (
+            "queued", "fetch", "succeeded", "revision 1 starts", "revision 1 serves", "revision 2 starts",
+            "revision 2 serves",
+        )]  # fmt: skip
+        assert begins == sorted(begins), order
+        page.keyboard.press("k")
+        page.wait_for_url("**entry=*")
+        page.locator(".story-row.at", has_text="revision").wait_for()
+        page.locator(".story-row.at a.when").click()  # a link that is found again tomorrow
+        page.wait_for_url("**from=*")
+        page.reload()
+        page.locator(".story-row.at").wait_for()
+        found.go(f"{ROOM}?view=timeline&kinds=span,score&all=1")
+        page.locator(".story-row", has_text="helpfulness").first.wait_for(timeout=60_000)
+        page.locator(".story-row", has_text="helpfulness").first.locator(".title a").click()
+        page.wait_for_url("**/traces/local.support/*")
+        assert found.troubles == []
+
+
+def test_a_line_moves_into_the_timeline_as_it_is_written(stack: Rollouts) -> None:
+    with tab(stack.gateway) as found:
+        found.go(f"{ROOM}?view=timeline&all=1&kinds=server:log")
+        found.page.locator(".story-row").first.wait_for(timeout=60_000)
+        found.page.wait_for_timeout(1_000)
+        stack.ask("Is this question seen at once?")
+        found.sees("Is this question seen at once?", seconds=10)
+        assert found.troubles == []
+
+
+def test_a_failed_build_says_why_first_and_its_steps_lead_into_the_log(stack: Rollouts) -> None:
+    manifest = stack.app / "spanyard.yaml"
+    text = manifest.read_text("utf-8")
+    broken = text.replace(
+        "  install: |\n", "  install: |\n    echo before; echo ERROR gone >&2; exit 3\n"
+    )
+    assert broken != text
+    manifest.write_text(broken, "utf-8")
+    failed = stack.up.until(
+        lambda e: e["event"] == "build" and e["status"].get("phase") == "Failed", 120
+    )
+    build = failed["id"]
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go(f"builds/{build}")
+        found.sees("StepFailed in install, exit code 3")
+        card, steps = page.locator(".problem"), page.locator(".steps")
+        assert card.bounding_box()["y"] < steps.bounding_box()["y"]
+        assert "ERROR gone" in card.inner_text()
+        steps.get_by_role("button", name="install").click()
+        page.wait_for_url("**line=*")
+        page.locator(".log-row.at", has_text="before").wait_for()
+        found.go(f"{ROOM}?view=timeline&kinds=build")
+        page.locator(".story-row.bad", has_text="failed: StepFailed").wait_for()
+        page.keyboard.press("e")
+        page.wait_for_url("**entry=*")
+        assert found.troubles == []
