@@ -246,6 +246,24 @@ def test_a_token_does_not_pass_what_could_not_be_read_of_an_ended_writer() -> No
     play(scene())
 
 
+def test_the_rest_of_a_writer_that_was_stored_long_before_the_token_is_not_forgotten() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        await it.world.print(pod, 20)
+        await it.world.end(pod)
+        while not it.world.all[pod.writers[0].id].end_stored:
+            it.world.store()
+        await asyncio.sleep(100)
+        at = it.clock.time_ns() // 1_000_000
+        _, task = await _resumed(it, Resume(at, {pod.writers[0].id: 15}), Inlet(1 << 20))
+        await asyncio.sleep(2)
+        assert it.lines() == [f"line {n}" for n in range(16, 21)]
+        task.cancel()
+
+    play(scene())
+
+
 def test_what_an_ended_writer_did_not_get_stored_is_told_as_dropped() -> None:
     async def scene() -> None:
         it = Scene()
