@@ -19,6 +19,9 @@ from spanyard_gateway.where import Where
 FIRST_WINDOW = 4_000
 LARGEST_WINDOW = 256_000
 """Starts in a window; it grows fourfold from one to the next."""
+FEW = 200
+"""Starts that a search leaves: these are looked up by their ids, without windows (1 million starts, a
+word that is nowhere: 0.2 s of CPU instead of 0.8)."""
 _AT = "fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')"
 _TYPES = {"writer": "String", "seq": "UInt64", "trace_id": "String", "id": "String"}
 
@@ -84,6 +87,10 @@ class Unfinished:
         self, where: Where, limit: int, *, position: Position | None, until: int | None = None
     ) -> list[Row]:
         """The first `limit` rows behind `position` that match `where`, none beyond time `until`."""
+        if self.query.search:
+            rows = await self._window(where, FEW + 1, position, until, by_hash=False)
+            if len(rows) <= FEW:
+                return (await self._not_ended(rows))[:limit]
         found: list[Row] = []
         size = FIRST_WINDOW
         while True:
@@ -92,8 +99,7 @@ class Unfinished:
             if last:
                 far = until
             rows = await self._window(where, limit, position, far)
-            latest = await self._latest(rows)
-            found += [row for row in rows if latest.get(self._key(row)) == self._word(row)]
+            found += await self._not_ended(rows)
             if len(found) >= limit:
                 return found[:limit]
             if len(rows) == limit:
@@ -103,6 +109,10 @@ class Unfinished:
                 return found
             position = [far]
             size = min(size * 4, LARGEST_WINDOW)
+
+    async def _not_ended(self, rows: list[Row]) -> list[Row]:
+        latest = await self._latest(rows)
+        return [row for row in rows if latest.get(self._key(row)) == self._word(row)]
 
     def _beyond(self, time: int, until: int) -> bool:
         return time < until if self.query.descending else time > until
@@ -148,18 +158,30 @@ class Unfinished:
         return int(row["far"]) if row["n"] else None
 
     async def _window(
-        self, where: Where, limit: int, position: Position | None, far: int | None
+        self,
+        where: Where,
+        limit: int,
+        position: Position | None,
+        far: int | None,
+        *,
+        by_hash: bool = True,
     ) -> list[Row]:
+        """Starts up to `far`; `by_hash`: without those whose end lies there too."""
         way = "DESC" if self.query.descending else "ASC"
         bounds = self._bounds(far, position)
         rest = behind(position, self.order, descending=self.query.descending)
         hashed = f"cityHash64({', '.join(self.starts.key)})"
+        without = (
+            f"{hashed} NOT IN (SELECT {hashed} FROM {self.starts.table}"
+            f" WHERE ended = 1 AND {bounds.sql()})"
+            if by_hash
+            else "1"
+        )
         order = ", ".join(f"{name} {way}" for name in ("start_time", *self.order))
         return await self.reader.rows(
             f"{self.starts.aliases} SELECT {self.columns} FROM {self.starts.table}"
             f" WHERE ended = 0 AND ({' OR '.join(self.starts.halves)}) AND {where.sql()}"
-            f" AND {bounds.sql()} AND {rest.sql()} AND {hashed} NOT IN (SELECT {hashed}"
-            f" FROM {self.starts.table} WHERE ended = 1 AND {bounds.sql()})"
+            f" AND {bounds.sql()} AND {rest.sql()} AND {without}"
             f" ORDER BY {order} LIMIT {limit}",
             {**where.params, **bounds.params, **rest.params},
         )
