@@ -1,9 +1,11 @@
-import { describe, expect, it } from "vitest";
-import { compared, comparedScores, pair } from "./compare";
+import { describe, expect, it, vi } from "vitest";
 import type { Figures, ScoreSeriesOf } from "./figures";
 import type { Shown } from "./parts/logview";
 import { firstLine } from "./steps";
 import { isBad, kindsOf, KINDS, merged, ofLines, type Entry } from "./timeline";
+
+vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
+const { compared, comparedScores, pair } = await import("./compare");
 
 const figures = (traces: number, errors: number, p95Ms: number | null, tokens = 0, cost = 0): Figures => ({
   traces, errors, p50Ns: p95Ms === null ? null : p95Ms * 5e5, p95Ns: p95Ms === null ? null : p95Ms * 1e6, p99Ns: null,
