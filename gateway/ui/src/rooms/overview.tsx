@@ -3,12 +3,12 @@ import type { JSX } from "preact";
 import type { Build, Deployment, DeploymentStatus, Page, Project, Proof } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
-import { change, earlier, failing, type Figures, line, type SeriesOf, type TraceSeries, UNITS } from "../figures";
+import { change, earlier, failing, type Figures, line, type SeriesOf, type Span, type TraceSeries, UNITS } from "../figures";
 import { cost, count, duration } from "../format";
 import { Empty, Mark, Ready, Time } from "../parts/bits";
 import { Spark } from "../parts/spark";
 import { href, usePlace } from "../place";
-import { when } from "../when";
+import { type When, when } from "../when";
 import { lost } from "./proof";
 import "./overview.css";
 
@@ -77,7 +77,7 @@ function Cards({ project, deployments }: { project: string; deployments: Deploym
   return (
     <>
       {deployments.map((d) => (
-        <Card key={d.id} deployment={d} now={now.data} past={past.data} before={before.name} proof={proof.data} away={now.error?.message} />
+        <Card key={d.id} deployment={d} now={now.data} past={past.data} time={time} proof={proof.data} away={now.error?.message} />
       ))}
     </>
   );
@@ -87,13 +87,12 @@ interface Facts {
   deployment: Deployment;
   now: TraceSeries | undefined;
   past: TraceSeries | undefined;
-  /** What the time before is called. */
-  before: string;
+  time: When;
   proof: Proof | undefined;
   away: string | undefined;
 }
 
-function Card({ deployment, now, past, before, proof, away }: Facts): JSX.Element {
+function Card({ deployment, now, past, time, proof, away }: Facts): JSX.Element {
   const { id, projectId, name } = deployment;
   const status = deployment.resource?.status;
   const ready = status?.conditions?.find((c) => c.type === "Ready");
@@ -105,7 +104,7 @@ function Card({ deployment, now, past, before, proof, away }: Facts): JSX.Elemen
       </h3>
       <Mark state={healthy ? "Serving" : status?.reason ?? "unknown"} title={ready?.message} />
       {!healthy && status?.message && <div class="small">{status.message}</div>}
-      <Numbers now={now} past={past} name={name} projectId={projectId} before={before} />
+      <Numbers now={now} past={past} name={name} projectId={projectId} time={time} />
       {away && <div class="small mark warn">These numbers may be out of date: {away}</div>}
       <dl class="facts">
         <dt>Revision</dt>
@@ -145,25 +144,25 @@ function LastDeployed({ status }: { status: DeploymentStatus | undefined }): JSX
   );
 }
 
+type Params = Record<string, string | number | undefined>;
+
 const NONE: Figures = { traces: 0, errors: 0, p50Ns: null, p95Ns: null, p99Ns: null, inputTokens: 0, outputTokens: 0, cost: 0 };
 
-function Numbers({ now, past, name, projectId, before }: { now: TraceSeries | undefined; past: TraceSeries | undefined; name: string; projectId: string; before: string }): JSX.Element {
-  const of = (series: TraceSeries | undefined): SeriesOf | undefined => series?.series.find((s) => s.deployment === name);
-  // Of more than twenty deployments the small ones are told together: of such a one nothing is known here.
-  const untold = (series: TraceSeries | undefined): boolean => !series || (!of(series) && series.series.some((s) => s.other));
-  if (untold(now)) return <div class="skeleton" role="status" aria-label="loading" />;
-  const mine = of(now);
-  const total = mine?.total ?? NONE;
-  const was = untold(past) ? undefined : (of(past)?.total ?? NONE);
+function Numbers({ now, past, name, projectId, time }: { now: TraceSeries | undefined; past: TraceSeries | undefined; name: string; projectId: string; time: When }): JSX.Element {
+  const before = earlier(time);
+  const found = useSeries(now, name, projectId, { from: time.from, to: time.to, buckets: 60 }, time.live ? 10_000 : 0);
+  const was = useSeries(past, name, projectId, { from: before.from, to: before.to, buckets: 1 }, time.live ? 60_000 : 0)?.total;
+  if (!found) return <div class="skeleton" role="status" aria-label="loading" />;
+  const { total } = found;
   const row = (what: string, value: string, pick: (f: Figures) => number | null, values: (number | null)[], bad = false): JSX.Element => (
-    <div class="figure" title={was && `${before}: ${what.toLowerCase()} ${tell(what, pick(was))}`}>
+    <div class="figure" title={was && `${before.name}: ${what.toLowerCase()} ${tell(what, pick(was))}`}>
       <span class="soft">{what}</span>
       <strong>{value}</strong>
       {values.some((v) => v) ? <Spark values={values} kind={bad ? "bad" : ""} label={`${what} over time`} /> : <span class="spark" />}
-      <Changed now={pick(total)} was={was ? pick(was) : null} before={before} />
+      <Changed now={pick(total)} was={was ? pick(was) : null} before={before.name} />
     </div>
   );
-  const values = (of: Parameters<typeof line>[0]): (number | null)[] => (mine && now ? line(of, mine, now) : []);
+  const values = (of: Parameters<typeof line>[0]): (number | null)[] => line(of, found, found.span);
   const failed = failing(total);
   return (
     <div class="figures">
@@ -177,6 +176,15 @@ function Numbers({ now, past, name, projectId, before }: { now: TraceSeries | un
       </a>
     </div>
   );
+}
+
+/** A deployment's own series: of all of them, or, where it is among those told together, asked for by itself. */
+function useSeries(all: TraceSeries | undefined, name: string, projectId: string, asked: Params, every: number): (SeriesOf & { span: Span }) | undefined {
+  const told = all?.series.find((s) => s.deployment === name);
+  const folded = all !== undefined && !told && all.series.some((s) => s.other);
+  const alone = useAsked<TraceSeries>(folded ? `projects/${part(projectId)}/traces/series` : "", { ...asked, deployment: name }, every);
+  if (folded) return alone.data && { ...alone.data.series[0]!, span: alone.data };
+  return all && { ...(told ?? { deployment: name, revision: null, other: false, total: NONE, points: [] }), span: all };
 }
 
 function tell(what: string, value: number | null): string {
