@@ -12,6 +12,9 @@ from spanyard_sidecar.ring import Ring, Subscription, tail_of
 
 WAITING_BYTES = 4 << 20
 """Records that wait for the gateway in the same process; beyond, they are read from the database."""
+LINGER_S = 3.0
+"""A pod stays to be found after its end: the gateway looks for pods once a second, and one that came
+and went between two looks, or that an earlier run left and this one stores, would be a silent gap."""
 
 
 @dataclass(eq=False, slots=True)
@@ -19,18 +22,20 @@ class _Running:
     pod: LivePod
     ring: Ring
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: asyncio.TimerHandle | None = None
 
 
 class LocalLive:
     """Implements the gateway's `PodFinder` and `Upstream`; told of pods by `Pods`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, linger: float = LINGER_S) -> None:
+        self._linger = linger
         self._running: dict[str, _Running] = {}
         self.connections = 0
 
     def opened(self, identity: PodIdentity, ring: Ring) -> None:
         """A pod's collector begins, the first or one that follows a failed one."""
-        self.closed(identity)
+        self._gone(self._running.get(identity.uid))
         _, _, project = identity.project.partition(".")
         pod = LivePod(
             identity.uid,
@@ -43,10 +48,19 @@ class LocalLive:
         self._running[identity.uid] = _Running(pod, ring)
 
     def closed(self, identity: PodIdentity) -> None:
-        """The pod's collector has said its last word. Idempotent."""
-        running = self._running.pop(identity.uid, None)
-        if running is not None:
-            running.over.set()
+        """The pod's collector has said its last word; soon the pod is gone. Idempotent."""
+        running = self._running.get(identity.uid)
+        if running is not None and running.leaving is None:
+            loop = asyncio.get_running_loop()
+            running.leaving = loop.call_later(self._linger, self._gone, running)
+
+    def _gone(self, running: _Running | None) -> None:
+        if running is None or self._running.get(running.pod.uid) is not running:
+            return
+        if running.leaving is not None:
+            running.leaving.cancel()
+        del self._running[running.pod.uid]
+        running.over.set()
 
     async def pods(
         self, namespace: str, *, project: str = "", deployment: str = "", build: str = ""

@@ -189,11 +189,10 @@ class Pods:
         )
 
     def _show(self, identity: PodIdentity, ring: Ring) -> None:
-        if identity.uid not in self._running:
-            return
         if self._live is not None:
             self._live.opened(identity, ring)
-        if self._viewer is not None:
+        # What an earlier run left was shown then, as far as anybody can tell.
+        if self._viewer is not None and identity.uid in self._running:
             self._viewer.opened(identity, ring)
 
     async def _close(self, identity: PodIdentity, folder: Path) -> None:
@@ -235,7 +234,11 @@ class Pods:
                 folder = self._root / uid
                 run = self._run(identity, folder, quiet=0.0)
                 run.stop.set()
-                await run.keep_running()
+                try:
+                    await run.keep_running()
+                finally:
+                    if self._live is not None:
+                        self._live.closed(identity)
                 if run.drained:
                     await self._close(identity, folder)
                     await asyncio.to_thread(_remove, folder)

@@ -17,6 +17,9 @@ from spanyard_core.clock import SystemClock, rfc3339
 from spanyard_core.errors import SpanyardError, StorageError
 from spanyard_core.files import write_durably
 from spanyard_core.storage import Storage, open_storage
+from spanyard_gateway.live.records import Block
+from spanyard_gateway.live.upstream import UpstreamError
+from spanyard_local.live import LocalLive
 from spanyard_local.pod_collector import KEPT_FILES
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.pods import LocalPod, Pods
@@ -173,6 +176,38 @@ async def test_a_pod_whose_storage_is_away_stays_and_is_stored_later(
     assert await host.recover() == 1
     assert await pods(tmp_path, storage).recover() == 0
     assert await stored(storage) == ["kept"]
+    await storage.close()
+
+
+async def test_who_listens_hears_also_what_an_earlier_run_left_and_a_pod_that_is_soon_over(
+    tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spanyard_local.pod_collector.GRACE_S", 0.2)
+    storage = open_storage(bucket.as_uri())
+    me = identity()
+    async with pods(tmp_path, Away(storage)).pod(me, quiet=0.05) as pod:  # type: ignore[arg-type]
+        log = cri(me, pod.log_root)
+        log.write("stdout", b"one\n")
+    log.write("stdout", b"last words\n")  # read by nobody yet
+    log.close()
+    live = LocalLive(linger=0.2)
+    host = Pods(tmp_path / "runs", storage=lambda _: storage, live=live)
+    assert await host.recover() == 0
+    assert list((tmp_path / "runs").iterdir()) == []
+    # All is stored and its folder gone, between two looks of the gateway; the next one finds it.
+    (left,) = await live.pods("local", deployment="web")
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async with live.listen(left, {}) as events:
+            async for event in events:
+                if isinstance(event, Block) and event.signal == "logs":
+                    heard.extend(getattr(record, "message", "") for record in event.records)
+
+    with pytest.raises(UpstreamError, match="has ended"):
+        await listen()
+    assert "last words" in "".join(heard)
+    assert await live.pods("local") == []
     await storage.close()
 
 
