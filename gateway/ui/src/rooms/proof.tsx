@@ -1,11 +1,11 @@
-/** Is anything missing? Coverage per source of records, and the quarantine. */
+/** Is anything missing? Coverage per source of records; below it the quarantine. */
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
-import type { Page, Proof, Quarantined, WriterProof } from "../api";
-import { part, post } from "../api";
+import type { Proof, WriterProof } from "../api";
+import { part } from "../api";
 import { useAsked } from "../asking";
-import { bytes, count, visible } from "../format";
-import { Empty, Mark, Ready, Time } from "../parts/bits";
+import { bytes, count } from "../format";
+import { Empty, Mark, Ready } from "../parts/bits";
+import { Quarantine } from "./quarantine";
 
 /** Whether records of it are known to be gone or doubled. */
 export const lost = (w: WriterProof): boolean => w.missing > 0 || w.doubled > 0 || w.lostLines > 0 || w.lostBytes > 0 || w.gaps > 0;
@@ -80,7 +80,6 @@ export function ProofRoom({ project }: { project: string }): JSX.Element {
           );
         }}
       </Ready>
-      <h2>Quarantine</h2>
       <Quarantine project={project} />
     </>
   );
@@ -95,100 +94,5 @@ function Cover({ of: w }: { of: WriterProof }): JSX.Element {
       <i class="waiting" style={{ width: width(w.pending + w.quarantined) }} />
       <i class="lost" style={{ width: width(w.missing + w.lostLines) }} />
     </span>
-  );
-}
-
-function Quarantine({ project }: { project: string }): JSX.Element {
-  const found = useAsked<Page<Quarantined>>("quarantine", { limit: 200, project: project || undefined }, 5_000);
-  const [told, setTold] = useState("");
-  const act = async (item: Quarantined, action: string, body: unknown): Promise<void> => {
-    try {
-      await post(`quarantine/${part(item.id)}/${action}`, body);
-      setTold(`${action === "replay" ? "Replayed" : "Given up"}: line ${item.line} of ${item.key}`);
-      found.again();
-    } catch (error) {
-      setTold((error as Error).message);
-    }
-  };
-  return (
-    <>
-      <p role="status">{told}</p>
-      <Ready of={found}>
-        {(page) =>
-          page.items.length === 0 ? (
-            <p class="soft">Nothing is in quarantine.</p>
-          ) : (
-            <div class="table-wrap" tabIndex={0}>
-              <table>
-                <thead>
-                  <tr>
-                    <th>Line</th>
-                    <th>Reason</th>
-                    <th>Since</th>
-                    <th>State</th>
-                    <th />
-                  </tr>
-                </thead>
-                <tbody>
-                  {page.items.map((item) => (
-                    <Bad key={item.id} item={item} act={act} />
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          )
-        }
-      </Ready>
-    </>
-  );
-}
-
-function Bad({ item, act }: { item: Quarantined; act: (item: Quarantined, action: string, body: unknown) => void }): JSX.Element {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [text, setText] = useState(item.text);
-  const open = item.status === "quarantined" || item.status === "open";
-  return (
-    <tr>
-      <td>
-        <code title={item.key}>{visible(item.text.slice(0, 120))}</code>
-        <div class="soft small">
-          {item.projectId}, {item.signal}, line {item.line}, {bytes(item.size)}
-        </div>
-      </td>
-      <td>{item.reason}</td>
-      <td class="nowrap">
-        <Time at={item.quarantinedAt} />
-      </td>
-      <td>
-        <Mark state={item.status} />
-      </td>
-      <td class="nowrap">
-        <button onClick={() => dialog.current?.showModal()} disabled={!open}>
-          Look
-        </button>
-        <dialog ref={dialog} aria-label="a line in quarantine">
-          <p>{item.reason}</p>
-          <textarea aria-label="the line" rows={10} style={{ width: "100%", fontFamily: "var(--mono)" }} value={text} onInput={(e) => setText(e.currentTarget.value)} />
-          <p>Replay loads this one line, as it stands here. Delete gives up this 1 line for good.</p>
-          <button
-            onClick={() => {
-              dialog.current?.close();
-              act(item, "replay", text === item.text ? {} : { text });
-            }}
-          >
-            Replay
-          </button>{" "}
-          <button
-            onClick={() => {
-              dialog.current?.close();
-              act(item, "delete", {});
-            }}
-          >
-            Delete
-          </button>{" "}
-          <button onClick={() => dialog.current?.close()}>Close</button>
-        </dialog>
-      </td>
-    </tr>
   );
 }
