@@ -3,12 +3,21 @@
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-AXE = Path(__file__).resolve().parents[2] / "gateway/ui/node_modules/axe-core/axe.min.js"
+UI = Path(__file__).resolve().parents[2] / "gateway" / "ui"
+AXE = UI / "node_modules/axe-core/axe.min.js"
+AWAY = (
+    "ERR_CONNECTION_REFUSED",
+    "ERR_CONNECTION_RESET",
+    "ERR_EMPTY_RESPONSE",
+    "WebSocket connection",
+)
+"""What a browser tells of a gateway that is gone."""
 REQUIRED = os.environ.get("SPANYARD_REQUIRE_BROWSER") == "1"
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -24,6 +33,13 @@ def needed(*programs: str) -> None:
         if REQUIRED:
             pytest.fail(told)
         pytest.skip(told)
+
+
+def installed() -> None:
+    """Chromium, and axe, which is got when it is not there."""
+    needed("chromium", "npm")
+    if not AXE.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=UI, check=True)
 
 
 class Tab:
@@ -47,6 +63,24 @@ class Tab:
     def sees(self, text: str, seconds: float = 20) -> None:
         """Wait until the text is seen."""
         self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+
+    @contextlib.contextmanager
+    def another(self, url: str) -> Iterator["Tab"]:
+        """A further tab of the browser, opened by a link."""
+        page = self.page.context.new_page()
+        try:
+            other = Tab(page, self.address)
+            page.goto(url)
+            yield other
+        finally:
+            page.close()
+
+    def is_fine(self, *, away: bool = False) -> None:
+        """No complaint of the page, nothing serious for axe. `away`: the gateway was."""
+        told = [one for one in self.troubles if not (away and any(word in one for word in AWAY))]
+        assert told == [], self.page.url
+        self.troubles.clear()
+        assert self.axe() == [], self.page.url
 
     def axe(self) -> list[str]:
         """What axe finds serious or critical, by rule and place."""

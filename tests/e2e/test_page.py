@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import AXE, needed, tab
+from tests.e2e.browser import UI, installed, needed, tab
 from tests.fakes.up import ROOT, Up
 
-UI = ROOT / "gateway" / "ui"
 PAGE = ROOT / "gateway" / "spanyard_gateway" / "page"
 
 
@@ -54,9 +53,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    needed("chromium", "npm")
-    if not AXE.exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=UI, check=True)
+    installed()
     folder = tmp_path_factory.mktemp("page")
     with Up(folder / "data", ROOT / "examples" / "support-agent") as up:
         gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]

@@ -23,20 +23,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Up:
-    """One run of it. Leave the block, and nothing of it is left."""
+    """One run of it. Leave the block, and nothing of it is left. `port`: the gateway's, again."""
 
     def __init__(self, data: Path, *words: str | Path, cwd: Path = ROOT, port: int = 0) -> None:
         command = [sys.executable, "-m", "spanyard_local", "up", *map(str, words)]
-        command += [
-            "--data",
-            str(data),
-            "-o",
-            "json",
-            "--port",
-            str(port),
-            "--clickhouse-port",
-            "0",
-        ]
+        command += ["--data", str(data), "-o", "json", "--port", str(port)]
+        command += ["--clickhouse-port", "0"]
         command += ["--build-dir", str(data.parent / f"{data.name}-builds")]
         self.errors = data.parent / f"{data.name}.stderr"
         self._log = self.errors.open("ab")
