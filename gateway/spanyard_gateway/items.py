@@ -64,6 +64,11 @@ class SpanItem(Item, tag_field="type", tag="span"):
     status: Literal["ok", "error", "unset"]
     status_message: str
     span_kind: str
+    hung: bool = False
+    """Unfinished, and nothing was heard of it nor of any span below it for the gateway's
+    `hung_after`."""
+    lost: bool = False
+    """Unfinished, and the process that began it has ended."""
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
@@ -91,6 +96,12 @@ class TraceItem(msgspec.Struct, rename="camel", kw_only=True, tag_field="type", 
     input_tokens: int
     output_tokens: int
     cost: float
+    hung: bool = False
+    """Unfinished, and nothing was heard of any of its spans for the gateway's `hung_after`."""
+    lost: bool = False
+    """Unfinished, and the process that began it has ended."""
+    scores: dict[str, float | str] = {}
+    """The newest value of each name, of the trace and its spans; at most 20 names."""
 
 
 class TraceDetail(msgspec.Struct, rename="camel", kw_only=True):

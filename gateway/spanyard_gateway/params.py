@@ -224,6 +224,7 @@ ALL_PARAMS = {
             _one_of("stdout", "stderr", "otlp", "file"),
             _enum("stdout", "stderr", "otlp", "file"),
         ),
+        Param("writer", "One source of records: a container's run, a file, …", _text, _STRING),
         Param("name", "Exact name of the span, trace, metric or score.", _text, _STRING),
         Param(
             "status",

@@ -49,6 +49,14 @@ class GatewaySettings:
     query_memory: int = setting(
         2_000_000_000, help="memory that one query may use", unit="size", least=100_000_000
     )
+    hung_after: float = setting(
+        600.0,
+        help="an unfinished span counts as hung when for so long nothing was heard of it, nor of "
+        "any span below it",
+        unit="duration",
+        least=1,
+        most=7 * 86_400,
+    )
     max_source_size: int = setting(
         256_000_000, help="largest archive of sources that is taken", unit="size", least=1_000
     )

@@ -128,7 +128,7 @@ def test_searching_keys_and_links_to_a_line(stack: Stack) -> None:
         page.keyboard.type("refund")
         page.get_by_role("option", name="lines for: refund").wait_for()
         page.keyboard.press("Enter")
-        page.wait_for_url("**/logs*text=refund*")
+        page.wait_for_url("**/logs*q=refund*")
         page.locator(".log-row time").first.wait_for()
         rows = page.locator(".log-row:not(.told)").all_inner_texts()
         assert rows
@@ -219,7 +219,10 @@ def test_a_quarantined_line_is_looked_at_corrected_and_replayed(stack: Stack) ->
         page.get_by_role("dialog").get_by_role("button", name="Replay").click()
         found.sees("Replayed: line 2")
         stack.until("projects/local.support/logs?text=corrected+in+the+page")
-        found.go("logs?project=local.support&text=corrected+in+the+page")
+        found.go(
+            "logs?project=local.support&text=corrected+in+the+page"
+            "&from=2026-11-21T09:00:00Z&to=2026-11-21T11:00:00Z"
+        )
         found.page.locator(".log-row", has_text="corrected in the page").first.wait_for()
         assert found.troubles == []
 

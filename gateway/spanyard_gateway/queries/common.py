@@ -29,6 +29,7 @@ _EQUAL = {
     "name": "name",
     "traceId": "trace_id",
     "parentSpanId": "parent_span_id",
+    "writer": "writer",
 }
 
 

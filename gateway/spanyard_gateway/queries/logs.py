@@ -32,6 +32,7 @@ PARAMS = (
     "pod",
     "container",
     "stream",
+    "writer",
     "traceId",
     "spanId",
 )

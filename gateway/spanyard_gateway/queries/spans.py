@@ -4,12 +4,14 @@ A start or update of a span (`endTime: null`) is kept apart from ended ones; it 
 the end is there, and of several the last one counts.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import scope_of
+from spanyard_gateway.hanging import FINE, Mark, Patience
 from spanyard_gateway.items import Page, SpanItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import (
@@ -25,6 +27,7 @@ from spanyard_gateway.queries.common import (
     keyset_select,
     raw_json,
 )
+from spanyard_gateway.queries.hanging import Open, marks
 from spanyard_gateway.queries.search import add_search
 from spanyard_gateway.queries.unfinished import SPANS, Unfinished
 from spanyard_gateway.reader import Reader
@@ -54,13 +57,14 @@ PARAMS = (
 _LIGHT = (
     "id, trace_id, parent_span_id, name, "
     f"{rfc3339('start_time')} AS start_text, if(ended, {rfc3339('end_time')}, '') AS end_text, "
-    "ended, duration_ns, status, status_message, span_kind, model, input_tokens, output_tokens, cost"
+    "ended, duration_ns, status, status_message, span_kind, model, input_tokens, output_tokens,"
+    " cost, toUnixTimestamp64Nano(recorded_at) AS r_time"
 )
 _C_TIME = "toUnixTimestamp64Nano(start_time) AS c_time"
 _HEAVY = _LIGHT + ", attributes, events, links, resource"
 
 
-def span_item(row: dict[str, Any]) -> SpanItem:
+def span_item(row: dict[str, Any], mark: Mark = FINE) -> SpanItem:
     """The item of a row with the identity columns and the light or heavy ones."""
     heavy = "attributes" in row
     return SpanItem(
@@ -75,6 +79,8 @@ def span_item(row: dict[str, Any]) -> SpanItem:
         status=row["status"],
         status_message=row["status_message"],
         span_kind=row["span_kind"],
+        hung=mark.hung,
+        lost=mark.lost,
         model=row["model"],
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
@@ -100,7 +106,20 @@ def _filters(project: str, query: Query) -> Where:
     return where
 
 
-async def list_spans(reader: Reader, project: str, query: Query) -> Page:
+async def _items(
+    reader: Reader, rows: Sequence[dict[str, Any]], patience: Patience
+) -> Callable[[dict[str, Any]], SpanItem]:
+    """What makes the items of these rows: the unfinished ones of one project with their marks."""
+    opened = [
+        Open(row["trace_id"], row["id"], row["writer"], row["c_time"], row["r_time"])
+        for row in rows
+        if not row["ended"]
+    ]
+    known = await marks(reader, rows[0]["project"], opened, patience) if opened else {}
+    return lambda row: span_item(row, known.get((row["trace_id"], row["id"]), FINE))
+
+
+async def list_spans(reader: Reader, project: str, query: Query, patience: Patience) -> Page:
     """A page of spans, unfinished ones included unless `open=false` or a duration is asked for."""
     scope = scope_of("spans", project, *query.scope())
     position = keyset_position(query, scope)
@@ -119,7 +138,8 @@ async def list_spans(reader: Reader, project: str, query: Query) -> Page:
         )
         rows += await search.rows(_filters(project, query), most, position=position, until=until)
         rows.sort(key=lambda r: (r["c_time"], r["writer"], r["seq"]), reverse=query.descending)
-    return keyset_result(rows[:most], query, scope, span_item)
+    item = await _items(reader, rows[: query.limit], patience)
+    return keyset_result(rows[:most], query, scope, item)
 
 
 async def _in_order(reader: Reader, where: Where, query: Query, most: int) -> list[dict[str, Any]]:
@@ -139,14 +159,16 @@ async def _in_order(reader: Reader, where: Where, query: Query, most: int) -> li
     )
 
 
-async def spans_of_trace(reader: Reader, where: Where, limit: int) -> list[SpanItem]:
+async def spans_of_trace(
+    reader: Reader, where: Where, limit: int, patience: Patience
+) -> list[SpanItem]:
     """All spans that match, whole, oldest first, each id once: its end, else its last update."""
     rows = await reader.rows(
-        f"SELECT * FROM (SELECT {IDENTITY}, {_HEAVY}, toUnixTimestamp64Nano(start_time) AS c_time,"
-        " toUnixTimestamp64Nano(recorded_at) AS r_time"
+        f"SELECT * FROM (SELECT {IDENTITY}, {_HEAVY}, toUnixTimestamp64Nano(start_time) AS c_time"
         f" FROM spans WHERE {where.sql()}"
         " ORDER BY ended DESC, r_time DESC, seq DESC LIMIT 1 BY trace_id, id)"
         f" ORDER BY c_time, id LIMIT {limit}",
         where.params,
     )
-    return [span_item(row) for row in rows]
+    item = await _items(reader, rows, patience)
+    return [item(row) for row in rows]

@@ -8,6 +8,7 @@ from typing import Any
 
 from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
+from spanyard_gateway.hanging import FINE, Mark, Patience
 from spanyard_gateway.items import Page, TraceDetail, TraceItem
 from spanyard_gateway.params import MAX_LIMIT, Query
 from spanyard_gateway.queries.common import (
@@ -19,9 +20,10 @@ from spanyard_gateway.queries.common import (
     basic_where,
     together,
 )
+from spanyard_gateway.queries.hanging import Open, marks
 from spanyard_gateway.queries.revisions import REVISION
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
-from spanyard_gateway.queries.scores import score_item
+from spanyard_gateway.queries.scores import score_item, scores_of_traces
 from spanyard_gateway.queries.spans import spans_of_trace
 from spanyard_gateway.queries.trace_search import EARLIER_S, add_trace_search
 from spanyard_gateway.queries.unfinished import (
@@ -74,7 +76,7 @@ granules through. An index that lags behind leaves the rows of the page themselv
 _COLUMNS = (
     "trace_id, id, writer, seq, name, service, deployment, status, ended, duration_ns,"
     f" {rfc3339('start_time')} AS start_text, if(ended, {rfc3339('end_time')}, '') AS end_text,"
-    " toUnixTimestamp64Nano(start_time) AS c_time"
+    " toUnixTimestamp64Nano(start_time) AS c_time, toUnixTimestamp64Nano(recorded_at) AS r_time"
 )
 
 
@@ -111,7 +113,7 @@ def _add_search(where: Where, query: Query, *, listed: bool) -> None:
     add_trace_search(where, tree, within, of_reports=of_reports)
 
 
-async def list_traces(reader: Reader, project: str, query: Query) -> Page:
+async def list_traces(reader: Reader, project: str, query: Query, patience: Patience) -> Page:
     """A page of traces: of each the earliest root or report that matches, by its start."""
     scope = scope_of("traces", project, *query.scope())
     position = decode_cursor(query["cursor"], scope, [int, str]) if query["cursor"] else None
@@ -122,7 +124,32 @@ async def list_traces(reader: Reader, project: str, query: Query) -> Page:
     cursor = (
         encode_cursor(scope, [rows[-1]["c_time"], rows[-1]["trace_id"]]) if more and rows else None
     )
-    return Page(items=[_item(project, row) for row in rows], next_cursor=cursor)
+    opened = [
+        Open(row["trace_id"], row["id"], row["writer"], row["c_time"], row["r_time"])
+        for row in rows
+        if not row["ended"]
+    ]
+    known, scores = await together(
+        marks(reader, project, opened, patience),
+        scores_of_traces(
+            reader,
+            project,
+            [row["trace_id"] for row in rows],
+            min((row["c_time"] for row in rows), default=0),
+        ),
+    )
+    return Page(
+        items=[
+            _item(
+                project,
+                row,
+                known.get((row["trace_id"], row["id"]), FINE),
+                scores.get(row["trace_id"], {}),
+            )
+            for row in rows
+        ],
+        next_cursor=cursor,
+    )
 
 
 class _Listing:
@@ -251,7 +278,7 @@ class _Listing:
         return {trace: about for trace, about in found.items() if about["matching"]}
 
 
-def _item(project: str, row: Row) -> TraceItem:
+def _item(project: str, row: Row, mark: Mark, scores: dict[str, float | str]) -> TraceItem:
     return TraceItem(
         id=row["trace_id"],
         project_id=project,
@@ -267,6 +294,9 @@ def _item(project: str, row: Row) -> TraceItem:
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
         cost=row["cost"],
+        hung=mark.hung,
+        lost=mark.lost,
+        scores=scores,
     )
 
 
@@ -288,7 +318,11 @@ async def places_of_trace(reader: Reader, trace: str, tenants: Where) -> dict[st
 
 
 async def one_trace(
-    reader: Reader, project: str, trace: str, times: tuple[int, int] | None
+    reader: Reader,
+    project: str,
+    trace: str,
+    times: tuple[int, int] | None,
+    patience: Patience,
 ) -> TraceDetail | None:
     """A trace with its spans and scores; None when nothing of it is stored.
 
@@ -307,7 +341,7 @@ async def one_trace(
             high=times[1],
         )
     spans, scores, reported = await together(
-        spans_of_trace(reader, of_spans, MAX_SPANS + 1),
+        spans_of_trace(reader, of_spans, MAX_SPANS + 1, patience),
         reader.rows(
             f"SELECT {IDENTITY}, {SCORE_COLUMNS} FROM scores WHERE {where.sql()}"
             " ORDER BY timestamp, writer, seq LIMIT 1000",

@@ -11,12 +11,12 @@ from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.items import SpanItem
 from spanyard_gateway.params import Query, span_id
 from spanyard_gateway.queries.spans import PARAMS, list_spans, spans_of_trace
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.routes.common import PROJECT_PATH, patience_of, project_of
 from spanyard_gateway.state import READER, TENANTS
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_spans(request.app[READER], project_of(request), query)
+    return await list_spans(request.app[READER], project_of(request), query, patience_of(request))
 
 
 async def _one(request: web.Request, query: Query) -> Any:
@@ -27,7 +27,7 @@ async def _one(request: web.Request, query: Query) -> Any:
         where.add("project = {project:String}", project=query["project"])
     if query["traceId"]:
         where.add("trace_id = {traceId:String}", traceId=query["traceId"])
-    found = await spans_of_trace(request.app[READER], where, 2)
+    found = await spans_of_trace(request.app[READER], where, 2, patience_of(request))
     if not found:
         return problem(404, "No such span", f"No span {span[:80]!r} is stored.")
     if len(found) > 1:

@@ -16,12 +16,12 @@ from spanyard_gateway.queries.series import PARAMS as SERIES_PARAMS
 from spanyard_gateway.queries.series import trace_series
 from spanyard_gateway.queries.trace_counts import FACET_PARAMS, trace_facets
 from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
-from spanyard_gateway.routes.common import PROJECT_PATH, project_of
+from spanyard_gateway.routes.common import PROJECT_PATH, patience_of, project_of
 from spanyard_gateway.state import CLOCK, READER, TENANTS
 
 
 async def _list(request: web.Request, query: Query) -> Any:
-    return await list_traces(request.app[READER], project_of(request), query)
+    return await list_traces(request.app[READER], project_of(request), query, patience_of(request))
 
 
 async def _series(request: web.Request, query: Query) -> Any:
@@ -50,7 +50,11 @@ async def _one(request: web.Request, query: Query) -> Any:
                 projects=projects,
             )
         project = projects[0] if projects else ""
-    found = await one_trace(reader, project, trace, places.get(project)) if project else None
+    found = (
+        await one_trace(reader, project, trace, places.get(project), patience_of(request))
+        if project
+        else None
+    )
     if found is None:
         return problem(
             404,

@@ -133,6 +133,12 @@ export interface Trace {
   inputTokens: number;
   outputTokens: number;
   cost: number;
+  /** Unfinished, and nothing was heard of it for long. */
+  hung?: boolean;
+  /** Unfinished, and the process that began it has ended. */
+  lost?: boolean;
+  /** The newest of each name. */
+  scores?: Record<string, number | string>;
 }
 
 export interface Span {
@@ -144,6 +150,8 @@ export interface Span {
   endTime: string | null;
   durationNs: number | null;
   status: "ok" | "error" | "unset";
+  hung?: boolean;
+  lost?: boolean;
   statusMessage?: string;
   spanKind: string;
   service?: string;
@@ -191,6 +199,7 @@ export interface LogLine {
   container: string;
   stream: string;
   attributes?: Record<string, unknown>;
+  [field: string]: unknown;
 }
 
 export interface WriterProof {

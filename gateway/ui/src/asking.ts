@@ -49,6 +49,13 @@ export function useAsked<T>(path: string, params: Params = {}, every = 0): Asked
   return { data: mine ? state.data : undefined, error: mine ? state.error : undefined, loading: !mine, again };
 }
 
+/** What was there last, until something new is: a view that is asked for anew does not jump. */
+export function useLast<T>(data: T | undefined): T | undefined {
+  const last = useRef(data);
+  if (data !== undefined) last.current = data;
+  return last.current;
+}
+
 function seen(stop: AbortSignal): Promise<void> {
   return new Promise((done) => {
     const look = (): void => {

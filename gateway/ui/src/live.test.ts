@@ -44,6 +44,7 @@ describe("the client of /ws", () => {
     const first = live.subscribe({ channel: "server:a.b", history: 5 }, () => {});
     const second = live.subscribe({ channel: "build:a.b" }, () => {});
     expect(sockets).toHaveLength(1);
+    sockets[0]!.readyState = 1;
     sockets[0]!.onopen!();
     expect(sockets[0]!.said.map((m) => m["channel"])).toEqual(["server:a.b", "build:a.b"]);
     first();
@@ -52,6 +53,13 @@ describe("the client of /ws", () => {
     second();
     expect(sockets[0]!.closed).toBe(true);
     expect(live.state).toBe("idle");
+  });
+  it("closes a connection that nobody waits for any more when it is there", () => {
+    const { live, sockets } = played();
+    live.subscribe({ channel: "server:a.b" }, () => {})();
+    expect([live.state, sockets[0]!.closed]).toEqual(["idle", false]);
+    sockets[0]!.onopen!();
+    expect(sockets[0]!.closed).toBe(true);
   });
 
   it("gives messages to the subscription that they are for", () => {

@@ -166,7 +166,9 @@ export class Live {
     this.pause = FIRST_MS;
     const socket = this.socket;
     this.socket = null;
-    socket?.close();
+    // One that is only being made is closed when it is there: browsers complain of others.
+    if (socket?.readyState === 0) socket.onopen = () => socket.close();
+    else socket?.close();
     this.become("idle");
   }
 

@@ -3,7 +3,8 @@ import type { Span } from "./api";
 import { ansi } from "./ansi";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { scroll, TALLEST } from "./scroll";
-import { kindOf, messages, tree } from "./spans";
+import { messages } from "./conversation";
+import { kindOf, tree } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
 const { decoded } = await import("./place");
@@ -59,15 +60,15 @@ describe("a trace as a tree", () => {
 describe("conversations", () => {
   it("reads OpenTelemetry's messages with tool calls, plain ones, and text", () => {
     const parts = [{ role: "assistant", parts: [{ type: "text", content: "hm" }, { type: "tool_call", name: "look", arguments: { q: 1 } }] }];
-    expect(messages(JSON.stringify(parts))).toEqual([{ role: "assistant", text: "hm", calls: [{ name: "look", arguments: '{\n  "q": 1\n}' }] }]);
-    expect(messages([{ role: "user", content: "hi" }])).toEqual([{ role: "user", text: "hi", calls: [] }]);
-    expect(messages("no JSON")).toEqual([{ role: "", text: "no JSON", calls: [] }]);
+    expect(messages(JSON.stringify(parts))).toMatchObject([{ role: "assistant", text: "hm", calls: [{ name: "look", arguments: '{\n  "q": 1\n}' }] }]);
+    expect(messages([{ role: "user", content: "hi" }])).toMatchObject([{ role: "user", text: "hi", calls: [] }]);
+    expect(messages("no JSON")).toMatchObject([{ role: "", text: "no JSON", calls: [] }]);
     expect(messages(undefined)).toEqual([]);
   });
   it("shows what is no message as it is", () => {
     const plain = (text: string): unknown => ({ role: "", text, calls: [] });
-    expect(messages('[null, "hi", 7]')).toEqual([plain("null"), plain("hi"), plain("7")]);
-    expect(messages([{ role: "user", parts: [null, "hi"] }])).toEqual([{ role: "user", text: "hi", calls: [] }]);
+    expect(messages('[null, "hi", 7]')).toMatchObject([plain("null"), plain("hi"), plain("7")]);
+    expect(messages([{ role: "user", parts: [null, "hi"] }])).toMatchObject([{ role: "user", text: "hi", calls: [] }]);
   });
 });
 

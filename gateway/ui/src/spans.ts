@@ -12,6 +12,8 @@ export interface Node {
   end: number;
   kind: Kind;
   critical: boolean;
+  /** When it ran and nothing below it did, where that is told apart: it has children. */
+  gaps: [number, number][];
 }
 
 export const LETTER: Record<Kind, string> = { agent: "A", model: "M", tool: "T", http: "H", db: "D", other: "·" };
@@ -23,6 +25,9 @@ export const WORD: Record<Kind, string> = {
   db: "database or retrieval",
   other: "span",
 };
+
+/** What is to be said of a span that has not ended. */
+export const stateOf = (span: Span): string => (span.endTime ? span.status : span.lost ? "lost" : span.hung ? "hung" : "running");
 
 /** By OpenTelemetry's names for generative AI, else by those for HTTP and databases. */
 export function kindOf(span: Span): Kind {
@@ -59,18 +64,36 @@ export function tree(spans: Span[], folded: ReadonlySet<string>, now: number): N
     if (seen.has(span.id)) continue;
     seen.add(span.id);
     const children = below.get(span.id) ?? [];
+    const start = times.get(span.id)!;
+    const end = span.endTime ? ms(span.endTime) : now;
     nodes.push({
       span,
       depth,
       children: children.length,
-      start: times.get(span.id)!,
-      end: span.endTime ? ms(span.endTime) : now,
+      start,
+      end,
+      gaps: between(start, end, children, times, now),
       kind: kindOf(span),
       critical: critical.has(span.id),
     });
     if (!folded.has(span.id)) for (let i = children.length - 1; i >= 0; i--) stack.push({ span: children[i]!, depth: depth + 1 });
   }
   return nodes;
+}
+
+/** Where no child covers the time of its parent; children are in order of their starts. */
+function between(start: number, end: number, children: Span[], times: Map<string, number>, now: number): [number, number][] {
+  const gaps: [number, number][] = [];
+  if (!children.length) return gaps;
+  let covered = start;
+  for (const child of children) {
+    const from = times.get(child.id)!;
+    if (from > covered) gaps.push([covered, Math.min(from, end)]);
+    covered = Math.max(covered, child.endTime ? ms(child.endTime) : now);
+    if (covered >= end) break;
+  }
+  if (covered < end) gaps.push([covered, end]);
+  return gaps.filter(([a, b]) => b > a);
 }
 
 /** Spans that are each other's ancestors hang on nothing: the first of such a ring stands at the root. */
@@ -105,43 +128,6 @@ function path(below: Map<string, Span[]>, now: number): Set<string> {
     if (found.has(last.id)) break;
     found.add(last.id);
     level = below.get(last.id) ?? [];
-  }
-  return found;
-}
-
-export interface Said {
-  role: string;
-  text: string;
-  calls: { name: string; arguments: string }[];
-}
-
-/** The messages of a model call's attribute: OpenTelemetry's form, or plain role and content. */
-export function messages(value: unknown): Said[] {
-  let parsed: unknown = value;
-  if (typeof value === "string") {
-    try {
-      parsed = JSON.parse(value);
-    } catch {
-      return value ? [{ role: "", text: value, calls: [] }] : [];
-    }
-  }
-  if (!Array.isArray(parsed)) return [];
-  return parsed.map((message: unknown) =>
-    typeof message === "object" && message !== null ? said(message as Record<string, unknown>) : { role: "", text: text(message), calls: [] },
-  );
-}
-
-function said(message: Record<string, unknown>): Said {
-  const found: Said = { role: String(message["role"] ?? ""), text: "", calls: [] };
-  const parts = message["parts"] ?? message["content"];
-  if (typeof parts === "string") found.text = parts;
-  else if (Array.isArray(parts)) {
-    for (const part of parts as unknown[]) {
-      const raw = (typeof part === "object" && part !== null ? part : { text: part }) as Record<string, unknown>;
-      if (raw["type"] === "tool_call" || raw["type"] === "tool-call")
-        found.calls.push({ name: String(raw["name"] ?? raw["toolName"] ?? "tool"), arguments: text(raw["arguments"] ?? raw["args"]) });
-      else found.text += (found.text ? "\n" : "") + text(raw["content"] ?? raw["text"] ?? raw["response"] ?? raw["result"] ?? "");
-    }
   }
   return found;
 }

@@ -1,5 +1,6 @@
 /** Lines of a channel, kept as they come: history, then live, over disconnects. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { ms } from "./format";
 import { live, type Message } from "./live";
 import type { Shown } from "./parts/logview";
 
@@ -8,6 +9,16 @@ export interface Streamed {
   version: number;
   started: boolean;
   note: string;
+  /** So many of them were put before what came. */
+  before: number;
+  prepend: (lines: Shown[]) => void;
+}
+
+interface More {
+  /** What else a new list depends on. */
+  key?: string;
+  /** Lines from before then, in milliseconds, are left out of the history. */
+  since?: number;
 }
 
 const MOST = 1_000_000;
@@ -22,18 +33,26 @@ export function levelFilter(level: string): { level?: string[] } {
 }
 
 /** `hear`: also told of every message. An empty channel listens to nothing. */
-export function useLines(channel: string, filter: Record<string, unknown>, hear?: (message: Message) => void): Streamed {
-  const kept = useRef<{ key: string; lines: Shown[] }>({ key: "", lines: [] });
-  const [state, set] = useState({ version: 0, started: false, note: "" });
-  const key = channel + JSON.stringify(filter);
+export function useLines(channel: string, filter: Record<string, unknown>, hear?: (message: Message) => void, more: More = {}): Streamed {
+  const kept = useRef<{ key: string; lines: Shown[]; before: number }>({ key: "", lines: [], before: 0 });
+  const [state, set] = useState({ key: "", version: 0, started: false, note: "" });
+  const key = channel + JSON.stringify(filter) + (more.key ?? "");
   const listener = useRef(hear);
   listener.current = hear;
-  if (kept.current.key !== key) kept.current = { key, lines: [] };
+  if (kept.current.key !== key) kept.current = { key, lines: [], before: 0 };
+  const since = useRef(0);
+  since.current = more.since ?? 0;
+  const prepend = useCallback((older: Shown[]) => {
+    kept.current.lines.unshift(...older);
+    kept.current.before += older.length;
+    set((old) => ({ ...old, version: old.version + 1 }));
+  }, []);
   useEffect(() => {
     if (!channel) return;
     const { lines } = kept.current;
     lines.length = 0;
-    set((old) => ({ version: old.version + 1, started: false, note: "" }));
+    kept.current.before = 0;
+    set((old) => ({ key, version: old.version + 1, started: false, note: "" }));
     let frame = 0;
     let step = "";
     let told = 0;
@@ -60,6 +79,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
             step = container;
             tell(`▾ ${step}`);
           }
+          if (message.history && since.current && ms(item.timestamp) < since.current) continue;
           lines.push({
             id: `${message.writer}#${item.seq}`,
             at: item.timestamp,
@@ -67,6 +87,8 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
             from: message.type === "build:log" ? "" : item.pod ?? "",
             text: item.line,
             traceId: item.traceId,
+            spanId: item.spanId,
+            about: item,
           });
         }
         draw();
@@ -77,6 +99,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
         // Before the stream has begun a new connection brings the whole history again.
         if (!begun) {
           lines.length = 0;
+          kept.current.before = 0;
           step = "";
         }
         set((old) => ({ ...old, version: old.version + 1, note: "" }));
@@ -92,7 +115,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
       cancelAnimationFrame(frame);
     };
   }, [key]);
-  return { lines: kept.current.lines, ...state };
+  return { lines: kept.current.lines, before: kept.current.before, prepend, ...state, started: state.key === key && state.started };
 }
 
 const REASONS: Record<string, string> = {

@@ -8,9 +8,11 @@ const GOOD = new Set(["Succeeded", "Serving", "ok", "ended", "Healthy", "True", 
 const BAD = new Set(["Failed", "error", "Stalled", "CrashLoop", "NeverReady", "missing"]);
 const BUSY = new Set(["Building", "Starting", "Queued", "RollingOut", "running"]);
 
+const WARN = new Set(["hung", "lost"]);
+
 /** A state in a word, with a shape and a colour: never by colour alone. */
 export function Mark({ state, title }: { state: string; title?: string | undefined }): JSX.Element {
-  const kind = GOOD.has(state) ? "good" : BAD.has(state) ? "bad" : BUSY.has(state) ? "busy" : "";
+  const kind = WARN.has(state) ? "warn" : GOOD.has(state) ? "good" : BAD.has(state) ? "bad" : BUSY.has(state) ? "busy" : "";
   return (
     <span class={`mark ${kind}`} title={title}>
       {state}
@@ -37,16 +39,23 @@ export function Empty({ children, command }: { children: ComponentChildren; comm
   );
 }
 
-export function Copyable({ text }: { text: string }): JSX.Element {
-  const [done, set] = useState(false);
+/** A text to take along; `shown`: a button with this word, without the text. */
+export function Copyable({ text, shown }: { text: string; shown?: string }): JSX.Element {
+  const [done, set] = useState("");
   const copy = async (): Promise<void> => {
-    await navigator.clipboard.writeText(text);
-    set(true);
-    setTimeout(() => set(false), 1500);
+    try {
+      await navigator.clipboard.writeText(text);
+      set("Copied");
+    } catch {
+      set("Your browser forbids it"); // no permission, or not over https
+    }
+    setTimeout(() => set(""), 1500);
   };
+  const button = <button onClick={() => void copy()}>{done || shown || "Copy"}</button>;
+  if (shown) return button;
   return (
     <div>
-      <pre>{text}</pre> <button onClick={copy}>{done ? "Copied" : "Copy"}</button>
+      <pre>{text}</pre> {button}
     </div>
   );
 }

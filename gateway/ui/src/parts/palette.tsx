@@ -55,7 +55,11 @@ export function Palette(props: Props): JSX.Element {
     return () => stop.abort();
   }, [opened, props.project]);
   const all = opened ? [...own(props), ...found] : [];
-  const shown = [...searches(wanted.trim(), props.project), ...ranked(wanted, all, (thing) => `${thing.kind} ${thing.name}`, MOST)];
+  const named = (thing: Thing): string => `${thing.kind} ${thing.name}`;
+  const fit = ranked(wanted, all, named, MOST);
+  // What has the very words comes before a search for them, what only has their letters after it.
+  const sure = fit.filter((thing) => wanted.trim() && named(thing).toLowerCase().includes(wanted.trim().toLowerCase()));
+  const shown = [...sure, ...searches(wanted.trim(), props.project), ...fit.filter((thing) => !sure.includes(thing))];
   const chosen = Math.min(at, shown.length - 1);
   const take = (thing: Thing | undefined): void => {
     if (!thing) return;
@@ -110,8 +114,9 @@ function searches(wanted: string, project: string): Thing[] {
   const things: Thing[] = [];
   if (/^[0-9a-f]{32}$/i.test(wanted) && project) things.push({ kind: "trace", name: wanted, act: () => go(href(["traces", project, wanted.toLowerCase()])) });
   if (wanted.length > 2)
-    things.push({ kind: "search", name: `lines for: ${wanted}`, act: () => go(href(["logs"], { text: wanted, project: project || undefined })) });
-  return things.slice(0, 1);
+    for (const [room, what] of [["logs", "lines"], ["traces", "traces"]] as const)
+      things.push({ kind: "search", name: `${what} for: ${wanted}`, act: () => go(href([room], { q: wanted, project: project || undefined })) });
+  return things.slice(0, things[0]?.kind === "trace" ? 1 : 2);
 }
 
 /** Rooms, projects, and what the frame can do. */

@@ -1,14 +1,16 @@
 /** What did it think, where did the time go? Tree and waterfall, and what one span holds. */
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { LogLine, Page, Span, TraceDetail } from "../api";
+import type { Page, Span, TraceDetail } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
-import { clock, cost, count, duration, full, ms, visible } from "../format";
+import { cost, count, duration, full, ms, visible } from "../format";
+import { useRoomKeys } from "../keys";
 import { live, type SpanItem } from "../live";
 import { Empty, Mark, Ready } from "../parts/bits";
+import { Detail } from "../parts/spandetail";
 import { choose, usePlace } from "../place";
-import { LETTER, messages, text, tree, WORD, type Node, type Said } from "../spans";
+import { LETTER, stateOf, tree, WORD, type Node } from "../spans";
 
 const HEIGHT = 26;
 
@@ -49,6 +51,7 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
     for (const [key, span] of fresh) {
       const known = all.get(key);
       if (!known || (!known.endTime && span.endTime)) all.set(key, span);
+      else if (!known.endTime && span.attributes) all.set(key, { ...known, attributes: { ...known.attributes, ...span.attributes } });
     }
     return [...all.values()];
   }, [found.data, fresh]);
@@ -56,7 +59,12 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   useEffect(() => {
     if (!open) return;
     const timer = setInterval(() => setNow(Date.now()), 250);
-    return () => clearInterval(timer);
+    // Whether one hangs the gateway says.
+    const marks = setInterval(() => again.current(), 20_000);
+    return () => {
+      clearInterval(timer);
+      clearInterval(marks);
+    };
   }, [open]);
   if (!spans.length)
     return (
@@ -67,6 +75,12 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
       </>
     );
   return <Shown project={project} id={id} spans={spans} detail={found.data} now={now} />;
+}
+
+/** The row of a row's parent. */
+function parentOf(nodes: Node[], at: number): number {
+  for (let i = at - 1; i >= 0; i--) if (nodes[i]!.depth < nodes[at]!.depth) return i;
+  return at;
 }
 
 function ofLive(item: SpanItem): Span {
@@ -92,6 +106,7 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
   const start = Math.min(...nodes.map((n) => n.start));
   const end = Math.max(...nodes.map((n) => n.end), start + 0.001);
   const chosen = nodes.find((n) => n.span.id === query.get("span")) ?? nodes[0]!;
+  const open = spans.filter((s) => !s.endTime).map(stateOf);
   const failed = spans.filter((s) => s.status === "error").length;
   const tokens = spans.reduce((sum, s) => sum + (s.inputTokens ?? 0) + (s.outputTokens ?? 0), 0);
   const spent = spans.reduce((sum, s) => sum + (s.cost ?? 0), 0);
@@ -118,17 +133,31 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
     const element = box.current!;
     if (top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) element.scrollTop = top - element.clientHeight / 2;
   };
-  const keys = (event: KeyboardEvent): void => {
-    const at = nodes.indexOf(chosen);
-    if (event.key === "j" || event.key === "ArrowDown") pick(at + 1);
-    else if (event.key === "k" || event.key === "ArrowUp") pick(at - 1);
-    else if (event.key === "ArrowLeft") fold(chosen, true);
-    else if (event.key === "ArrowRight") fold(chosen, false);
-    else if (event.key === "e") {
+  const at = nodes.indexOf(chosen);
+  const sideways = (left: boolean): void => {
+    const shut = folded.has(chosen.span.id) || chosen.children === 0;
+    if (left && shut) pick(parentOf(nodes, at));
+    else if (!left && !folded.has(chosen.span.id)) pick(at + (chosen.children ? 1 : 0));
+    else fold(chosen, left);
+  };
+  const body = useRef<HTMLDivElement>(null);
+  const acts: Record<string, () => void> = {
+    j: () => pick(at + 1),
+    k: () => pick(at - 1),
+    ArrowLeft: () => sideways(true),
+    ArrowRight: () => sideways(false),
+    e: () => {
       const next = nodes.findIndex((n, i) => i > at && n.span.status === "error");
       if (next >= 0) pick(next);
-    } else return;
+    },
+    Enter: () => body.current?.querySelector<HTMLElement>("[role=tabpanel]")?.focus(),
+  };
+  useRoomKeys(acts);
+  const keys = (event: KeyboardEvent): void => {
+    const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (!by) return;
     event.preventDefault();
+    pick(at + by);
   };
   const first = Math.max(0, Math.floor(view.top / HEIGHT) - 8);
   const last = Math.min(nodes.length, Math.ceil((view.top + view.height) / HEIGHT) + 8);
@@ -136,7 +165,7 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
     <>
       <div class="head">
         <h1>{nodes[0]!.span.name}</h1>
-        <Mark state={spans.some((s) => !s.endTime) ? "running" : failed ? "error" : "ok"} />
+        <Mark state={open.length ? ["lost", "hung", "running"].find((state) => open.includes(state))! : failed ? "error" : "ok"} />
         <span title={full(nodes[0]!.span.startTime)}>{duration(end - start)}</span>
         <span class="soft">
           {count(spans.length)} spans{failed ? `, ${failed} failed` : ""}, {count(tokens)} tokens, {cost(spent)}
@@ -151,7 +180,9 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
           ))}
         </div>
       </div>
-      <Detail key={chosen.span.id} node={chosen} project={project} detail={detail} />
+      <div class="detail-place" ref={body}>
+        <Detail key={chosen.span.id} node={chosen} spans={spans} project={project} detail={detail} />
+      </div>
     </>
   );
 }
@@ -160,7 +191,7 @@ function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; to
   const { span, kind } = node;
   const left = ((node.start - start) / whole) * 100;
   const width = ((node.end - node.start) / whole) * 100;
-  const took = span.endTime ? duration(node.end - node.start) : "running";
+  const took = span.endTime ? duration(node.end - node.start) : stateOf(span);
   const right = left + width > 80;
   return (
     <div
@@ -199,161 +230,14 @@ function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; to
         )}
       </div>
       <div class="track">
-        <div class={`span ${kind}${span.endTime ? "" : " open"}${span.status === "error" ? " error" : ""}`} style={{ left: `${left}%`, width: `${width}%` }} />
+        <div class={`span ${kind}${node.critical ? " critical" : ""}${span.endTime ? "" : ` open ${stateOf(span)}`}${span.status === "error" ? " error" : ""}`} style={{ left: `${left}%`, width: `${width}%` }} />
+        {node.gaps.map(([a, b]) =>
+          (b - a) / whole < 0.004 ? null : <div key={a} class="gap" title={`${duration(b - a)} without any span below`} style={{ left: `${((a - start) / whole) * 100}%`, width: `${((b - a) / whole) * 100}%` }} />,
+        )}
         <span class="took" style={right ? { right: `${100 - left}%`, paddingRight: "6px" } : { left: `${left + width}%` }}>
           {took}
         </span>
       </div>
     </div>
-  );
-}
-
-type Tab = "Conversation" | "Input/Output" | "Attributes" | "Logs" | "Scores" | "Raw";
-
-function Detail({ node, project, detail }: { node: Node; project: string; detail: TraceDetail | undefined }): JSX.Element {
-  const { query } = usePlace();
-  const { span } = node;
-  const at = span.attributes ?? {};
-  const input = messages(at["gen_ai.input.messages"] ?? at["gen_ai.prompt"] ?? at["input"]);
-  const output = messages(at["gen_ai.output.messages"] ?? at["gen_ai.completion"] ?? at["output"]);
-  const tool = at["gen_ai.tool.call.arguments"] !== undefined || at["gen_ai.tool.call.result"] !== undefined;
-  const scores = (detail?.scores ?? []).filter((score) => !score.spanId || score.spanId === span.id);
-  const tabs: Tab[] = [...(input.length || output.length ? (["Conversation"] as Tab[]) : []), ...(tool ? (["Input/Output"] as Tab[]) : []), "Attributes", "Logs", "Scores", "Raw"];
-  const wanted = query.get("tab") as Tab | null;
-  const tab = wanted && tabs.includes(wanted) ? wanted : tabs[0]!;
-  return (
-    <section class="detail" aria-label={`span ${span.name}`}>
-      <div class="tabs" role="tablist">
-        {tabs.map((name) => (
-          <button key={name} role="tab" aria-selected={name === tab} onClick={() => choose({ tab: name })}>
-            {name}
-            {name === "Scores" && scores.length ? ` ${scores.length}` : ""}
-          </button>
-        ))}
-      </div>
-      <div class="detail-body" role="tabpanel">
-        <p class="soft">
-          <strong>{visible(span.name)}</strong> · {WORD[node.kind]} · {span.endTime ? duration(node.end - node.start) : "running"}
-          {span.model ? ` · ${span.model}` : ""}
-          {span.inputTokens || span.outputTokens ? ` · ${count(span.inputTokens ?? 0)} in, ${count(span.outputTokens ?? 0)} out` : ""}
-          {span.cost ? ` · ${cost(span.cost)}` : ""}
-        </p>
-        {span.statusMessage && <p class="mark bad">{visible(span.statusMessage)}</p>}
-        {tab === "Conversation" && (
-          <>
-            <Talk said={input} />
-            <Talk said={output} />
-          </>
-        )}
-        {tab === "Input/Output" && (
-          <>
-            <h2>Arguments</h2>
-            <pre>{visible(text(at["gen_ai.tool.call.arguments"] ?? ""))}</pre>
-            <h2>Result</h2>
-            <pre>{visible(text(at["gen_ai.tool.call.result"] ?? ""))}</pre>
-          </>
-        )}
-        {tab === "Attributes" && <Attributes of={at} />}
-        {tab === "Logs" && <SpanLogs project={project} span={span} />}
-        {tab === "Scores" &&
-          (scores.length ? (
-            <dl class="facts">
-              {scores.map((score) => (
-                <>
-                  <dt key={score.id}>{score.name}</dt>
-                  <dd>
-                    {typeof score.value === "number" ? Number(score.value.toFixed(4)) : score.value} <span class="soft">{score.comment}</span>
-                  </dd>
-                </>
-              ))}
-            </dl>
-          ) : (
-            <p class="soft">Nobody has scored this span.</p>
-          ))}
-        {tab === "Raw" && <pre>{visible(JSON.stringify(span, null, 2))}</pre>}
-      </div>
-    </section>
-  );
-}
-
-function Talk({ said }: { said: Said[] }): JSX.Element {
-  const old = said.length > 4 ? said.slice(0, -3) : [];
-  const fresh = said.slice(old.length);
-  return (
-    <>
-      {old.length > 0 && (
-        <details>
-          <summary>{old.length} earlier messages</summary>
-          {old.map((m, i) => (
-            <Message key={i} said={m} />
-          ))}
-        </details>
-      )}
-      {fresh.map((m, i) => (
-        <Message key={i} said={m} />
-      ))}
-    </>
-  );
-}
-
-function Message({ said }: { said: Said }): JSX.Element {
-  return (
-    <div class={`said ${said.role === "tool" ? "tool-said" : said.role}`}>
-      <div class="who">{said.role || "message"}</div>
-      {said.text && <pre>{visible(said.text)}</pre>}
-      {said.calls.map((call, i) => (
-        <details key={i} open>
-          <summary>calls {visible(call.name)}</summary>
-          <pre>{visible(call.arguments)}</pre>
-        </details>
-      ))}
-    </div>
-  );
-}
-
-function Attributes({ of }: { of: Record<string, unknown> }): JSX.Element {
-  const entries = Object.entries(of);
-  if (!entries.length) return <p class="soft">It has none.</p>;
-  return (
-    <dl class="facts">
-      {entries.map(([name, value]) => (
-        <>
-          <dt key={name}>
-            <code>{visible(name)}</code>
-          </dt>
-          <dd>
-            <pre>{visible(text(value))}</pre>
-          </dd>
-        </>
-      ))}
-    </dl>
-  );
-}
-
-function SpanLogs({ project, span }: { project: string; span: Span }): JSX.Element {
-  const logs = useAsked<Page<LogLine>>(`projects/${part(project)}/logs`, { traceId: span.traceId, order: "asc", limit: 500 });
-  return (
-    <Ready of={logs}>
-      {(page) => {
-        const own = page.items.filter((line) => !line.spanId || line.spanId === span.id);
-        return own.length === 0 ? (
-          <p class="soft">No line has this trace's id.</p>
-        ) : (
-          <table>
-            <tbody>
-              {own.map((line) => (
-                <tr key={line.id}>
-                  <td class="mono nowrap soft" title={full(line.timestamp)}>
-                    {clock(line.timestamp)}
-                  </td>
-                  <td class="mono">{line.level}</td>
-                  <td class="mono">{visible(line.message)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        );
-      }}
-    </Ready>
   );
 }

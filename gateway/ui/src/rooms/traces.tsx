@@ -1,137 +1,173 @@
-/** Which requests were bad? A list, a scatter to brush, filters in the address. */
+/** Which requests were bad? How many when, how long, which, and those that run. */
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Page, Trace } from "../api";
-import { get, part } from "../api";
-import { useAsked } from "../asking";
-import { cost, count, full, ofNs } from "../format";
+import { get, part, Refused } from "../api";
+import { useAsked, useLast } from "../asking";
 import { live } from "../live";
-import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
+import { Empty, Ready } from "../parts/bits";
+import { type Facet, Facets, valuesOf } from "../parts/facets";
+import { type Bucket, Histogram } from "../parts/histogram";
 import { Scatter } from "../parts/plot";
+import { QueryBox } from "../parts/querybox";
+import { TraceTable } from "../parts/tracetable";
 import { choose, go, href, usePlace } from "../place";
+import { hasTerm, term, toggledTerm } from "../query";
 import { between, when } from "../when";
+
+const FIELDS = [
+  ["status", "ok, error, unset"],
+  ["error", "true: a span of it failed"],
+  ["name", "of its root"],
+  ["duration", "duration:>2s"],
+  ["tool", "a tool that it called"],
+  ["agent", "an agent in it"],
+  ["model", "a model that it asked"],
+  ["session", "a conversation's id"],
+  ["input", "words of a prompt or of arguments"],
+  ["output", "words of an answer or result"],
+  ["tokens", "tokens:>=1000"],
+  ["cost", "cost:>0.01"],
+  ["spans", "spans:>100"],
+  ["open", "true: it has not ended"],
+  ["service", "OpenTelemetry's service.name"],
+  ["deployment", "its name"],
+  ["revision", "its number"],
+  ["span.name", "of any span"],
+  ["span.duration", "of any span"],
+  ["attr.", "an attribute: attr.user:u-17"],
+] as const;
+const KINDS = [
+  ["failed", "--bad"],
+  ["not failed", "--accent"],
+] as const;
+const SLOW = ["duration:>=100ms", "duration:>=1s", "duration:>=10s"] as const;
+
+interface Series {
+  stepSeconds: number;
+  series: { points: { time: string; traces: number; errors: number }[] }[];
+}
 
 export function Traces({ project }: { project: string }): JSX.Element {
   const { query } = usePlace();
-  const status = query.get("status") ?? "";
-  const slow = query.get("slow") ?? "";
-  const name = query.get("name") ?? "";
+  // Links of before: filters of their own.
+  const old = ["status", "name", "slow"].filter((name) => query.get(name));
+  useEffect(() => {
+    if (!old.length) return;
+    const terms = old.map((name) => (name === "slow" ? `duration:>=${query.get(name)!}` : term(name, query.get(name)!)));
+    choose({ q: [query.get("q") ?? "", ...terms].join(" ").trim(), status: undefined, name: undefined, slow: undefined });
+  }, [old.join()]);
+  if (!project) return <Empty>Choose a project above.</Empty>;
+  if (old.length) return <div class="skeleton" />;
+  return <All key={project} project={project} />;
+}
+
+const ask = (q: string): void => choose({ q: q || undefined, at: undefined }, false);
+
+function All({ project }: { project: string }): JSX.Element {
+  const { query } = usePlace();
+  const q = query.get("q") ?? "";
   const time = when(query);
-  const found = useAsked<Page<Trace>>(project ? `projects/${part(project)}/traces` : "", {
-    limit: 200,
-    from: time.from,
-    to: time.to,
-    status,
-    minDuration: slow,
-    name,
+  const path = `projects/${part(project)}/traces`;
+  const asking = { from: time.from, to: time.to, q };
+  const found = useAsked<Page<Trace>>(path, { ...asking, limit: 200 }, time.live ? 30_000 : 0);
+  const series = useAsked<Series>(`${path}/series`, { ...asking, buckets: 60 }, time.live ? 10_000 : 0);
+  const facets = useAsked<{ facets: Facet[] }>(`${path}/facets`, { ...asking, limit: 10 }, time.live ? 30_000 : 0);
+  const problem = found.error?.at ? found.error : undefined;
+  const shown = useLast(found.data);
+  const [more, setMore] = useState<{ of: Page<Trace> | undefined; traces: Trace[]; cursor: string | null; busy: boolean; problem?: Refused | undefined }>({ of: undefined, traces: [], cursor: null, busy: false });
+  const mine = more.of === shown ? more : { of: shown, traces: [], cursor: shown?.nextCursor ?? null, busy: false };
+  useNews(project, time.live, () => {
+    // Older pages that somebody reads are not taken away from under them.
+    if (!more.traces.length || more.of !== shown) found.again();
   });
-  const [more, setMore] = useState<Trace[]>([]);
-  const [cursor, setCursor] = useState<string | null>(null);
+  const load = async (): Promise<void> => {
+    const at = { ...mine, busy: true, problem: undefined };
+    setMore(at);
+    try {
+      const page = await get<Page<Trace>>(path, { ...asking, limit: 200, cursor: mine.cursor });
+      setMore({ of: shown, traces: [...mine.traces, ...page.items], cursor: page.nextCursor, busy: false });
+    } catch (error) {
+      setMore({ ...at, busy: false, problem: error instanceof Refused ? error : new Refused(0, String(error)) });
+    }
+  };
+  const traces = useMemo(() => [...(shown?.items ?? []), ...mine.traces], [shown, mine.traces]);
+  const points = useLast(series.data);
+  const buckets: Bucket[] = (points?.series[0]?.points ?? []).map((p) => ({ time: p.time, total: p.traces, parts: { failed: p.errors, "not failed": p.traces - p.errors } }));
+  const values = useLast(facets.data)?.facets ?? [];
+  const brushed = (a: number, b: number): void => choose(between(a, b), false);
+  return (
+    <>
+      <div class="head">
+        <h1>Traces</h1>
+      </div>
+      <QueryBox signal="traces" query={q} fields={FIELDS} values={valuesOf(values)} problem={problem} ask={ask} />
+      {points && !problem && <Histogram buckets={buckets} stepSeconds={points.stepSeconds} kinds={KINDS} what="traces" rate="failed" brushed={brushed} />}
+      <div class="reading rolls">
+        <div class="facet-side">
+          <div class="slow" role="group" aria-label="duration">
+            {SLOW.map((one) => (
+              <button key={one} class={hasTerm(q, one) ? "on" : ""} aria-pressed={hasTerm(q, one)} onClick={() => ask(toggledTerm(q, one))}>
+                {one.replace("duration:>=", "≥ ")}
+              </button>
+            ))}
+          </div>
+          <Facets facets={values} query={q} ask={ask} />
+        </div>
+        <div class="read">
+          {!problem && (
+            <Ready of={{ ...found, data: shown }}>
+              {() =>
+                traces.length === 0 ? (
+                  <Empty>
+                    No trace of the time “{time.label}” matches. Choose a longer time (<kbd>t</kbd>), or leave out a filter.
+                  </Empty>
+                ) : (
+                  <>
+                    <Scatter traces={traces} brushed={brushed} open={(trace) => go(href(["traces", trace.projectId, trace.id]))} />
+                    <TraceTable traces={traces} />
+                    {mine.problem && (
+                      <p class="mark bad" role="alert">
+                        {mine.problem.message}
+                      </p>
+                    )}
+                    {mine.cursor && (
+                      <p>
+                        <button disabled={mine.busy} onClick={() => void load()}>
+                          {mine.busy ? "Loading …" : "Older ones"}
+                        </button>
+                      </p>
+                    )}
+                  </>
+                )
+              }
+            </Ready>
+          )}
+        </div>
+      </div>
+    </>
+  );
+}
+
+/** Spans that begin and end are a reason to ask again; at most every two seconds. */
+function useNews(project: string, on: boolean, tell: () => void): void {
+  const [turn, setTurn] = useState(0);
   useEffect(() => {
-    setMore([]);
-    setCursor(found.data?.nextCursor ?? null);
-  }, [found.data]);
-  const again = found.again;
-  useEffect(() => {
-    // Spans that end are a reason to ask again; at most every two seconds.
-    if (!project || !time.live) return;
+    if (!on) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const end = live.subscribe({ channel: `project:${project}` }, (message) => {
-      if (message.type === "span:ended" && !message.history) timer ??= setTimeout(() => ((timer = undefined), again()), 2_000);
+      if ((message.type === "span:ended" || message.type === "span:started") && !message.history)
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          setTurn((n) => n + 1);
+        }, 2_000);
     });
     return () => {
       end();
       clearTimeout(timer);
     };
-  }, [project, time.live, again]);
-  const load = async (): Promise<void> => {
-    const page = await get<Page<Trace>>(`projects/${part(project)}/traces`, {
-      limit: 200, from: time.from, to: time.to, status, minDuration: slow, name, cursor,
-    });
-    setMore([...more, ...page.items]);
-    setCursor(page.nextCursor);
-  };
-  const traces = useMemo(() => [...(found.data?.items ?? []), ...more], [found.data, more]);
-  if (!project) return <Empty>Choose a project above.</Empty>;
-  return (
-    <>
-      <div class="head">
-        <h1>Traces</h1>
-        <select aria-label="status" value={status} onChange={(e) => choose({ status: e.currentTarget.value })}>
-          <option value="">any status</option>
-          <option value="error">error</option>
-          <option value="ok">ok</option>
-        </select>
-        <select aria-label="duration" value={slow} onChange={(e) => choose({ slow: e.currentTarget.value })}>
-          <option value="">any duration</option>
-          <option value="100ms">100 ms and more</option>
-          <option value="1s">1 s and more</option>
-          <option value="10s">10 s and more</option>
-        </select>
-        <input aria-label="name" placeholder="name" value={name} onChange={(e) => choose({ name: e.currentTarget.value })} />
-        {time.to && <button onClick={() => choose({ from: undefined, to: undefined })}>✕ chosen time</button>}
-      </div>
-      <Ready of={found}>
-        {() =>
-          traces.length === 0 ? (
-            <Empty>No trace matches. Choose a longer time, or leave out a filter.</Empty>
-          ) : (
-            <>
-              <Scatter
-                traces={traces}
-                brushed={(a, b) => choose(between(a, b), false)}
-                open={(trace) => go(href(["traces", trace.projectId, trace.id]))}
-              />
-              <div class="table-wrap" tabIndex={0}>
-                <table>
-                  <thead>
-                    <tr>
-                      <th>Trace</th>
-                      <th>Status</th>
-                      <th class="num">Duration</th>
-                      <th class="num hide-narrow">Spans</th>
-                      <th class="num hide-narrow">Tokens</th>
-                      <th class="num hide-narrow">Cost</th>
-                      <th>Begun</th>
-                    </tr>
-                  </thead>
-                  <tbody>
-                    {traces.map((t) => {
-                      const to = href(["traces", t.projectId, t.id]);
-                      const state = t.durationNs === null ? "running" : t.status === "error" ? "error" : "ok";
-                      return (
-                        <Row key={t.id} to={to}>
-                          <td>
-                            <a href={to}>{t.name || "(no name)"}</a> <code class="soft">{t.id.slice(0, 8)}</code>
-                          </td>
-                          <td>
-                            <Mark state={state} />
-                            {t.errors > 0 && <span class="soft small"> {t.errors} failed inside</span>}
-                          </td>
-                          <td class="num">{ofNs(t.durationNs)}</td>
-                          <td class="num hide-narrow">{count(t.spans)}</td>
-                          <td class="num hide-narrow" title={`${t.inputTokens} in, ${t.outputTokens} out`}>
-                            {count(t.inputTokens + t.outputTokens)}
-                          </td>
-                          <td class="num hide-narrow">{cost(t.cost)}</td>
-                          <td class="nowrap" title={full(t.startTime)}>
-                            <Time at={t.startTime} />
-                          </td>
-                        </Row>
-                      );
-                    })}
-                  </tbody>
-                </table>
-              </div>
-              {cursor && (
-                <p>
-                  <button onClick={load}>Older ones</button>
-                </p>
-              )}
-            </>
-          )
-        }
-      </Ready>
-    </>
-  );
+  }, [project, on]);
+  useEffect(() => {
+    if (turn) tell();
+  }, [turn]);
 }
