@@ -64,6 +64,7 @@ docs: setup ## regenerate what the code says: docs/schema, docs/reference, table
 	@$(BIN)/python -m spanyard_core.settings_docs docs/configuration.md
 	@$(BIN)/python -m spanyard_core.resources.reference_docs docs
 	@$(BIN)/python -m spanyard_local.cli.reference docs/cli.md
+	@$(BIN)/python -m spanyard_gateway.search.docs docs/search.md
 	@$(BIN)/python charts/generate.py
 
 page: ## build the page that the gateway serves, from gateway/ui (needs npm)

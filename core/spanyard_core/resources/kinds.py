@@ -377,7 +377,7 @@ RevisionState = Literal["Starting", "Serving", "Replaced", "Failed"]
 
 
 class Revision(Camel):
-    """One thing that ran or tried to; numbers grow by one."""
+    """One thing that ran or tried to; numbers grow by one. `templates`: hashes in its pods' names."""
 
     number: int
     hash: str
@@ -390,6 +390,7 @@ class Revision(Camel):
     """When it began to serve; empty: it never did."""
     ended_at: str = ""
     """When it was replaced, stopped or given up; empty also where its runner died with it."""
+    templates: list[str] = []
     reason: str = ""
 
 

@@ -16,6 +16,7 @@ from spanyard_operator.deployments.troubles import Told
 from spanyard_operator.names import REVISION, REVISION_HASH
 
 _ORDER = "deployment.kubernetes.io/revision"
+_TEMPLATE = "pod-template-hash"
 _FORBIDDEN = 'pods "'
 
 
@@ -170,6 +171,7 @@ def _known(sets: Iterable[Mapping[str, Any]]) -> Iterable[Revision]:
                 hash=hash_,
                 state="Serving" if state == "Serving" else "Replaced",
                 started_at=started,
+                templates=[h for h in (_labels(one).get(_TEMPLATE),) if h],
             )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from spanyard_core.resources.deployments import (
     Content,
     begin,
@@ -52,17 +54,7 @@ def _named(revision: Revision, what: Content) -> Revision:
     """Labels do not say which build it is."""
     if revision.build == what.build and revision.image == what.image:
         return revision
-    return Revision(
-        number=revision.number,
-        hash=revision.hash,
-        state=revision.state,
-        build=what.build,
-        image=what.image,
-        started_at=revision.started_at,
-        ready_at=revision.ready_at,
-        ended_at=revision.ended_at,
-        reason=revision.reason,
-    )
+    return msgspec.structs.replace(revision, build=what.build, image=what.image)
 
 
 def settled(
@@ -82,7 +74,23 @@ def settled(
             made = marked(made, seen.number, "Starting", now=now)
     elif seen.serving is None and seen.candidate is None and state in {"Serving", "Starting"}:
         made = marked(made, seen.number, "Replaced", now=now)  # stopped: nothing runs
-    return limited(_superseded(made, seen, now), limit)
+    return limited(_with_templates(_superseded(made, seen, now), seen), limit)
+
+
+def _with_templates(revisions: Iterable[Revision], seen: Seen) -> list[Revision]:
+    """With the hashes of their ReplicaSets; a new release of Spanyard may give a revision another.
+
+    What still starts gets them when it has come to something: that saves a write of the status.
+    """
+    made = []
+    for one in revisions:
+        found = {h for r in seen.known if r.number == one.number for h in r.templates}
+        if one.state != "Starting" and not found <= set(one.templates):
+            both = sorted({*one.templates, *found})
+            made.append(msgspec.structs.replace(one, templates=both))
+        else:
+            made.append(one)
+    return made
 
 
 def _superseded(revisions: Iterable[Revision], seen: Seen, now: str) -> list[Revision]:

@@ -110,7 +110,11 @@ def replica_set(
         "metadata": {
             "name": f"web-server-{order}",
             "uid": f"rs-{order}",
-            "labels": {"spanyard.dev/revision": str(number), "spanyard.dev/revision-hash": hash_},
+            "labels": {
+                "spanyard.dev/revision": str(number),
+                "spanyard.dev/revision-hash": hash_,
+                "pod-template-hash": f"rs{order}",
+            },
             "annotations": {"deployment.kubernetes.io/revision": str(order)},
             "ownerReferences": [{"uid": "apps-1", "controller": True}],
             "creationTimestamp": f"2026-11-21T10:00:0{order}Z",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanyard_core.resources.kinds import DeploymentStatus, Revision, RevisionState
@@ -123,6 +124,19 @@ def test_the_new_one_serves_when_the_old_one_has_gone_and_not_before() -> None:
     # The Deployment's status is a step behind: still nobody is missing.
     status = told(seen(child, both, revisions=(SERVES, SECOND)), SERVES, SECOND)
     assert (status.revision, [r.state for r in status.revisions]) == (2, ["Replaced", "Serving"])
+
+
+def test_a_revision_that_came_to_something_is_known_by_the_hashes_in_its_pods_names() -> None:
+    starting = told(seen(apps(2, "h2"), ROLLING, revisions=(SERVES, SECOND)), SERVES, SECOND)
+    assert [r.templates for r in starting.revisions] == [["rs1"], []]
+    # A new release of the operator gives the same revision another template.
+    again = [replica_set(1, "h1", order=2, asked=1, ready=1)]
+    before = msgspec.structs.replace(SERVES, templates=["rs1"])
+    status = told(seen(apps(1, "h1"), again, revisions=(before,)), before)
+    assert [r.templates for r in status.revisions] == [["rs1", "rs2"]]
+    assert told(seen(apps(1, "h1"), [], revisions=(before,)), before).revisions[0].templates == [
+        "rs1"
+    ]
 
 
 def test_a_bad_revision_is_given_up_and_the_old_one_serves_on() -> None:
