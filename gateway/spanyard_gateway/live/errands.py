@@ -112,6 +112,11 @@ class Errands:
         """Fetch what the block skips, then pass on the block."""
         self._begin(block.writer, _nothing).add(block)
 
+    def owe(self, writer: str, signal: LiveSignal) -> None:
+        """More of the writer is stored than was passed on, and no block may come that shows it."""
+        if writer not in self._held and writer not in self._owed:
+            self._owed[writer] = _Owed(signal, self._now_ms(), None)
+
     def until_end(self, writer: str, signal: LiveSignal) -> None:
         """The writer's pod is gone: more of it can only come from the database."""
         since, owed = self._now_ms(), self._owed.get(writer)

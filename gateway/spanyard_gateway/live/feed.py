@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from spanyard_core.clock import Clock
 from spanyard_core.errors import SpanyardError
 from spanyard_core.retry import Backoff
-from spanyard_gateway.live.inlet import Gone, Inlet, Joined, Reached
+from spanyard_gateway.live.inlet import Begun, Gone, Inlet, Joined, Reached
 from spanyard_gateway.live.records import Block, SpanRecord, merged
 from spanyard_gateway.live.upstream import Left, LivePod, Upstream, UpstreamError, UpToDate
 
@@ -76,6 +76,8 @@ class Feed:
         self._inlets: dict[Inlet, None] = {}
         self._seen: dict[str, Reached] = {}
         self._open: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._begun = False
+        """Whether it is known how far the writers are stored."""
         self._over = False
 
     @property
@@ -96,6 +98,8 @@ class Feed:
         """From now on `inlet` gets every block; first what is kept, and nothing twice."""
         self._inlets[inlet] = None
         inlet.offer(Joined(self.pod.uid, (*self._blocks, *self._fresh)))
+        if self._begun:
+            inlet.offer(Begun(self.pod.uid, dict(self._seen)))
         if self._over:
             inlet.offer(Gone(self.pod.uid, dict(self._seen)))
 
@@ -121,12 +125,9 @@ class Feed:
 
     async def _follow(self) -> None:
         backoff = Backoff(self._rng, first=0.1, most=5.0)
-        try:
-            self._seen.update(await self._stored_up_to(self.pod))
-        except SpanyardError as error:
-            # Without the database all that the collector has is new.
-            self.trouble = str(error)
         while True:
+            if not self._begun:
+                await self._begin()
             try:
                 await self._listen(backoff)
             except UpstreamError as error:
@@ -135,6 +136,21 @@ class Feed:
             if self.closing:
                 return
             await self._clock.sleep(backoff.next())
+
+    async def _begin(self) -> None:
+        """Go on after what is stored; without the database all that the collector has is new."""
+        try:
+            stored = await self._stored_up_to(self.pod)
+        except SpanyardError as error:
+            self.trouble = str(error)
+            return
+        for writer, reached in stored.items():
+            known = self._seen.get(writer)
+            if known is None or known.last < reached.last:
+                self._seen[writer] = reached
+        self._begun = True
+        for inlet in self._inlets:
+            inlet.offer(Begun(self.pod.uid, dict(stored)))
 
     async def _rounds(self) -> None:
         while True:

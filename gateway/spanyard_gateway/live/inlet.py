@@ -34,6 +34,14 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The feed of a pod knows how far its writers are stored: of that no block may come."""
+
+    pod: str
+    writers: dict[str, Reached]
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The pod's collector will say nothing more; its writers came so far."""
 
@@ -50,7 +58,7 @@ class Told:
     """JSON without its subscription's id: what comes after `{"id":"…",`."""
 
 
-Item = Block | Dropped | Joined | Gone | Told
+Item = Block | Dropped | Joined | Begun | Gone | Told
 
 
 class Inlet:

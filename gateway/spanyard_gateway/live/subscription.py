@@ -20,7 +20,7 @@ from spanyard_core.errors import DatabaseError, SpanyardError
 from spanyard_gateway.live.channels import Channel, Filter, key_of, picks_of
 from spanyard_gateway.live.errands import Errands
 from spanyard_gateway.live.history import in_order, rows_of, runs
-from spanyard_gateway.live.inlet import Dropped, Gone, Inlet, Item, Joined, Reached, Told
+from spanyard_gateway.live.inlet import Begun, Dropped, Gone, Inlet, Item, Joined, Reached, Told
 from spanyard_gateway.live.messages import Resume, records, said, said_again
 from spanyard_gateway.live.records import Block, LogRecord, Record, entry_json
 from spanyard_gateway.live.stored import Row, Stored, Target
@@ -65,6 +65,8 @@ class Subscription:
         """Whether writers that were never heard of are passed on from their first record."""
         self._left: dict[str, int] = {}
         """Writer → records that the filter left out and nobody was told of."""
+        self._before: set[str] = set()
+        """Pods that were there at the beginning, when it was not known how far they were."""
         self._errands = Errands(self, stored, clock, wish.resume)
         self._behind_ms: int | None = clock.time_ns() // 1_000_000
         """All that came until then was passed on; None: there is nothing that was not."""
@@ -100,6 +102,9 @@ class Subscription:
 
         Raises an ExceptionGroup of what failed.
         """
+        self._before = {item.pod for item in joined if isinstance(item, Joined)}
+        self._before -= {item.pod for item in joined if isinstance(item, Begun)}
+        joined = [item for item in joined if not isinstance(item, Begun)]  # `reached` says it too
         async with asyncio.TaskGroup() as group:
             self._errands.group = group
             if self._wish.resume is not None:
@@ -154,6 +159,8 @@ class Subscription:
         elif isinstance(item, Joined):
             for block in item.blocks:
                 await self._advance(block)
+        elif isinstance(item, Begun):
+            self._begun(item)
         elif isinstance(item, Dropped):
             if item.signal in self.channel.signals and not self._errands.hold(item):
                 await self.drop(item.writer, item.first, item.last, "slow-client")
@@ -176,6 +183,19 @@ class Subscription:
             self._errands.begin(fresh)
         else:
             await self.pass_on(fresh)
+
+    def _begun(self, begun: Begun) -> None:
+        was_there = begun.pod in self._before
+        self._before.discard(begun.pod)
+        for writer, reached in begun.writers.items():
+            if reached.signal not in self.channel.signals or reached.last <= self.seen(writer):
+                continue
+            if writer in self._seen or not was_there:
+                self._seen.setdefault(writer, 0)
+                self._errands.owe(writer, reached.signal)
+            elif self._wish.resume is None:
+                # Told by a slow database now, stored before this began: counted, not shown.
+                self._seen[writer] = self._left[writer] = reached.last
 
     def _gone(self, gone: Gone) -> None:
         for writer, reached in gone.writers.items():

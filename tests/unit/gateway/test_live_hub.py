@@ -10,7 +10,7 @@ from typing import Any
 
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.hub import Hub
-from spanyard_gateway.live.inlet import Inlet, Joined
+from spanyard_gateway.live.inlet import Inlet, Joined, Reached
 from spanyard_gateway.live.messages import Resume
 from spanyard_gateway.live.records import Block, block_of_lines
 from spanyard_gateway.live.stored import Target
@@ -179,6 +179,53 @@ def test_ends_of_writers_are_not_asked_for_with_every_block() -> None:
                 await asyncio.sleep(0.02)
             asked = it.world.questions - before
         assert 1 <= asked <= 20, asked
+
+    play(scene())
+
+
+def test_what_was_stored_before_a_feed_began_is_heard_without_another_line() -> None:
+    async def scene(ends: bool) -> None:
+        it = Scene()
+        async with it.running():
+            late = it.world.new_pod()
+            late.there = late.answers = False  # nobody finds it, and its collector refuses
+            await it.world.print(late, 7)
+            writer = it.world.all[late.writers[0].id]
+            writer.stored = 7
+            late.there = True
+            await asyncio.sleep(2 if ends else 5)
+            if ends:
+                await it.world.end(late)
+                await asyncio.sleep(10)
+            heard = [m for m in it.heard if m.get("writer") == writer.id]
+        assert [i["seq"] for m in heard for i in m.get("items", [])] == list(range(1, 8))
+
+    play(scene(ends=False))
+    play(scene(ends=True))
+
+
+def test_what_was_stored_before_a_slow_database_answered_is_not_told_as_new() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        writer = it.world.all[pod.writers[0].id]
+        await it.world.print(pod, 500)
+        writer.stored, writer.ring_from = 500, 501
+        ask = it.world.reached
+
+        async def slowly(pod: LivePod) -> Mapping[str, Reached]:
+            await asyncio.sleep(10)
+            return await ask(pod)
+
+        it.world.reached = slowly  # type: ignore[method-assign]
+        task = asyncio.create_task(it.listen(Inlet(1 << 20)))
+        await asyncio.sleep(15)
+        await it.world.print(pod, 2)
+        await asyncio.sleep(2)
+        task.cancel()
+        assert it.lines() == ["line 501", "line 502"]
+        told = [m for m in it.heard if m.get("writer") == writer.id]
+        assert sum(m["left"] for m in told) == 500, "each of its records is accounted for"
 
     play(scene())
 
