@@ -163,10 +163,10 @@ async def test_commit_build_revision_line_span_and_score_are_one_story(api: Api)
     failed = of["local.support-1/1/end"]
     assert (failed["status"], failed["durationNs"]) == ("error", 11 * S)
     assert failed["detail"] == "install ended with 3\nx"
-    replaced = of["revision 1/end"]
+    replaced = of["revision 1/3-end"]
     assert (replaced["detail"], replaced["durationNs"]) == ("revision 2 took its place", 29 * S)
-    assert of["revision 2/ready"]["detail"] == "instead of revision 1"
-    assert of["revision 2/ready"]["buildId"] == "local.support-1"
+    assert of["revision 2/2-ready"]["detail"] == "instead of revision 1"
+    assert of["revision 2/2-ready"]["buildId"] == "local.support-1"
     score = items[-3]
     assert (score["value"], score["traceId"], score["detail"]) == (0.25, f"{2:032x}", "so so")
     slow = next(item for item in items if item["kind"] == "server:log")

@@ -62,7 +62,7 @@ class Tab:
 
     def sees(self, text: str, seconds: float = 20) -> None:
         """Wait until the text is seen."""
-        self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+        self.page.get_by_text(text).filter(visible=True).first.wait_for(timeout=seconds * 1000)
 
     @contextlib.contextmanager
     def another(self, url: str) -> Iterator["Tab"]:

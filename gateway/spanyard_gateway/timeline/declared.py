@@ -123,14 +123,15 @@ def _revision(deployment: Deployment, revision: Revision, built_at: str) -> Iter
     runs = f"runs {revision.build or revision.image}" if revision.build or revision.image else ""
 
     def one(time: str, what: str, title: str, **more: object) -> Entry | None:
+        # Within a second names tell the order, which is why they begin with a number.
         name, title = f"revision {number}/{what}", f"revision {number} {title}"
         return entry(time, "revision", name, title, revision=number, build_id=build, **more)
 
     started = _not_before(built_at, revision.started_at)
-    yield one(started, "start", "starts", status="Starting", detail=runs)
+    yield one(started, "1-start", "starts", status="Starting", detail=runs)
     yield one(
         _not_before(built_at, revision.ready_at),
-        "ready",
+        "2-ready",
         "serves",
         status="Serving",
         detail=_instead_of(deployment, revision.ready_at, revision.number),
@@ -139,7 +140,7 @@ def _revision(deployment: Deployment, revision: Revision, built_at: str) -> Iter
     if revision.state == "Failed":
         yield one(
             revision.ended_at,
-            "end",
+            "3-end",
             f"failed: {revision.reason}" if revision.reason else "failed",
             status="Failed",
             duration_ns=_between(revision.started_at, revision.ended_at),
@@ -147,7 +148,7 @@ def _revision(deployment: Deployment, revision: Revision, built_at: str) -> Iter
     else:
         yield one(
             revision.ended_at,
-            "end",
+            "3-end",
             "ends",
             status="Replaced",
             detail=_replaced_by(deployment, revision),

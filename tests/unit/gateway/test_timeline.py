@@ -88,3 +88,11 @@ def test_what_has_no_time_yet_is_not_told() -> None:
         ("sha256:a", ""), ("queued", ""), ("fetch", "running"),
     ]  # fmt: skip
     assert told[-1].item.duration_ns is None
+
+
+def test_a_revision_that_starts_serves_and_ends_within_a_second_does_so_in_this_order() -> None:
+    second = "2026-11-22T10:00:03Z"
+    one = Revision(number=1, hash="x", state="Replaced", build="b1", started_at=second,
+                   ready_at=second, ended_at=second)  # fmt: skip
+    told = sorted(entries(deployment(one), [], []), key=lambda one: one.place)
+    assert [one.item.status for one in told] == ["Starting", "Serving", "Replaced"]
