@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from spanyard_gateway.live.records import block_of_lines
 from spanyard_gateway.live.upstream import Left, LivePod, UpstreamError, UpstreamEvent, UpToDate
 from spanyard_local.podapi import PodIdentity
-from spanyard_sidecar.ring import Ring, Subscription, tail_of
+from spanyard_sidecar.ring import Ring, RingEndedError, Subscription, tail_of
 
 WAITING_BYTES = 4 << 20
 """Records that wait for the gateway in the same process; beyond, they are read from the database."""
@@ -21,7 +21,7 @@ and went between two looks, or that an earlier run left and this one stores, wou
 class _Running:
     pod: LivePod
     ring: Ring
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    listening: set[Subscription] = field(default_factory=set)
     leaving: asyncio.TimerHandle | None = None
 
 
@@ -60,7 +60,8 @@ class LocalLive:
         if running.leaving is not None:
             running.leaving.cancel()
         del self._running[running.pod.uid]
-        running.over.set()
+        for subscription in running.listening:
+            subscription.end()
 
     async def pods(
         self, namespace: str, *, project: str = "", deployment: str = "", build: str = ""
@@ -84,11 +85,13 @@ class LocalLive:
         if running is None:
             raise UpstreamError(f"pod {pod.name} has ended")
         self.connections += 1
-        try:
-            with running.ring.subscribe(limit=WAITING_BYTES) as subscription:
+        with running.ring.subscribe(limit=WAITING_BYTES) as subscription:
+            running.listening.add(subscription)
+            try:
                 yield self._events(running, subscription, after)
-        finally:
-            self.connections -= 1
+            finally:
+                running.listening.discard(subscription)
+                self.connections -= 1
 
     async def _events(
         self, running: _Running, subscription: Subscription, after: Mapping[str, int]
@@ -101,19 +104,14 @@ class LocalLive:
                 yield block_of_lines(writer, first, lines)
                 await asyncio.sleep(0)
         yield UpToDate()
-        over = asyncio.ensure_future(running.over.wait())
-        try:
-            while True:
-                coming = asyncio.ensure_future(subscription.get())
-                await asyncio.wait({coming, over}, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    coming.cancel()
-                    raise UpstreamError(f"the collector of pod {running.pod.name} has ended")
-                for slow, count in subscription.take_dropped().items():
-                    yield Left(slow, count)
-                _, writer, first, lines = coming.result()
-                fresh = tail_of(lines, first, after.get(writer, 0))
-                if fresh is not None:
-                    yield block_of_lines(writer, *fresh)
-        finally:
-            over.cancel()
+        while True:
+            try:
+                _, writer, first, lines = await subscription.get()
+            except RingEndedError:
+                told = f"the collector of pod {running.pod.name} has ended"
+                raise UpstreamError(told) from None
+            for slow, count in subscription.take_dropped().items():
+                yield Left(slow, count)
+            fresh = tail_of(lines, first, after.get(writer, 0))
+            if fresh is not None:
+                yield block_of_lines(writer, *fresh)

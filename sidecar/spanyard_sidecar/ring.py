@@ -25,6 +25,10 @@ OVERHEAD = 300
 """Bytes that a chunk costs beside its content; there may be thousands of small ones."""
 
 
+class RingEndedError(Exception):
+    """Nothing more will be published."""
+
+
 class Growing(Protocol):
     """A chunk that is being filled."""
 
@@ -99,6 +103,7 @@ class Subscription:
         self._queue: deque[tuple[str, str, int, int, bytes]] = deque()
         self._size = 0
         self._wake = asyncio.Event()
+        self._ended = False
         self.dropped: dict[str, int] = {}
         """Writer → lines dropped since `take_dropped`."""
 
@@ -120,13 +125,23 @@ class Subscription:
         return dropped
 
     async def get(self) -> tuple[str, str, int, bytes]:
-        """The next block: container, writer, seq of its first line, its lines. Waits for one."""
+        """The next block: container, writer, seq of its first line, its lines. Waits for one.
+
+        Raises RingEndedError after the last, once `end` was called.
+        """
         while not self._queue:
+            if self._ended:
+                raise RingEndedError
             self._wake.clear()
             await self._wake.wait()
         container, writer, first, _, lines = self._queue.popleft()
         self._size -= len(lines)
         return container, writer, first, lines
+
+    def end(self) -> None:
+        """Nothing more comes; what waits can still be had. Idempotent."""
+        self._ended = True
+        self._wake.set()
 
     def close(self) -> None:
         """Receive nothing more. Idempotent."""

@@ -8,6 +8,9 @@ import msgspec
 from spanyard_gateway.live.channels import Filter
 
 VERSION = 1
+LATEST_MS = 1 << 43
+"""A batch's number has its milliseconds in the upper 44 bits; the year 2248 is late enough."""
+MOST_SEQ = 1 << 63
 
 
 class Resume(msgspec.Struct, forbid_unknown_fields=True):
@@ -16,6 +19,11 @@ class Resume(msgspec.Struct, forbid_unknown_fields=True):
     at: int
     """Milliseconds since the epoch, by the gateway's clock."""
     seen: dict[str, int]
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are such times and numbers."""
+        return 0 <= self.at < LATEST_MS and all(0 <= n < MOST_SEQ for n in self.seen.values())
 
 
 class Subscribe(msgspec.Struct, tag_field="type", tag="subscribe", forbid_unknown_fields=True):

@@ -38,6 +38,10 @@ from spanyard_gateway.search.errors import SearchError
 log = logging.getLogger("spanyard.gateway")
 
 
+PLACES_EVERY_S = 1.0
+"""Pings in between are answered without resume tokens: these may have megabytes."""
+
+
 class RefusedError(SpanyardError):
     """A subscription is refused; the socket stays."""
 
@@ -63,6 +67,8 @@ class SocketLimits:
     connections: int = 10_000
     subscriptions: int = 64
     """Per connection."""
+    resumed: int = 32_000
+    """Writers in the tokens of a connection's subscriptions: about 8 MB."""
     waiting_bytes: int = 1 << 20
     """Records that wait for a slow client, per subscription; memory that all of them share."""
     message_bytes: int = 256 * 1024
@@ -88,6 +94,8 @@ class _Open:
     subscription: Subscription
     task: asyncio.Task[None]
     target: Target
+    resumed: int
+    """Writers in its token."""
 
 
 class _Connection:
@@ -97,6 +105,8 @@ class _Connection:
         self._ws = ws
         self.say = Outlet(request, ws, live.limits.send_timeout).say
         self._open: dict[str, _Open] = {}
+        self._told = float("-inf")
+        """When all places were told last, monotonic."""
 
     async def run(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
@@ -142,9 +152,17 @@ class _Connection:
             await self._ws.close(code=WSCloseCode.INTERNAL_ERROR)
 
     async def _heartbeat(self) -> None:
+        clock = self._live.hub.clock
+        self._told = clock.monotonic()
         tokens = {name: each.subscription.resume() for name, each in self._open.items()}
-        now = rfc3339(self._live.hub.clock.time_ns())
-        await self.say(said("heartbeat", time=now, resume=tokens))
+        await self.say(said("heartbeat", time=rfc3339(clock.time_ns()), resume=tokens))
+
+    async def _answer_ping(self) -> None:
+        clock = self._live.hub.clock
+        if clock.monotonic() - self._told >= PLACES_EVERY_S:
+            await self._heartbeat()
+        else:
+            await self.say(said("heartbeat", time=rfc3339(clock.time_ns()), resume={}))
 
     async def _check_again(self) -> None:
         for name, each in list(self._open.items()):
@@ -162,7 +180,7 @@ class _Connection:
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise NotUnderstoodError(f"not understood: {str(error)[:300]}") from error
         if isinstance(message, Ping):
-            await self._heartbeat()
+            await self._answer_ping()
         elif isinstance(message, Unsubscribe):
             await self._end(message.id)
             await self.say(said("ended", id=message.id, reason="unsubscribed"))
@@ -190,8 +208,7 @@ class _Connection:
             )
         if not 0 <= message.history <= MOST_HISTORY:
             raise RefusedError("bad-history", f"history: 0 to {MOST_HISTORY:,}")
-        if message.resume is not None and len(message.resume.seen) > 2 * MOST_RESUMED:
-            raise RefusedError("bad-resume", "resume: too many writers; begin anew with history")
+        resumed = self._resumed(message)
         channel = parse_channel(message.channel)
         target = await live.find(self._request, channel)
         wish = Wish(message.id, channel, message.filter, message.history, message.resume)
@@ -199,7 +216,22 @@ class _Connection:
         subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self.say)
         work = self._serve(message.id, wish, target, inlet, subscription)
         task = asyncio.create_task(work, name=f"subscription to {channel}")
-        self._open[message.id] = _Open(subscription, task, target)
+        self._open[message.id] = _Open(subscription, task, target, resumed)
+
+    def _resumed(self, message: Subscribe) -> int:
+        """Writers in the token. Raises RefusedError for one that cannot be."""
+        resume, most = message.resume, self._live.limits.resumed
+        if resume is None:
+            return 0
+        if not resume.possible:
+            raise RefusedError("bad-resume", "resume: no such time or number; begin anew")
+        count = len(resume.seen)
+        if count > 2 * MOST_RESUMED:
+            raise RefusedError("bad-resume", "resume: too many writers; begin anew with history")
+        if count + sum(each.resumed for each in self._open.values()) > most:
+            told = f"resume: {most:,} writers in all tokens of a connection are most"
+            raise RefusedError("bad-resume", f"{told}; use another connection, or begin anew")
+        return count
 
     async def _end(self, name: str) -> None:
         each = self._open.pop(name, None)
