@@ -88,7 +88,8 @@ def _query(text: str, _now: int) -> str:
 
 def _whole(most: int) -> Callable[[str, int], int]:
     def parse(text: str, _now: int) -> int:
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+        if not digits or not 1 <= int(text) <= most:
             raise ValueError(f"is not a whole number from 1 to {most}")
         return int(text)
 

@@ -88,3 +88,11 @@ def test_a_cursor_stays_good_while_a_duration_before_now_moves_on() -> None:
     assert one.scope() == later.scope() != parse(("from", "2d")).scope()
     fixed = parse(("from", rfc3339(NOW))), parse(("from", rfc3339(NOW + 1)))
     assert fixed[0].scope() != fixed[1].scope()
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "1001", "0000000011000", "9" * 5_000, "٣", "+5", " 5", "1.0"]
+)
+def test_a_limit_is_within_its_bounds_however_it_is_written(text: str) -> None:
+    with pytest.raises(SettingError, match="is not a whole number from 1 to 1000"):
+        parse(("limit", text))
