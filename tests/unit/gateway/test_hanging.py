@@ -1,5 +1,7 @@
 """Which unfinished spans hang, and which nobody is left to end."""
 
+import time
+
 import pytest
 
 from spanyard_gateway.hanging import SETTLED_NS, Heard, Life, is_gone, last_heard
@@ -22,6 +24,13 @@ def test_a_span_that_waits_for_one_below_it_is_heard_of_with_it() -> None:
     assert {key[1]: at for key, at in found.items() if key[0] == "t"} == {
         "root": 90, "child": 90, "grandchild": 90, "stuck": 15, "a": 7, "b": 7,
     }  # fmt: skip
+
+
+def test_a_chain_of_twenty_thousand_spans_takes_a_moment() -> None:
+    words = [Heard("t", str(n), str(n - 1), n) for n in range(20_000)]
+    began = time.process_time()
+    assert set(last_heard(words).values()) == {19_999}
+    assert time.process_time() - began < 5  # 0.02 s; 20 s when each is told of each below it
 
 
 def logs(run: int, begin: int, end: int | None, container: str = "server") -> Life:
