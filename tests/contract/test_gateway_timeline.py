@@ -201,6 +201,9 @@ async def test_what_is_not_notable_is_told_when_it_is_asked_for(api: Api) -> Non
     assert [(item["traceId"][-1], item["status"], item["detail"]) for item in slow] == [
         ("2", "error", "tool failed")
     ]
+    assert slow == await api.all_pages(
+        PATH, kinds="span", order="asc", minDuration="20s", notable="false"
+    )
     some = await api.all_pages(PATH, kinds="server:log", level="info")
     assert told(some) == [("server:log", "listening")]
     between = await api.all_pages(PATH, order="asc", **{"from": at(60 * S), "to": at(61 * S)})

@@ -150,8 +150,10 @@ def _asked_for(kind: TimelineKind, whose: Whose, query: Query) -> Where:
         where.add("level IN {levels:Array(String)}", levels=levels)
     if kind == "span":
         where.add("ended = 1 AND root = 1")
-        if notable:
-            slow = SLOW_NS if query["minDuration"] is None else query["minDuration"]
+        slow = query["minDuration"]
+        if slow is None and notable:
+            slow = SLOW_NS
+        if slow is not None:
             where.add("status = 'error' OR duration_ns >= {slow:UInt64}", slow=slow)
     return where
 
