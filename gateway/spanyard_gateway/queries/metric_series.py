@@ -116,6 +116,19 @@ async def metric_series(
         " now_buckets) AS more_buckets"
         f" FROM ({added})"
     )
+    # One name with several kinds is somebody's mistake: the one with most points is shown.
+    largest = await reader.rows(
+        "SELECT kind, grouped FROM (SELECT kind, grouped, count() AS points,"
+        f" sum(count()) OVER (PARTITION BY kind) AS whole FROM ({points}) GROUP BY kind, grouped)"
+        f" ORDER BY whole DESC, kind DESC, points DESC, grouped LIMIT {MAX_SERIES + 1}",
+        params,
+    )
+    kind = largest[0]["kind"] if largest else ""
+    groups = [row["grouped"] for row in largest if row["kind"] == kind]
+    if not groups:
+        return _answer(query, buckets, kind, groups, [])
+    # An attribute may have a value for each user: what is not shown is not fetched.
+    params |= {"kind": kind, "groups": groups[:MAX_SERIES]}
     rows = await reader.rows(
         "SELECT grouped, kind, bounds,"
         f" {buckets.index_sql('toUnixTimestamp64Nano(timestamp)')} AS piece,"
@@ -125,34 +138,28 @@ async def metric_series(
         " sumIf(more, known AND isFinite(more)) AS added, sumIf(more_count, known) AS counted,"
         " countIf(known) AS knowns, countIf(running) AS runs,"
         " sumIf(value, isFinite(value)) AS changed, sumForEachIf(more_buckets, known) AS buckets"
-        f" FROM ({add}) GROUP BY grouped, kind, bounds, piece",
+        f" FROM ({add}) WHERE kind = {{kind:String}} AND grouped IN {{groups:Array(String)}}"
+        " GROUP BY grouped, kind, bounds, piece",
         params,
     )
-    return _answer(query, buckets, rows)
+    return _answer(query, buckets, kind, groups, rows)
 
 
-def _answer(query: Query, buckets: Buckets, rows: list[_Row]) -> MetricSeries:
-    kinds: dict[str, int] = {}
-    for row in rows:
-        kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["points"]
-    # One name with several kinds is somebody's mistake: the one with most points is shown.
-    kind = max(kinds, key=lambda k: (kinds[k], k)) if kinds else ""
-    mine = [row for row in rows if row["kind"] == kind]
-    sizes: dict[str, int] = {}
-    for row in mine:
-        sizes[row["grouped"]] = sizes.get(row["grouped"], 0) + row["points"]
-    largest = sorted(sizes, key=lambda g: (-sizes[g], g))
+def _answer(
+    query: Query, buckets: Buckets, kind: str, groups: list[str], rows: list[_Row]
+) -> MetricSeries:
+    """`groups`: by size, one more than is shown says that there are more."""
     found: dict[tuple[str, int], list[_Row]] = {}
-    for row in mine:
+    for row in rows:
         found.setdefault((row["grouped"], row["piece"]), []).append(row)
-    changes = kind == "updowncounter" and not any(row["runs"] for row in mine)
+    changes = kind == "updowncounter" and not any(row["runs"] for row in rows)
     return MetricSeries(
         from_=rfc3339(buckets.start),
         to=rfc3339(buckets.end),
         step_seconds=buckets.step_s,
         kind=kind,
-        unit=max((row["latest_unit"] for row in mine), default=""),
-        more=len(largest) > MAX_SERIES,
+        unit=max((row["latest_unit"] for row in rows), default=""),
+        more=len(groups) > MAX_SERIES,
         series=[
             MetricSeriesOf(
                 **_named(query, group),
@@ -163,7 +170,7 @@ def _answer(query: Query, buckets: Buckets, rows: list[_Row]) -> MetricSeries:
                     changes,
                 ),
             )
-            for group in largest[:MAX_SERIES]
+            for group in groups[:MAX_SERIES]
         ],
     )
 

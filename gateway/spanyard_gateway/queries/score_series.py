@@ -32,6 +32,9 @@ _LABEL = (
     "if(notEmpty(attribute_map['label']), attribute_map['label'],"
     " attribute_map['gen_ai.evaluation.score.label'])"
 )
+_SHARE = "(value / 2 - low / 2) / (high / 2 - low / 2)"
+"""Where a value lies between the ends. Halves, because the ends may be further apart than a number
+can say."""
 _GROUPS = {
     "none": ("''", "''"),
     "deployment": ("deployment", "''"),
@@ -54,6 +57,17 @@ async def score_series(reader: Reader, project: str, query: Query, buckets: Buck
         f" FROM scores WHERE {where.sql()}"
     )
     params = where.params | buckets.params
+    kept = await reader.rows(
+        f"SELECT name, one, two FROM ({rows}) GROUP BY name, one, two"
+        f" ORDER BY count() DESC, name, one, two LIMIT {MAX_SERIES + 1}",
+        params,
+    )
+    more, kept = len(kept) > MAX_SERIES, kept[:MAX_SERIES]
+    if more:
+        # Every answer a name of its own: what is not shown is not fetched.
+        rows += " AND (name, one, two) IN (SELECT arrayJoin(arrayZip({k1:Array(String)}, {k2:Array(String)}, {k3:Array(String)})))"
+        for key, column in (("k1", "name"), ("k2", "one"), ("k3", "two")):
+            params[key] = [row[column] for row in kept]
     edges = (
         "SELECT name, if(least_value >= 0 AND greatest_value <= 1, 0, least_value) AS low,"
         " if(least_value >= 0 AND greatest_value <= 1, 1, greatest_value) AS high FROM ("
@@ -73,7 +87,7 @@ async def score_series(reader: Reader, project: str, query: Query, buckets: Buck
         ),
         reader.rows(
             "SELECT name, one, two, low, high, if(high > low,"
-            f" toUInt8(least({BARS - 1}, floor((value - low) / (high - low) * {BARS}))), 0) AS bar,"
+            f" toUInt8(least({BARS - 1}, floor(ifNotFinite({_SHARE} * {BARS}, 0)))), 0) AS bar,"
             f" count() AS count FROM ({rows} AND isFinite(value)) AS given INNER JOIN ({edges}) AS edge"
             " USING (name) GROUP BY name, one, two, low, high, bar",
             params,
@@ -85,7 +99,7 @@ async def score_series(reader: Reader, project: str, query: Query, buckets: Buck
             params,
         ),
     )
-    return _answer(query["by"], buckets, figures, bars, labels)
+    return _answer(query["by"], buckets, figures, bars, labels, more=more)
 
 
 def _group(row: _Row) -> _Group:
@@ -93,17 +107,22 @@ def _group(row: _Row) -> _Group:
 
 
 def _answer(
-    by: str, buckets: Buckets, figures: list[_Row], bars: list[_Row], labels: list[_Row]
+    by: str,
+    buckets: Buckets,
+    figures: list[_Row],
+    bars: list[_Row],
+    labels: list[_Row],
+    *,
+    more: bool,
 ) -> ScoreSeries:
     totals = {_group(row): row for row in figures if row["whole"]}
     pieces = {(_group(row), row["piece"]): row for row in figures if not row["whole"]}
     kinds = {name: _kind([r for g, r in totals.items() if g[0] == name]) for name, _, _ in totals}
-    largest = sorted(totals, key=lambda g: (-totals[g]["count"], g))[:MAX_SERIES]
     return ScoreSeries(
         from_=rfc3339(buckets.start),
         to=rfc3339(buckets.end),
         step_seconds=buckets.step_s,
-        more=len(totals) > MAX_SERIES,
+        more=more,
         series=[
             ScoreSeriesOf(
                 name=group[0],
@@ -121,7 +140,7 @@ def _answer(
                 ),
                 values=_shares(kinds[group[0]], totals[group], labels),
             )
-            for group in sorted(largest)
+            for group in sorted(totals)
         ],
     )
 
@@ -156,7 +175,8 @@ def _histogram(bars: list[_Row]) -> list[ScoreBar]:
     if low == high:
         return [ScoreBar(from_=low, to=high, count=sum(b["count"] for b in bars))]
     found = {b["bar"]: b["count"] for b in bars}
-    edge = [low + (high - low) * i / BARS for i in range(BARS)] + [high]
+    half = high / 2 - low / 2
+    edge = [2 * (low / 2 + half * (i / BARS)) for i in range(BARS)] + [high]
     return [ScoreBar(from_=edge[i], to=edge[i + 1], count=found.get(i, 0)) for i in range(BARS)]
 
 

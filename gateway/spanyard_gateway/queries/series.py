@@ -12,13 +12,10 @@ from spanyard_core.clock import rfc3339
 from spanyard_gateway.figures import TraceFigures, TracePoint, TraceSeries, TraceSeriesOf
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.buckets import Buckets
-from spanyard_gateway.queries.common import time_where
+from spanyard_gateway.queries.first_rows import first_rows
 from spanyard_gateway.queries.revisions import REVISION
 from spanyard_gateway.queries.traces import PARAMS as LIST_PARAMS
-from spanyard_gateway.queries.traces import trace_filters
-from spanyard_gateway.queries.unfinished import TRACES
 from spanyard_gateway.reader import Reader
-from spanyard_gateway.where import Where
 
 PARAMS = (
     *(name for name in LIST_PARAMS if name not in {"limit", "cursor", "order"}),
@@ -42,8 +39,6 @@ _GROUPS = {
 }
 # Latest row first where two began at once, as the list in its usual order has it.
 _FACTS = "(start_ns, ended, status, duration_ns, deployment, pod)"
-_AT = "toUnixTimestamp64Nano(start_time) AS start_ns"
-_FIRST = "(-start_ns, writer, seq)"
 
 
 async def trace_series(reader: Reader, project: str, query: Query, buckets: Buckets) -> TraceSeries:
@@ -59,33 +54,9 @@ class _Asked:
 
     def __init__(self, project: str, query: Query, buckets: Buckets) -> None:
         limited = query.between(buckets.start, buckets.end)
-        self._roots = trace_filters(project, limited, reported=False)
-        self._reports = trace_filters(project, limited, reported=True)
-        self._where = time_where(project, limited, "start_time")
+        self._traces, self._params = first_rows(project, limited, _FACTS)
         self._by: str = query["by"]
         self._buckets = buckets
-
-    def _traces(self) -> tuple[str, dict[str, Any]]:
-        """`trace_id` and `facts` of each trace that matches: of its first root or report."""
-
-        def of(table: str, key: str, aliases: str, where: Where, only: str) -> str:
-            return (
-                f"SELECT trace_id, if(done, first, last) AS best FROM ("
-                f"{aliases or 'WITH'}{', ' if aliases else ' '}{where.sql()} AS matches, {_AT}"
-                f" SELECT {key}, max(ended) AS done, countIf(ended AND matches) AS hits,"
-                f" argMaxIf(({_FACTS}, {_FIRST}), {_FIRST}, ended AND matches) AS first,"
-                f" argMax(matches, (recorded_at, seq)) AS last_matches,"
-                f" argMax(({_FACTS}, {_FIRST}), (recorded_at, seq)) AS last"
-                f" FROM {table} WHERE {self._where.sql()}{only} GROUP BY {key})"
-                f" WHERE if(done, hits > 0, last_matches)"
-            )
-
-        roots = of("spans", "trace_id, id", "", self._roots, " AND root = 1")
-        reports = of("traces", "trace_id", TRACES.aliases, self._reports, "")
-        return (
-            f"{roots} UNION ALL {reports}",
-            self._roots.params | self._reports.params | self._where.params,
-        )
 
     def _with_groups(self, traces: str) -> str:
         one, two = _GROUPS[self._by]
@@ -97,17 +68,15 @@ class _Asked:
 
     def largest(self) -> tuple[str, dict[str, Any]]:
         """The groups with most traces, one more than is shown."""
-        traces, params = self._traces()
-        by_trace = f"SELECT argMax(best.1, best.2) AS facts FROM ({traces}) GROUP BY trace_id"
+        by_trace = f"SELECT argMax(best.1, best.2) AS facts FROM ({self._traces}) GROUP BY trace_id"
         select = (
             f"SELECT one, two FROM ({self._with_groups(by_trace)}) GROUP BY one, two"
             f" ORDER BY count() DESC, one, two LIMIT {MAX_SERIES + 1}"
         )
-        return select, params
+        return select, self._params
 
     def series(self, kept: list[tuple[str, str]] | None) -> tuple[str, dict[str, Any]]:
         """Per group and piece of the time, and (`whole`) per group; only `kept` by their names."""
-        traces, params = self._traces()
         nothing = "0, 0, '', 0, '', ''"
         tokens = (
             f"SELECT trace_id, CAST((({nothing}), (0, '', 0)), 'Tuple({_TYPES})') AS best,"
@@ -122,13 +91,13 @@ class _Asked:
             " sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM ("
             f"SELECT trace_id, CAST(best, 'Tuple({_TYPES})') AS best, toUInt8(1) AS hit,"
             " toUInt64(0) AS input_tokens, toUInt64(0) AS output_tokens, toFloat64(0) AS cost"
-            f" FROM ({traces}) UNION ALL {tokens}"
+            f" FROM ({self._traces}) UNION ALL {tokens}"
             ") GROUP BY trace_id HAVING max(hit)"
         )
-        other = "0"
+        other, params = "0", self._params
         if kept is not None:
             other = "(one, two) NOT IN (SELECT arrayJoin(arrayZip({ones:Array(String)}, {twos:Array(String)})))"
-            params |= {"ones": [one for one, _ in kept], "twos": [two for _, two in kept]}
+            params = params | {"ones": [one for one, _ in kept], "twos": [two for _, two in kept]}
         buckets = self._buckets
         select = (
             f"SELECT {other} AS other, if(other, '', one) AS g1, if(other, '', two) AS g2,"

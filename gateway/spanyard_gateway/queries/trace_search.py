@@ -67,7 +67,9 @@ class _Search:
         if isinstance(test, Compare):
             condition = self.conditions.leaf(leaf)
             rows = (
-                "1" if leaf.field.name == "spans" else "(input_tokens + output_tokens + cost > 0)"
+                "1"
+                if leaf.field.name == "spans"
+                else "(input_tokens + output_tokens > 0 OR cost != 0)"
             )
             # A trace without such rows has the sum 0: look for the others, whatever 0 says.
             wanted = not _holds_for_nothing(test)
