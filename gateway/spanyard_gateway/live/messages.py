@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from spanyard_gateway.live.channels import Filter
+from spanyard_gateway.live.records import MOST_SEQ
 
 VERSION = 1
 LATEST_MS = 1 << 43
 """A batch's number has its milliseconds in the upper 44 bits; the year 2248 is late enough."""
-MOST_SEQ = 1 << 63
 
 
 class Resume(msgspec.Struct, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ LiveSignal = Literal["logs", "spans", ""]
 """What a block holds; empty: something that is not shown."""
 
 NOTHING = msgspec.Raw(b"")
+MOST_SEQ = 1 << 63
 
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", rename="camel"):
@@ -329,9 +330,15 @@ def block_of_lines(writer: str, first: int, lines: bytes) -> Block:
 
 
 def block_of_array(writer: str, first: int, records: msgspec.Raw) -> Block:
-    """A block of a JSON array of such lines, as `/live` sends them."""
+    """A block of a JSON array of such lines, as `/live` sends them.
+
+    Raises msgspec.DecodeError, also for numbers that cannot be: they would be told to listeners.
+    """
     data = bytes(records)
     raws = msgspec.json.decode(data, type=list[msgspec.Raw])
     if not raws or _kind.decode(raws[0]).type not in {"log", "span"}:
         return Block(writer, first, len(raws), [], len(data))
-    return Block(writer, first, len(raws), [_records.decode(raw) for raw in raws], len(data))
+    found = [_records.decode(raw) for raw in raws]
+    if not 0 < first < MOST_SEQ or any(r.seq != n for n, r in enumerate(found, first)):
+        raise msgspec.DecodeError(f"numbers of {writer[:200]!r} do not follow each other")
+    return Block(writer, first, len(raws), found, len(data))
