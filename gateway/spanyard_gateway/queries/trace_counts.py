@@ -16,16 +16,18 @@ from spanyard_gateway.reader import Reader
 FACET_PARAMS = (*(name for name in PARAMS if name not in {"cursor", "order"}),)
 _OF_ROOTS = ("status", "name", "service", "deployment", "revision")
 FACETS = (*_OF_ROOTS, "model")
-_FACTS = f"(status, name, service, deployment, {REVISION})"
+_FACTS = "(status, name, service, deployment, pod)"
 
 
 async def trace_facets(reader: Reader, project: str, query: Query) -> Facets:
     """The most frequent values of `FACETS`. Raises SearchError, DatabaseError."""
     rows, params = first_rows(project, query, _FACTS)
-    named = ", ".join(f"facts.{i} AS {name}" for i, name in enumerate(_OF_ROOTS, start=1))
+    ids, _ = first_rows(project, query, "tuple(0)")
+    # The revision of a trace, not of each row: it is dear.
     traces = (
-        f"(SELECT {named} FROM (SELECT argMax(best.1, best.2) AS facts FROM ({rows})"
-        " GROUP BY trace_id))"
+        "(SELECT facts.1 AS status, facts.2 AS name, facts.3 AS service, facts.4 AS deployment,"
+        f" facts.5 AS pod, {REVISION} AS revision FROM (SELECT argMax(best.1, best.2) AS facts"
+        f" FROM ({rows}) GROUP BY trace_id))"
     )
     since = "1"
     if query["from"] is not None:  # as a search for any span has it
@@ -35,7 +37,7 @@ async def trace_facets(reader: Reader, project: str, query: Query) -> Facets:
         reader.rows(
             "SELECT 'model' AS field, toString(model) AS value, uniqExact(spans.trace_id) AS found"
             f" FROM spans WHERE project = {{project:String}} AND {since} AND model != ''"
-            f" AND spans.trace_id IN (SELECT trace_id FROM ({rows}))"
+            f" AND spans.trace_id IN (SELECT trace_id FROM ({ids}))"
             f" GROUP BY model ORDER BY found DESC, value LIMIT {query.limit + 1}",
             params,
         ),
