@@ -41,7 +41,11 @@ describe("a trace as a tree", () => {
   it("has parents before children, siblings by time, orphans and rings at the root", () => {
     const nodes = tree([span("c", "a", 30, 40), span("a", "", 0, 50), span("b", "a", 10, 20), span("o", "gone", 5, 6), span("x", "y", 1, 2), span("y", "x", 1, 2)], new Set(), 99);
     expect(nodes.map((n) => [n.span.id, n.depth])).toEqual([["a", 0], ["b", 1], ["c", 1], ["x", 0], ["y", 1], ["o", 0]]);
-    expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "c"]);
+    expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "b", "c"]);
+  });
+  it("waited for what ended last, before that for what ended before it began, and for nothing beside them", () => {
+    const nodes = tree([span("a", "", 0, 50), span("b", "a", 10, 20), span("b1", "b", 12, 15), span("c", "a", 30, 60), span("beside", "a", 12, 35)], new Set(), 99);
+    expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "b", "b1", "c"]);
   });
   it("folds", () => expect(tree([span("a", "", 0, 5), span("b", "a", 1, 2)], new Set(["a"]), 9)).toHaveLength(1));
   it("lets open spans grow until now", () => expect(tree([span("a", "", 10, null)], new Set(), 500)[0]!.end).toBe(500));

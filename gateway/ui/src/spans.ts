@@ -55,7 +55,7 @@ export function tree(spans: Span[], folded: ReadonlySet<string>, now: number): N
   const times = new Map(spans.map((span) => [span.id, ms(span.startTime)] as const));
   adopt(spans, below);
   for (const siblings of below.values()) siblings.sort((a, b) => times.get(a.id)! - times.get(b.id)!);
-  const critical = path(below, now);
+  const critical = path(below, times, now);
   const nodes: Node[] = [];
   const seen = new Set<string>();
   const stack = [...(below.get("") ?? [])].reverse().map((span) => ({ span, depth: 0 }));
@@ -118,16 +118,26 @@ function adopt(spans: Span[], below: Map<string, Span[]>): void {
   below.set("", roots);
 }
 
-/** From the root down, always the child that ended last: what the whole waited for. */
-function path(below: Map<string, Span[]>, now: number): Set<string> {
+/**
+ * What the whole waited for: of the root that ended last, back from its end, the child that ended last,
+ * then what ended last before that one began, and so on; of each of them the same.
+ */
+function path(below: Map<string, Span[]>, times: Map<string, number>, now: number): Set<string> {
   const found = new Set<string>();
   const end = (span: Span): number => (span.endTime ? ms(span.endTime) : now);
-  let level = below.get("") ?? [];
-  while (level.length) {
-    const last = level.reduce((a, b) => (end(b) > end(a) ? b : a));
-    if (found.has(last.id)) break;
-    found.add(last.id);
-    level = below.get(last.id) ?? [];
+  const latest = (spans: Span[]): Span[] => [...spans].sort((a, b) => end(b) - end(a));
+  const waiting = latest(below.get("") ?? []).slice(0, 1);
+  while (waiting.length) {
+    const span = waiting.pop()!;
+    if (found.has(span.id)) continue;
+    found.add(span.id);
+    let until = end(span);
+    for (const child of latest(below.get(span.id) ?? [])) {
+      const from = times.get(child.id)!;
+      if (from > until || Math.min(end(child), end(span)) > until) continue;
+      waiting.push(child);
+      until = from;
+    }
   }
   return found;
 }
