@@ -190,7 +190,7 @@ def test_scores_are_told_by_revision_and_lead_to_the_worst_traces(stack: Stack) 
         page = found.page
         found.go("scores?name=helpfulness")
         found.sees("too few to judge by")
-        assert page.locator(".bars .num").count() == 10
+        assert page.locator(".shares .num").count() == 10
         page.locator(".worst a").first.click()
         page.wait_for_url("**/ui/traces/local.support/*")
         found.sees("invoke_agent")

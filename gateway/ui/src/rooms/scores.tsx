@@ -111,7 +111,7 @@ function Distribution({ of }: { of: ScoreSeriesOf }): JSX.Element {
         {kind === "number" && total.mean !== null && `, mean ${UNITS.plain(total.mean)}, median ${UNITS.plain(total.p50!)}, worst 5 % up to ${UNITS.plain(total.p5!)}`}
         {total.count < FEW && <span class="mark warn"> too few to judge by</span>}
       </p>
-      <div class="bars">
+      <div class="shares">
         {bars.map((bar) => (
           <>
             <span key={bar.key}>{bar.name}</span>
