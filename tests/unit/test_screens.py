@@ -28,11 +28,12 @@ def test_each_room_that_the_page_tells_of_is_shot() -> None:
     assert [room for room in told if not {room.lower(), room.lower().rstrip("s")} & shot] == []
 
 
-def test_no_image_is_left_over() -> None:
+def test_each_image_is_there_and_none_is_left_over() -> None:
     made = {f"page-{room}-{way}.png" for room in rooms_shot() for way in ("light", "dark")}
     made.add("page-overview-phone.png")
     kept = {image.name for image in (ROOT / "docs" / "images").glob("page-*")}
     assert kept - made == set(), "nothing makes these any more"
+    assert made - kept == set(), "make screens"
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     pages = "".join(page.read_text("utf-8") for page in documents)
     others = {image.name for image in (ROOT / "docs" / "images").iterdir()} - kept
