@@ -302,11 +302,14 @@ WHEN = {"from": at(0), "to": at(60)}
 NEEDED: dict[str, dict[str, str]] = {
     "/projects/{id}/export": {"signal": "logs"},
     "/projects/{id}/logs/histogram": WHEN,
+    "/projects/{id}/metrics/names": WHEN,
+    "/projects/{id}/metrics/series": WHEN | {"name": "{own.secret}"},
     "/projects/{id}/scores/series": WHEN,
     "/projects/{id}/traces/series": WHEN,
 }
 COUNTS = {
     "/projects/{id}/logs/histogram": lambda told: sum(one["total"] for one in told["buckets"]) == 2,
+    "/projects/{id}/metrics/series": lambda told: len(told["series"]) == 1,
     "/projects/{id}/traces/series": lambda told: told["series"][0]["total"]["traces"] == 1,
 }
 """Answers of numbers alone: whether they are those of one team. The other has as much."""
@@ -315,8 +318,8 @@ COUNTS = {
 async def test_every_operation_shows_a_team_its_own_and_nothing_else(world: World) -> None:
     read = 0
     for method, path, _ in OPERATIONS:
-        query = NEEDED.get(path, {})
         for own, other in ((A, B), (B, A)):
+            query = {k: v.format(own=own) for k, v in NEEDED.get(path, {}).items()}
             if method == "GET":
                 status, text = await world.ask(
                     own.tokens["viewer"], method, address_of(path, own), **query
