@@ -213,7 +213,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             return "questions asked" in demo.text()
 
         wait_for("the demo's first questions", asked)
-        found = re.search(r"gateway +(http://[\w.:]+)", demo.text())
+        found = re.search(r"page +(http://[\w.:]+)", demo.text())
         assert found
         gateway = found[1]
         wait_for("its records", lambda: _stored(gateway))

@@ -69,7 +69,8 @@ def test_the_rooms_are_fit_for_everybody(stack: Rollouts, dark: bool, width: int
             "builds/local.support-agent": "artifact of",
         }.items():
             found.go(place)
-            found.sees(text)
+            # What was answered last is stored a moment later, and asked for again.
+            found.sees(text, 60)
             assert found.axe() == [], place
             wide = found.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{place} scrolls sideways: {wide} px of {width}"

@@ -41,9 +41,14 @@ def manifests(name: str) -> tuple[Project, Build, Deployment]:
     return project, build, deployment
 
 
-# `gitops` holds no application: tests/unit/test_gitops.py is about it.
+NO_APPLICATIONS = {"gitops", "watch"}
+"""tests/unit/test_gitops.py and tests/unit/local/test_live_client.py are about them."""
+
+
 @pytest.mark.parametrize(
-    "folder", [f for f in sorted(EXAMPLES.iterdir()) if f.name != "gitops"], ids=lambda f: f.name
+    "folder",
+    [f for f in sorted(EXAMPLES.iterdir()) if f.name not in NO_APPLICATIONS],
+    ids=lambda f: f.name,
 )
 def test_every_example_has_a_readme_and_a_manifest_that_fits_together(folder: Path) -> None:
     project, build, deployment = manifests(folder.name)
