@@ -1,6 +1,6 @@
 """The listening side of the benchmark of live streams: many sockets in one process, as cheap as can be.
 
-    python -m benchmarks.live_listener URL CHANNEL SUBSCRIBERS SECONDS
+    [SPANYARD_TOKEN=…] python -m benchmarks.live_listener URL CHANNEL SUBSCRIBERS SECONDS
 
 Says that all have subscribed, waits for a line on its input, measures, and prints what it found. A
 client of a library costs more per message than the gateway does, and would be what is measured.
@@ -8,6 +8,7 @@ client of a library costs more per message than the gateway does, and would be w
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -19,6 +20,8 @@ PRINTED = re.compile(rb"t=(\d+)")
 HEAD_BYTES = 600
 """Of a message: its fields and the first line, which tells when it was printed."""
 AT_ONCE = 50
+_TOKEN = os.environ.get("SPANYARD_TOKEN", "")
+_WHO = f"Authorization: Bearer {_TOKEN}\r\n" if _TOKEN else ""
 
 
 class Measured:
@@ -38,7 +41,7 @@ class Listener(asyncio.Protocol):
     def __init__(self, host: str, path: str, channel: str, measured: Measured) -> None:
         self._hello = (
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{_WHO}\r\n"
         ).encode()
         self._wish = json.dumps({"type": "subscribe", "id": "a", "channel": channel}).encode()
         self._measured = measured
