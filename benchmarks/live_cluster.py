@@ -34,7 +34,7 @@ def main() -> None:
     if found is None:
         raise SystemExit("spanyard: no cluster runs: make cluster")
     with installed(found) as stack, tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "server.py").write_text(SERVER)
+        (Path(folder) / "server.py").write_text(SERVER.replace("127.0.0.1", ""))
         digest = sources.uploaded(stack, Path(folder))
         stack.cluster.apply(
             sources.project("live"),
