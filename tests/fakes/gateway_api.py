@@ -94,13 +94,17 @@ class Api:
             return await response.json()
 
     async def all_pages(self, path: str, **params: str) -> list[Any]:
+        """Fails when a page leads to one that was there before: it would never end."""
         items: list[Any] = []
+        seen: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
             page = await self.get(path, **params, **cursor)
             items += page["items"]
             if page["nextCursor"] is None:
                 return items
+            assert page["nextCursor"] not in seen, f"{path}: its pages go round in a ring"
+            seen.add(page["nextCursor"])
             cursor = {"cursor": page["nextCursor"]}
 
 
