@@ -1,12 +1,11 @@
 """Screenshots of the page for the docs: `make screens`. A real `spanyard up`, a real browser."""
 
-import json
 import shutil
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
+from tests.e2e.asking import ask
 from tests.e2e.browser import tab
 from tests.fakes.up import ROOT, Up
 
@@ -48,12 +47,9 @@ def main() -> None:
 
 
 def _ask(agent: str, question: str) -> str:
-    body = json.dumps({"question": question}).encode()
-    kind = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{agent}/ask", body, kind)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        time.sleep(0.5)
-        return str(json.load(answer)["traceId"])
+    trace = ask(agent, question)
+    time.sleep(0.5)
+    return trace
 
 
 def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:

@@ -6,14 +6,13 @@ import shutil
 import socket
 import sys
 import threading
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.e2e.asking import wait_for
 from tests.fakes.up import ROOT, Up
 
 PROJECT = "local.story"
@@ -138,17 +137,7 @@ class Story:
 
     def until(self, path: str) -> None:
         """Wait until the gateway has something there."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.gateway}/{path}", timeout=20) as answer:
-                    if json.load(answer).get("items", True):
-                        return
-            except urllib.error.HTTPError as error:
-                if error.code != 404:
-                    raise
-            assert time.monotonic() < deadline, path
-            time.sleep(0.2)
+        wait_for(self.gateway, path)
 
     def object(self, name: str, content: bytes) -> None:
         """An object of logs in the bucket, whole from the moment that it is seen."""

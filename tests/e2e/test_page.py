@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.asking import ask, wait_for
 from tests.e2e.browser import UI, installed, needed, tab
 from tests.fakes.up import ROOT, Up
 
@@ -30,25 +30,11 @@ class Stack:
 
     def until(self, path: str) -> None:
         """Wait until the gateway has something there."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.gateway}/{path}", timeout=20) as answer:
-                    if json.load(answer).get("items", True):
-                        return
-            except urllib.error.HTTPError as error:
-                if error.code != 404:
-                    raise
-            assert time.monotonic() < deadline, path
-            time.sleep(0.2)
+        wait_for(self.gateway, path)
 
     def ask(self, question: str) -> str:
-        body = json.dumps({"question": question}).encode()
-        request = urllib.request.Request(
-            f"{self.agent}/ask", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return str(json.load(answer)["traceId"])
+        """The trace of the answer."""
+        return ask(self.agent, question)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,17 @@
 """The rooms of deployments and builds in a real browser: two revisions, one that fails, one story."""
 
-import json
 import re
 import shutil
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import AXE, needed, tab
+from tests.e2e.asking import ask
+from tests.e2e.browser import installed, tab
 from tests.fakes.up import ROOT, Up
 
-UI = ROOT / "gateway" / "ui"
 ROOM = "deployments/local.support-agent"
 
 
@@ -28,19 +25,12 @@ class Rollouts:
     app: Path
 
     def ask(self, question: str) -> str:
-        body = json.dumps({"question": question}).encode()
-        request = urllib.request.Request(
-            f"{self.agent}/ask", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return str(json.load(answer)["traceId"])
+        return ask(self.agent, question)
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
-    needed("chromium", "npm")
-    if not AXE.exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=UI, check=True)
+    installed()
     folder = tmp_path_factory.mktemp("rollouts")
     app = folder / "support-agent"
     shutil.copytree(ROOT / "examples" / "support-agent", app)
