@@ -89,6 +89,10 @@ class FakePodLogs:
             self.silent.update(range(self._answers + 1))
         await self._note(status=False)
 
+    def age(self, container: str) -> float:
+        """Seconds since its newest run began."""
+        return (self.clock.time_ns() - self.runs[container][-1].started_ns) / 1e9
+
     def _now(self) -> int:
         """Each one later than the last."""
         self._last_ns = max(self._last_ns + 1, self.clock.time_ns())
@@ -146,14 +150,22 @@ class FakePodLogs:
         if self.away:
             raise KubeUnavailableError("the API server is away")
         runs = self.runs.get(query["container"], [])
-        back = 2 if query.get("previous") else 1
+        back = 1
+        if query.get("previous") and query["container"] not in self.waiting:
+            back = 2  # while it waits for its next run, the newest one is previous, too
         if self.pod_gone:
             raise KubeError("pods app-1 not found", status=404)
         if len(runs) < back or runs[-back].removed:
             if len(runs) >= back:
                 yield _one(f"unable to retrieve container logs for {runs[-back].id}".encode())
                 return
-            raise KubeError("previous terminated container not found", status=400)
+            text = f'previous terminated container "{query["container"]}" in pod "app-1" not found'
+            raise KubeError(text, status=400)
+        if "tailLines" in query:
+            lines = runs[-back].lines[-int(query["tailLines"]) :]
+            text = b"".join(f"{_nano(ns)} {text}\n".encode() for ns, text in lines)
+            yield _one(text[: int(query["limitBytes"])])
+            return
         since = query.get("sinceTime", "")
         self._answers += 1
         answer = self._answer(runs[-back], since, follow="follow" in query, number=self._answers)

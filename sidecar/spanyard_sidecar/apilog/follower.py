@@ -20,6 +20,7 @@ from spanyard_core.retry import Backoff
 from spanyard_sidecar.apilog.inbox import Inbox
 from spanyard_sidecar.apilog.pod_status import PodStatus, Run
 from spanyard_sidecar.apilog.position import Position, Skipper, after, line_time
+from spanyard_sidecar.apilog.reached import PATIENCE, has_ended, last_line, said_since
 from spanyard_sidecar.cri_time import time_ns
 from spanyard_sidecar.metrics import Seldom
 from spanyard_sidecar.model import Gap
@@ -30,8 +31,9 @@ FIRST_SILENCE = 5.0
 """Seconds without a line after which it is asked again: a rotation under load looks like this."""
 MOST_SILENCE = 300.0
 """It doubles up to this: a server that says nothing costs a request in five minutes."""
-CONFIRM_AFTER = 1.5
-"""Seconds until the pod's status is asked whose lines these are: it follows the kubelet by less."""
+CONFIRM_AFTER = 5.0
+"""Seconds until the pod's status is asked whose lines these are, where the kubelet does not tell:
+it follows the kubelet by tenths of a second, on a node without a free core by more than two."""
 RESTART_WITHIN = 3.0
 """Seconds in which a run that has ended is started again, if that is done at once."""
 ENDING_PAUSE = 0.3
@@ -103,6 +105,8 @@ class Follower:
         at the run's end, or the kubelet's own."""
         self._odd = ""
         """What the kubelet said instead of lines."""
+        self._next_started_ns: int | None = None
+        """When the run after it began, to the second; None: it has not, or nobody knows."""
         self.settled = False
         """All that was there when it was looked last has been read."""
         self.trouble = ""
@@ -148,6 +152,7 @@ class Follower:
             await self._clock.sleep(MOST_SILENCE)
             return
         if mine.restart > self.run.restart:
+            self._next_started_ns = mine.started_ns
             await self._last(previous=True, reachable=mine.restart == self.run.restart + 1)
             return
         if mine.restart < self.run.restart or not mine.has_log:
@@ -156,13 +161,16 @@ class Follower:
             return
         self.run = mine
         if mine.state != "running":
-            if await self._stays(mine, status):
+            if mine.state == "waiting":
+                # It is the one before, already, and still is when the next one runs.
+                await self._last(previous=True, reachable=True)
+            elif await self._stays(mine, status):
                 await self._last(previous=False, reachable=True)
             return
         if self._ending.is_set():
             self.settled = await self._pass(follow=False) == "end" and not self._rest
             await self._clock.sleep(ENDING_PAUSE)
-        elif await self._pass(follow=True) == "end":
+        elif await self._pass(follow=True) != "silence":
             # Most likely the run has ended, and the status says so in a moment.
             await self._clock.sleep(ENDING_PAUSE)
         await self._status(True)
@@ -172,7 +180,7 @@ class Follower:
 
     async def _stays(self, mine: Run, status: PodStatus) -> bool:
         """Whether it is certain that a question now is about this run and no newer one."""
-        if mine.state == "waiting" or status.deleting or self._ending.is_set():
+        if status.deleting or self._ending.is_set():
             return True
         await self._clock.sleep(RESTART_WITHIN)
         now = self._mine(await self._status(True))
@@ -183,14 +191,18 @@ class Follower:
         how: _Ended = "foreign"
         if reachable:
             how = await self._pass(follow=False, previous=previous)
-            if how == "end" and self._odd:
+            if how == "foreign" and not previous:
+                how = "silence"  # the next one runs, and the status does not say so yet
+                await self._clock.sleep(ENDING_PAUSE)
+                await self._status(True)
+            elif how == "end" and self._odd:
                 how = "foreign"
         if how == "silence":
             return  # asked again
         if how == "foreign" and self._followed is not None:
             self._rest = self._followed  # it was read to its end before it was removed
         elif how == "foreign":
-            about = self._odd or "it was started again more than once since"
+            about = self._odd or "it has run again since, and ended"
             text = f"the end of run {self.run.restart} cannot be had any more: {about}"
             await self._inbox.put(Gap(UNREADABLE, text, from_time=self.position.last))
         if self._rest:
@@ -221,8 +233,9 @@ class Follower:
                     while True:
                         piece = await self._next(pieces, follow=follow)
                         if piece is None:
-                            return await self._at_end(skipper, follow=follow, certain=previous)
-                        if not await self._take(piece, skipper, certain=previous):
+                            return await self._at_end(skipper, follow=follow, previous=previous)
+                        if not await self._take(piece, skipper, previous=previous):
+                            self._rest = b""
                             return "foreign"
                         if self._inbox.came > came:
                             came, self._silence = self._inbox.came, FIRST_SILENCE
@@ -240,7 +253,7 @@ class Follower:
             await self._clock.sleep(ENDING_PAUSE)
             return "end"
 
-    async def _at_end(self, skipper: Skipper, *, follow: bool, certain: bool) -> _Ended:
+    async def _at_end(self, skipper: Skipper, *, follow: bool, previous: bool) -> _Ended:
         if self._rest and not line_time(self._rest):
             self._complain(self._rest)
             self._rest = b""
@@ -249,8 +262,9 @@ class Follower:
         # Not even the last line was there that we know: there is a new file, and no line in it.
         if follow or self._odd or skipper.connected or skipper.passing:
             return "end"
-        if not await self._confirmed(skipper, certain=certain):
+        if not previous and not await self._still_this_run():
             return "foreign"
+        await self._began_anew(skipper)
         self._floor, self.position, self._known = self.position.last, Position(), True
         return "end"
 
@@ -266,7 +280,7 @@ class Follower:
             finally:
                 self._timer = None
 
-    async def _take(self, piece: bytes, skipper: Skipper, *, certain: bool) -> bool:
+    async def _take(self, piece: bytes, skipper: Skipper, *, previous: bool) -> bool:
         """Hand over what is new of it; False when it is another run's."""
         if self._inside or self._dropping:
             end = piece.find(b"\n") + 1
@@ -283,7 +297,7 @@ class Follower:
             time = line_time(line)
             if not time:
                 self._complain(line)
-            elif await self._is_new(time, skipper, certain=certain):
+            elif await self._is_new(time, skipper, previous=previous):
                 fresh.append(line)
                 times.append(time)
             elif self._foreign:
@@ -293,14 +307,14 @@ class Follower:
             self.position = after(self.position, times)
             await self._inbox.put(b"".join([line + b"\n" for line in fresh]))
         if len(self._rest) > OVERLONG:
-            await self._take_overlong(skipper, certain=certain)
+            await self._take_overlong(skipper, previous=previous)
         return not self._foreign
 
-    async def _is_new(self, time: str, skipper: Skipper, *, certain: bool) -> bool:
+    async def _is_new(self, time: str, skipper: Skipper, *, previous: bool) -> bool:
         passed = skipper.passing
         if not skipper.is_new(time):
             return False
-        self._foreign = not passed and not await self._confirmed(skipper, certain=certain)
+        self._foreign = not passed and not await self._confirmed(skipper, time, previous=previous)
         if not passed and not self._foreign and not self.position.first:
             await self._look_back(time)
         return not self._foreign
@@ -317,10 +331,10 @@ class Follower:
             )
             await self._inbox.put(Gap(ROTATED, text, to_time=time))
 
-    async def _take_overlong(self, skipper: Skipper, *, certain: bool) -> None:
+    async def _take_overlong(self, skipper: Skipper, *, previous: bool) -> None:
         """A line whose end is far: it counts as read from now on."""
         time = line_time(self._rest)
-        if time and await self._is_new(time, skipper, certain=certain):
+        if time and await self._is_new(time, skipper, previous=previous):
             rest, self._rest = self._rest, b""
             self._inside, self._followed = True, None
             self.position = after(self.position, [time])
@@ -334,17 +348,42 @@ class Follower:
         if self._seldom(f"odd {self.run.container}"):
             log.warning("%s: the kubelet says: %s", self.run.container, self._odd)
 
-    async def _confirmed(self, skipper: Skipper, *, certain: bool) -> bool:
+    async def _confirmed(self, skipper: Skipper, time: str, *, previous: bool) -> bool:
         """Before the first new line of an answer: these are the run's lines, and none is missing."""
         if skipper.connected and self.position.first:
             return True
-        if not certain:
-            if not self._ending.is_set():
-                await self._clock.sleep(CONFIRM_AFTER)
-            now = self._mine(await self._status(True))
-            if now is None or now.id != self.run.id:
-                return False
+        if not await (self._still_before(time) if previous else self._still_this_run()):
+            return False
+        await self._began_anew(skipper)
+        return True
+
+    async def _began_anew(self, skipper: Skipper) -> None:
         if not skipper.connected:
             text = "the kubelet has begun a new file, and the rest of the one before cannot be had"
             await self._inbox.put(Gap(ROTATED, text, from_time=self.position.last))
-        return True
+
+    async def _still_this_run(self) -> bool:
+        """Whether the newest log, of which an answer has just begun, is of the run that is meant."""
+        before = await self._last_line(previous=True)
+        ended = has_ended(self.run, before, position=self.position, floor=self._floor)
+        if ended is not None:
+            return not ended
+        if not self._ending.is_set():
+            await self._clock.sleep(CONFIRM_AFTER)
+        now = self._mine(await self._status(True))
+        return now is not None and now.id == self.run.id
+
+    async def _still_before(self, time: str) -> bool:
+        """Whether the log before the newest, with a line of that time, is of the run that is meant:
+        the next one may have ended, too, and then it is the next one's."""
+        if self._next_started_ns is None:
+            return True
+        later = said_since(time, self._next_started_ns)
+        if later is None and self._followed is None:
+            line = await self._last_line(previous=True)
+            later = bool(line) and line == await self._last_line(previous=False)
+        return later is False
+
+    async def _last_line(self, *, previous: bool) -> bytes | None:
+        async with asyncio.timeout(PATIENCE):
+            return await last_line(self._kube, self._path, self.run.container, previous=previous)
