@@ -10,33 +10,26 @@ import pytest_asyncio
 from openapi_spec_validator import validate
 
 from spanyard_core.chunks import ChunkWriter, Source
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.records import (
     AnyLine,
     LogLine,
 )
-from spanyard_core.storage import Storage, open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, chunk, running_gateway
+from tests.fakes.gateway_api import T0, Api, Filled, chunk, filled, running_gateway
 from tests.fakes.gateway_records import PROJECT, TRACE, at, load_all, written
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder: Path = tmp_path_factory.mktemp("gateway")
-    async with database(engine_url()) as db:
-        await migrate(db)
+    async with filled(folder) as (db, storage):
         await load_all(db, folder)
-        storage = open_storage(f"file://{folder}/bucket")
         yield db, storage
-        await storage.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 

@@ -6,19 +6,23 @@ another project has too, times at the edges of pieces.
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import rfc3339
-from spanyard_core.records import AnyLine, LogLine, MetricLine, ScoreLine, SpanLine, TraceLine
-from spanyard_core.storage import Storage, open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, load, running_gateway
+from spanyard_core.records import (
+    AnyLine,
+    LogLine,
+    MetricLine,
+    ScoreLine,
+    Signal,
+    SpanLine,
+    TraceLine,
+)
+from tests.fakes.gateway_api import T0, Api, Filled, filled, running_gateway
 
 PROJECT, TWIN = "local.counts", "local.twin"
 S = 10**9
@@ -113,29 +117,28 @@ def metrics() -> list[AnyLine]:
     ]  # fmt: skip
 
 
+def batches() -> Iterator[tuple[Signal, list[AnyLine]]]:
+    for project in (PROJECT, TWIN):
+        told = spans(project)
+        for some in (told[0::3], told[1::3], told[2::3]):
+            yield "spans", some
+        yield "traces", reports(project)
+        yield "logs", lines(project)
+    yield "scores", scores()
+    yield "metrics", metrics()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder = tmp_path_factory.mktemp("counts")
-    batch = 0
-    async with database(engine_url()) as db:
-        await migrate(db)
-        for project in (PROJECT, TWIN):
-            told = spans(project)
-            for some in (told[0::3], told[1::3], told[2::3]):
-                await load(db, folder, batch := batch + 1, "spans", some)
-            await load(db, folder, batch := batch + 1, "traces", reports(project))
-            await load(db, folder, batch := batch + 1, "logs", lines(project))
-        await load(db, folder, batch := batch + 1, "scores", scores())
-        await load(db, folder, batch := batch + 1, "metrics", metrics())
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    async with filled(folder, batches()) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 

@@ -16,13 +16,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from yarl import URL
 
-from spanyard_core.clickhouse import database
-from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.storage import open_storage
 from spanyard_gateway.openapi import openapi_document
 from spanyard_gateway.routes import all_endpoints
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.gateway_api import Api, filled, running_gateway
 from tests.fakes.odd_records import MULTI, ODD, OPEN, PROJECT, TOLD, at, odd_lines
 from tests.fakes.resource_api import MemoryResources, manifests
 
@@ -117,17 +113,14 @@ def validator(operation_id: str, status: int) -> Draft202012Validator:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     folder: Path = tmp_path_factory.mktemp("gateway")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        for attempt, (signal, lines) in enumerate(odd_lines().items(), start=1):
-            await load(db, folder, attempt, signal, lines)
-        storage = open_storage(f"file://{folder}/bucket")
+    resources = MemoryResources()
+    await resources.apply(manifests())
+    async with (
+        filled(folder, odd_lines().items()) as (db, storage),
+        running_gateway(db, storage, resources=resources) as api,
+    ):
         await storage.write("builds/local.b/build.log", b"all of it\xff\n")
-        resources = MemoryResources()
-        await resources.apply(manifests())
-        async with running_gateway(db, storage, resources=resources) as api:
-            yield api
-        await storage.close()
+        yield api
 
 
 async def ask(api: Api, method: str, url: str, body: Any) -> tuple[int, str, Any]:

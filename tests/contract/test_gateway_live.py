@@ -7,9 +7,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.live.channels import Filter
 from spanyard_gateway.live.inlet import Reached
 from spanyard_gateway.live.records import LiveSignal
@@ -18,8 +15,7 @@ from spanyard_gateway.live.upstream import LivePod
 from spanyard_gateway.queries.live import ClickHouseStored
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.settings import GatewaySettings
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import running_gateway
+from tests.fakes.gateway_api import Filled, filled, running_gateway
 from tests.fakes.gateway_records import PROJECT, TRACE, load_all
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
@@ -32,18 +28,15 @@ BOTH: tuple[LiveSignal, ...] = ("logs", "spans")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder: Path = tmp_path_factory.mktemp("live")
-    async with database(engine_url()) as db:
-        await migrate(db)
+    async with filled(folder) as (db, storage):
         await load_all(db, folder)
-        storage = open_storage(f"file://{folder}/bucket")
         yield db, storage
-        await storage.close()
 
 
 @pytest.fixture
-def stored(loaded: tuple[Database, Storage]) -> ClickHouseStored:
+def stored(loaded: Filled) -> ClickHouseStored:
     return ClickHouseStored(Reader(SETTINGS, loaded[0]))
 
 
@@ -88,7 +81,7 @@ async def test_the_newest_are_chosen_by_filter_trace_and_what_is_known_already(
 
 
 async def test_pages_of_other_sites_get_no_socket_and_ours_does(
-    loaded: tuple[Database, Storage],
+    loaded: Filled,
 ) -> None:
     async with running_gateway(*loaded) as api:
         for origin in ("http://evil.example", "null", "file://"):

@@ -6,14 +6,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import rfc3339
 from spanyard_core.records import AnyLine, MetricLine
-from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.queries.metric_series import percentile
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, load, running_gateway
+from tests.fakes.gateway_api import T0, Api, Filled, filled, running_gateway
 
 PROJECT = "local.metrics"
 START = T0 // 60_000_000_000 * 60_000_000_000 + 60_000_000_000
@@ -89,18 +85,14 @@ def lines() -> list[AnyLine]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder = tmp_path_factory.mktemp("metrics")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        await load(db, folder, 1, "metrics", lines())
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    async with filled(folder, [("metrics", lines())]) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 

@@ -8,11 +8,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
-from spanyard_core.storage import Storage, open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.gateway_api import Api, Filled, filled, running_gateway
 from tests.fakes.odd_records import (
     BAD_EVENTS,
     MULTI,
@@ -33,19 +29,14 @@ TRACES = f"/projects/{PROJECT}/traces"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder: Path = tmp_path_factory.mktemp("gateway")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        for attempt, (signal, lines) in enumerate(odd_lines().items(), start=1):
-            await load(db, folder, attempt, signal, lines)
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    async with filled(folder, odd_lines().items()) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 
@@ -64,7 +55,7 @@ async def seqs(api: Api, path: str, **params: str) -> list[int]:
     + [("n", "3"), ("float", "0.5"), ("yes", "true"), ("no", "false"), ("list", "[1,2]")],
 )
 async def test_an_attribute_is_found_by_its_text_whatever_is_in_it(
-    api: Api, loaded: tuple[Database, Storage], key: str, value: str, merged: bool
+    api: Api, loaded: Filled, key: str, value: str, merged: bool
 ) -> None:
     if merged:
         await loaded[0].command("OPTIMIZE TABLE logs FINAL")

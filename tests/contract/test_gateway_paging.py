@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
+from spanyard_core.clickhouse import Database
 from spanyard_core.clock import rfc3339
 from spanyard_core.records import AnyLine, LogLine, Signal, SpanLine
-from spanyard_core.storage import open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.gateway_api import Api, filled, load, running_gateway
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 _attempts = itertools.count(1)
@@ -27,12 +24,8 @@ async def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[Api, Database, Path]]:
     folder: Path = tmp_path_factory.mktemp("gateway")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        storage = open_storage(f"file://{folder}/bucket")
-        async with running_gateway(db, storage) as api:
-            yield api, db, folder
-        await storage.close()
+    async with filled(folder) as (db, storage), running_gateway(db, storage) as api:
+        yield api, db, folder
 
 
 class Growing:

@@ -7,15 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.records import AnyLine, LogLine, SpanLine, TraceLine
-from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.queries.search import add_search
 from spanyard_gateway.search.fields import Signal
 from spanyard_gateway.where import Where
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.gateway_api import Api, Filled, filled, running_gateway
 from tests.fakes.gateway_records import at
 
 PROJECT = "local.search"
@@ -85,20 +81,16 @@ def reports() -> list[AnyLine]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder: Path = tmp_path_factory.mktemp("search")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        await load(db, folder, 1, "logs", lines())
-        await load(db, folder, 2, "spans", spans())
-        await load(db, folder, 3, "traces", reports())
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    async with filled(
+        folder, [("logs", lines()), ("spans", spans()), ("traces", reports())]
+    ) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 
@@ -319,7 +311,7 @@ async def test_a_search_goes_with_pages_and_other_filters_and_follows(api: Api) 
     ],
 )
 async def test_words_are_looked_up_in_the_text_index(
-    loaded: tuple[Database, Storage], table: Signal, query: str, index: str
+    loaded: Filled, table: Signal, query: str, index: str
 ) -> None:
     db, _ = loaded
     for name in (

@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import rfc3339
-from spanyard_core.records import AnyLine, ScoreLine, SpanLine, TraceLine
-from spanyard_core.storage import Storage, open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import T0, Api, load, running_gateway
+from spanyard_core.records import AnyLine, ScoreLine, Signal, SpanLine, TraceLine
+from tests.fakes.gateway_api import T0, Api, Filled, filled, running_gateway
 from tests.fakes.odd_records import PROJECT as ODD
 from tests.fakes.odd_records import odd_lines
 
@@ -102,27 +98,19 @@ def scores() -> list[AnyLine]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder = tmp_path_factory.mktemp("series")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        odd = odd_lines()
-        for attempt, (signal, lines) in enumerate(
-            [
-                ("spans", traces()), ("traces", reports()), ("spans", crowd()),
-                ("scores", scores()), ("spans", odd["spans"]), ("traces", odd["traces"]),
-                ("scores", odd["scores"]),
-            ],
-            start=1,
-        ):  # fmt: skip
-            await load(db, folder, attempt, signal, lines)  # type: ignore[arg-type]
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    odd = odd_lines()
+    batches: list[tuple[Signal, list[AnyLine]]] = [
+        ("spans", traces()), ("traces", reports()), ("spans", crowd()), ("scores", scores()),
+        ("spans", odd["spans"]), ("traces", odd["traces"]), ("scores", odd["scores"]),
+    ]  # fmt: skip
+    async with filled(folder, batches) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded) as api:
         yield api
 

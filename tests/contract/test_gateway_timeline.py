@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from spanyard_core.clickhouse import Database, database
-from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.records import AnyLine, LogLine, ScoreLine, Signal, SpanLine
 from spanyard_core.resources.api import ResourceEvent
 from spanyard_core.resources.kinds import (
@@ -21,9 +19,7 @@ from spanyard_core.resources.kinds import (
     Revision,
     StepStatus,
 )
-from spanyard_core.storage import Storage, open_storage
-from tests.fakes.engine import engine_url
-from tests.fakes.gateway_api import Api, load, running_gateway
+from tests.fakes.gateway_api import Api, Filled, filled, running_gateway
 from tests.fakes.gateway_records import PROJECT, at
 from tests.fakes.resource_api import MemoryResources, manifests
 
@@ -110,19 +106,14 @@ def kept() -> MemoryResources:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def loaded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Database, Storage]]:
+) -> AsyncIterator[Filled]:
     folder: Path = tmp_path_factory.mktemp("timeline")
-    async with database(engine_url()) as db:
-        await migrate(db)
-        for attempt, (signal, lines) in enumerate(records(), start=1):
-            await load(db, folder, attempt, signal, lines)
-        storage = open_storage(f"file://{folder}/bucket")
-        yield db, storage
-        await storage.close()
+    async with filled(folder, records()) as both:
+        yield both
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(loaded: tuple[Database, Storage]) -> AsyncIterator[Api]:
+async def api(loaded: Filled) -> AsyncIterator[Api]:
     async with running_gateway(*loaded, resources=kept()) as api:
         yield api
 
@@ -216,7 +207,7 @@ async def test_what_is_not_notable_is_told_when_it_is_asked_for(api: Api) -> Non
 
 
 async def test_without_clickhouse_the_rest_is_told_and_what_is_missing(
-    loaded: tuple[Database, Storage],
+    loaded: Filled,
 ) -> None:
     async with running_gateway(None, loaded[1], resources=kept()) as away:
         page = await away.get(PATH, limit="1000", order="asc")
@@ -226,7 +217,7 @@ async def test_without_clickhouse_the_rest_is_told_and_what_is_missing(
         assert (len(page["items"]), page["partial"]) == (7, "")
 
 
-async def test_without_resources_the_records_tell_alone(loaded: tuple[Database, Storage]) -> None:
+async def test_without_resources_the_records_tell_alone(loaded: Filled) -> None:
     async with running_gateway(*loaded) as alone:
         items = await alone.all_pages(PATH, order="asc", limit="2")
         assert {item["kind"] for item in items} == {"server:log", "span", "score"}

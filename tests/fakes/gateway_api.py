@@ -1,7 +1,7 @@
 """A gateway over the real engine for tests: loading lines, asking, page by page."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
@@ -12,16 +12,18 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from spanyard_core.chunks import ChunkWriter
-from spanyard_core.clickhouse import Database
+from spanyard_core.clickhouse import Database, database
+from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import SystemClock
 from spanyard_core.records import AnyLine, Signal
 from spanyard_core.resources.api import ResourceApi
 from spanyard_core.serve import serving
-from spanyard_core.storage import Storage
+from spanyard_core.storage import Storage, open_storage
 from spanyard_gateway.app import make_app
 from spanyard_gateway.ingester_client import IngesterAwayError, IngesterRefusedError
 from spanyard_gateway.settings import GatewaySettings
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+from tests.fakes.engine import engine_url
 
 T0 = 1_795_000_000_000_000_000
 DAY = date(2026, 11, 21)
@@ -76,6 +78,26 @@ async def load(
     file.write_bytes(chunk(signal, lines)[1])
     await warehouse.insert(attempt, signal, DAY, [file])
     await warehouse.derive(attempt, signal, DAY)
+
+
+Filled = tuple[Database, Storage]
+"""A migrated database of its own with lines in it, and a bucket."""
+
+
+@asynccontextmanager
+async def filled(
+    folder: Path, batches: Iterable[tuple[Signal, list[AnyLine]]] = ()
+) -> AsyncIterator[Filled]:
+    """Both below the folder; each batch is stored by itself, in this order."""
+    async with database(engine_url()) as db:
+        await migrate(db)
+        for attempt, (signal, lines) in enumerate(batches, start=1):
+            await load(db, folder, attempt, signal, lines)
+        storage = open_storage(f"file://{folder}/bucket")
+        try:
+            yield db, storage
+        finally:
+            await storage.close()
 
 
 class Api:
