@@ -1,15 +1,18 @@
 """Lines of every signal, and how they are loaded, for tests against the engine."""
 
+from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import zstandard
 
 from spanyard_core.clickhouse import Database
 from spanyard_core.records import AnyLine, Signal
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
+from tests.fakes.engine import migrated_database
 
 DAY = date(2026, 11, 21)
 START = "2026-11-21T14:45:00.123456789Z"
@@ -45,3 +48,14 @@ def loader(db: Database, folder: Path) -> Any:
         await ClickHouseWarehouse(db).insert(next(attempts), signal, DAY, [path])
 
     return insert
+
+
+@pytest.fixture
+async def db() -> AsyncIterator[Database]:
+    async with migrated_database() as opened:
+        yield opened
+
+
+@pytest.fixture
+def load(db: Database, tmp_path: Path) -> Any:
+    return loader(db, tmp_path)

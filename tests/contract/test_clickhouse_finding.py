@@ -1,7 +1,5 @@
 """Rows are found: by word and attribute, and under the names of OpenTelemetry."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,21 +15,10 @@ from spanyard_core.records import (
     SpanLink,
 )
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
-from tests.contract.loading import BARE, DAY, END, IDENTITY, START, loader
-from tests.fakes.engine import migrated_database
+from tests.contract.loading import BARE, DAY, END, IDENTITY, START, db, load
 
+__all__ = ["db", "load"]
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-async def db() -> AsyncIterator[Database]:
-    async with migrated_database() as opened:
-        yield opened
-
-
-@pytest.fixture
-def load(db: Database, tmp_path: Path) -> Any:
-    return loader(db, tmp_path)
 
 
 class TestFinding:

@@ -1,8 +1,6 @@
 """Lines become rows: nothing is lost on the way."""
 
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,21 +22,10 @@ from spanyard_core.records import (
     TraceLine,
 )
 from spanyard_ingester.linecheck import BadLineError, check_values
-from tests.contract.loading import BARE, DAY, END, IDENTITY, SCOPE, START, loader
-from tests.fakes.engine import migrated_database
+from tests.contract.loading import BARE, DAY, END, IDENTITY, SCOPE, START, db, load
 
+__all__ = ["db", "load"]
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-async def db() -> AsyncIterator[Database]:
-    async with migrated_database() as opened:
-        yield opened
-
-
-@pytest.fixture
-def load(db: Database, tmp_path: Path) -> Any:
-    return loader(db, tmp_path)
 
 
 @pytest.mark.parametrize("signal", LINE_TABLES)
