@@ -14,9 +14,10 @@ from spanyard_core.clickhouse.lines import SPAN_COST, SPAN_COUNTS, SPAN_TEXTS
 from spanyard_gateway.live.records import LiveSignal, LogRecord, Picks, Record, SpanRecord
 from spanyard_gateway.params import time_ns
 from spanyard_gateway.queries.revisions import revision_of
-from spanyard_gateway.search.bound import All, AnyOf, Bound, Compare, Holds, Leaf, Not, bound
+from spanyard_gateway.search.bound import Bound, Compare, Holds, Leaf, bound
 from spanyard_gateway.search.errors import SearchError
 from spanyard_gateway.search.fields import WORDS, Signal
+from spanyard_gateway.search.nodes import All, AnyOf, Not
 from spanyard_gateway.search.values import attribute_text, number_test, text_test
 
 _MOST_COUNTED = 2**64 - 1

@@ -13,15 +13,12 @@ from spanyard_gateway.queries.common import (
     every_attribute,
 )
 from spanyard_gateway.search.bound import (
-    All,
-    AnyOf,
     Begins,
     Bound,
     Compare,
     Equals,
     Holds,
     Leaf,
-    Not,
     Part,
     Present,
     Test,
@@ -29,6 +26,7 @@ from spanyard_gateway.search.bound import (
     bound,
 )
 from spanyard_gateway.search.fields import Signal
+from spanyard_gateway.search.nodes import All, AnyOf, Not
 from spanyard_gateway.where import Where
 
 MOST_TOKENS = 50

@@ -6,10 +6,9 @@ What a term asks of its field becomes a `Leaf`; a term with several values becom
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from spanyard_gateway.params import duration_ns, span_id, trace_id
-from spanyard_gateway.search import nodes
 from spanyard_gateway.search.errors import SearchError
 from spanyard_gateway.search.fields import (
     ALIASES,
@@ -20,7 +19,7 @@ from spanyard_gateway.search.fields import (
     attribute,
 )
 from spanyard_gateway.search.nearest import nearest
-from spanyard_gateway.search.nodes import Term, Value
+from spanyard_gateway.search.nodes import All, AnyOf, Node, Not, Term, Value
 from spanyard_gateway.search.parser import parse
 from spanyard_gateway.search.words import words_of
 
@@ -92,28 +91,7 @@ class Leaf:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
-    """Where the part does not hold."""
-
-    part: "Bound"
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Where all hold."""
-
-    parts: "tuple[Bound, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """Where one holds."""
-
-    parts: "tuple[Bound, ...]"
-
-
-Bound = Leaf | Not | All | AnyOf
+Bound: TypeAlias = Leaf | Not["Bound"] | All["Bound"] | AnyOf["Bound"]
 
 
 def bound(text: str, signal: Signal) -> Bound:
@@ -121,13 +99,13 @@ def bound(text: str, signal: Signal) -> Bound:
     return _bind(parse(text), text, signal)
 
 
-def _bind(node: nodes.Node, text: str, signal: Signal) -> Bound:
+def _bind(node: Node, text: str, signal: Signal) -> Bound:
     if isinstance(node, Term):
         return _Binding(text, signal, node).bound()
-    if isinstance(node, nodes.Not):
+    if isinstance(node, Not):
         return Not(_bind(node.part, text, signal))
     parts = tuple(_bind(part, text, signal) for part in node.parts)
-    return All(parts) if isinstance(node, nodes.All) else AnyOf(parts)
+    return All(parts) if isinstance(node, All) else AnyOf(parts)
 
 
 class _Binding:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 Sign = Literal["", ">", ">=", "<", "<="]
 
@@ -34,28 +34,32 @@ class Term:
     field_end: int = 0
 
 
+P = TypeVar("P")
+"""What the parts are: here as they were written, in `bound` with their fields known."""
+
+
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(Generic[P]):
     """Where the part does not hold."""
 
-    part: "Node"
+    part: P
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class All(Generic[P]):
     """Where all parts hold; without parts everywhere."""
 
-    parts: "tuple[Node, ...]"
+    parts: tuple[P, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Generic[P]):
     """Where one of the parts holds."""
 
-    parts: "tuple[Node, ...]"
+    parts: tuple[P, ...]
 
 
-Node = Term | Not | All | AnyOf
+Node: TypeAlias = Term | Not["Node"] | All["Node"] | AnyOf["Node"]
 
 
 def terms(node: Node) -> Iterator[Term]:
