@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from spanyard_core.live_items import LineItem, SpanItem
+
 LiveSignal = Literal["logs", "spans", ""]
 """What a block holds; empty: something that is not shown."""
 
@@ -83,40 +85,15 @@ Picked = tuple[bytes, int]
 """Items as JSON with commas between, and how many they are."""
 
 
-class LogEntry(msgspec.Struct, rename="camel", omit_defaults=True):
+class LogEntry(LineItem, omit_defaults=True, frozen=True):
     """A log line as listeners get it."""
 
-    seq: int
-    line: str
-    timestamp: str
-    level: str
-    stream: str = ""
-    container: str = ""
-    pod: str = ""
-    trace_id: str = ""
-    span_id: str = ""
     attributes: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    marks: list[str] = []
-    deployment: str = ""
-    build: str = ""
-    service: str = ""
 
 
-class SpanEntry(msgspec.Struct, rename="camel", omit_defaults=True):
+class SpanEntry(SpanItem, omit_defaults=True, frozen=True):
     """A span as listeners get it."""
 
-    seq: int
-    id: str
-    trace_id: str
-    name: str
-    start_time: str
-    end_time: str | None = None
-    service: str = ""
-    pod: str = ""
-    parent_span_id: str = ""
-    status: str = "unset"
-    status_message: str = ""
-    span_kind: str = "internal"
     attributes: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -137,11 +114,11 @@ def _entry(record: Record) -> LogEntry | SpanEntry:
             record.pod,
             record.trace_id,
             record.span_id,
-            _given(record.attributes),
             record.marks,
             record.deployment,
             record.build,
             record.service,
+            _given(record.attributes),
         )
     return SpanEntry(
         record.seq,

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from spanyard_core.live_items import LineItem, SpanItem
 from spanyard_local.live_client.errors import ProtocolError
 
 
@@ -25,42 +26,17 @@ class Resume(msgspec.Struct, frozen=True):
     """Writer → number of its last record."""
 
 
-class Line(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+class Line(LineItem, frozen=True, kw_only=True):
     """A log line."""
 
-    seq: int
-    line: str
-    timestamp: str
-    level: str
-    stream: str = ""
-    container: str = ""
-    pod: str = ""
-    deployment: str = ""
-    build: str = ""
-    service: str = ""
-    trace_id: str = ""
-    span_id: str = ""
-    attributes: dict[str, Any] = {}
-    marks: list[str] = []
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Span(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+class Span(SpanItem, frozen=True, kw_only=True):
     """A span; `end_time` is None while it is not finished."""
 
-    seq: int
-    id: str
-    trace_id: str
-    name: str
-    start_time: str
-    end_time: str | None = None
-    parent_span_id: str = ""
-    service: str = ""
-    pod: str = ""
-    status: str = "unset"
-    status_message: str = ""
-    span_kind: str = "internal"
-    attributes: dict[str, Any] = {}
-    events: list[Any] = []
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    events: list[Any] = msgspec.field(default_factory=list)
 
 
 class Subscribed(_Wire, frozen=True):
