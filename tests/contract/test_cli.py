@@ -27,7 +27,7 @@ from spanyard_core.resources.kinds import Build, BuildStatus, Deployment, Failur
 from spanyard_core.storage import open_storage
 from spanyard_ingester.warehouse import LedgerRow, QuarantineRow
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
-from spanyard_local import __main__ as command
+from spanyard_local import command_line as command
 from tests.fakes.engine import engine_url
 from tests.fakes.gateway_api import T0, Api, load, running_gateway
 from tests.fakes.resource_api import MemoryResources, manifests

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from spanyard_core.serve import Address, problem, serving
-from spanyard_local.__main__ import main
+from spanyard_local.command_line import main
 from tests.fakes.forwarding_api import TOKEN, ForwardingApi, running_api, service
 from tests.fakes.threads import in_a_thread
 

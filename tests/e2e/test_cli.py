@@ -221,7 +221,10 @@ def test_a_follower_goes_on_without_loss_or_repeat_when_its_gateway_is_killed(
             wait_until(lambda: len(stored_ids(here)) > 0 and shown_ids(found) >= stored_ids(here))
             assert sum("threw" in line for line in found) >= 15, "those of the killed run too"
             follower.send_signal(signal.SIGINT)
-            assert follower.wait(60) == 130
+            _, said = follower.communicate(timeout=60)
+            assert follower.returncode == 130
+            assert ("trying again" in said, "goes on where it was" in said) == (True, True), said
+            assert "Traceback" not in said
             reader.join(10)
             assert len(shown_ids(found)) == len(found), "none twice"
     finally:

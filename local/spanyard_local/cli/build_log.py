@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from spanyard_local.cli import ids
+from spanyard_local.cli import ids, reader
 from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import clean
 from spanyard_local.cli.parser import NEGATIVE, OK, Command
@@ -70,7 +70,7 @@ def follow(
     build: str,
     *,
     live: Iterable[str] = (),
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = reader.pause,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
     """Lines of a build until it has ended and its log is whole: those of `live` as they come, then
@@ -127,7 +127,7 @@ def phase_of(item: dict[str, Any]) -> str:
 
 
 def ended(
-    client: ServerClient, build: str, *, sleep: Callable[[float], None] = time.sleep
+    client: ServerClient, build: str, *, sleep: Callable[[float], None] = reader.pause
 ) -> dict[str, Any]:
     """The build once it has ended: its log may be whole a moment before its status says so."""
     for _ in range(20):

@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(context: Context) -> int:
     import shtab
 
-    from spanyard_local.__main__ import command_parser
+    from spanyard_local.command_line import command_parser
 
     sys.stdout.write(shtab.complete(command_parser(), context.given.shell) + "\n")
     return OK

@@ -4,11 +4,11 @@ By asking again every half second (`/logs/follow`). For filters that only the da
 gateways without live streams; everything else is `live_lines`.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from spanyard_local.cli import reader
 from spanyard_local.cli.ids import path
 from spanyard_local.server_client import PAGE, ServerClient, ServerError, not_a_gateway
 
@@ -52,7 +52,7 @@ class Follower:
         params: Mapping[str, Any],
         *,
         away: Tell,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = reader.pause,
     ) -> None:
         """`away` is told once when the gateway stops answering, and once when it is back."""
         self._client = client

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from spanyard_local.cli import reader
 from spanyard_local.live_client import AwayError, Event, LiveClient, NotAdmittedError
 from spanyard_local.server_client import ServerClient, ServerError
 
@@ -16,16 +17,23 @@ class Listening:
     """A socket to the gateway that a ServerClient asks. Ctrl-C comes as ever, whatever it waits for.
 
     Nothing happens between calls: who prints slowly makes the gateway wait, and is told of what it
-    then drops. Raises NoLiveError on entering where there are no live streams, else ServerError.
+    then drops. Raises NoLiveError on entering where there are no live streams, else ServerError;
+    BrokenPipeError once nobody reads what the command prints.
     """
 
     def __init__(self, client: ServerClient) -> None:
         self._client = client
         self._runner = asyncio.Runner()
         self._live: LiveClient | None = None
+        self._working: asyncio.Task[Any] | None = None
+        self._unread = False
+        """Whether nobody reads what is printed."""
 
     def __enter__(self) -> Self:
         try:
+            if (out := reader.pipe()) is not None:
+                loop = self._runner.get_loop()
+                loop.add_reader(out, self._reader_is_gone, loop, out)
             self._live = self._run(self._opened())
         except BaseException:
             self._runner.close()
@@ -76,7 +84,25 @@ class Listening:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with _told():
-            return self._runner.run(work)
+            try:
+                return self._runner.run(self._noted(work))
+            except asyncio.CancelledError:
+                if self._unread:
+                    reader.gone()
+                raise
+
+    async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
+        self._working = asyncio.current_task()
+        try:
+            return await work
+        finally:
+            self._working = None
+
+    def _reader_is_gone(self, loop: asyncio.AbstractEventLoop, out: int) -> None:
+        loop.remove_reader(out)
+        self._unread = True
+        if self._working is not None:
+            self._working.cancel()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from spanyard_core.clickhouse.lines import SPAN_COST, SPAN_COUNTS, SPAN_TEXTS
 from spanyard_local.cli import ids
 from spanyard_local.cli.context import Context, NotThereError
 from spanyard_local.cli.formats import duration, parse_time
+from spanyard_local.cli.keys import coming_back
 from spanyard_local.cli.listening import Listening
 from spanyard_local.cli.live_lines import told
 from spanyard_local.cli.painting import Painting
@@ -141,6 +142,12 @@ class _Watch:
         self._painting = None if plain else Painting(context.terminal)
 
     def run(self) -> int:
+        if self._painting is None:
+            return self._go_on()
+        with coming_back(self._painting.afresh):
+            return self._go_on()
+
+    def _go_on(self) -> int:
         quiet_since, painted = time.monotonic(), 0.0
         while True:
             event = self._listening.next(_REDRAW_S)

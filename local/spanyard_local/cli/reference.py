@@ -24,7 +24,7 @@ document) or `-o jsonl` (a line per item, as it comes).
 
 def reference() -> str:
     """The page."""
-    from spanyard_local.__main__ import command_parser
+    from spanyard_local.command_line import command_parser
 
     parser = command_parser()
     [commands] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]

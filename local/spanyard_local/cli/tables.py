@@ -1,4 +1,4 @@
-"""Tables that fit: columns aligned, one of them cut where a terminal is too narrow."""
+"""Tables that fit: columns aligned, some left out and others cut where a terminal is too narrow."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,8 @@ class Column:
     title: str
     right: bool = False
     flexible: bool = False
+    spare: int = 0
+    """Rather than cut others short this one is left out; the highest first. 0: never."""
 
 
 Row = Sequence[Cell | str]
@@ -47,7 +49,11 @@ def print_table(
         for i, column in enumerate(columns)
     ]
     if terminal.live:
-        _fit(columns, widths, shutil.get_terminal_size().columns)
+        room = shutil.get_terminal_size().columns
+        kept = _kept(columns, widths, room)
+        columns, widths = [columns[i] for i in kept], [widths[i] for i in kept]
+        cells = [[row[i] for i in kept] for row in cells]
+        _fit(columns, widths, room)
     head = [
         _padded(cut(c.title, w), w, right=c.right) for c, w in zip(columns, widths, strict=True)
     ]
@@ -63,6 +69,18 @@ def print_table(
 def _cell(cell: Cell | str) -> Cell:
     given = cell if isinstance(cell, Cell) else Cell(cell)
     return Cell(printable(given.text), given.styles)
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """Which columns there is room for, where the flexible ones are as narrow as they may be."""
+    kept = list(range(len(columns)))
+    least = [min(w, _LEAST) if c.flexible else w for c, w in zip(columns, widths, strict=True)]
+    while sum(least[i] for i in kept) + _GAP * (len(kept) - 1) > room:
+        spare = max(kept, key=lambda i: columns[i].spare)
+        if not columns[spare].spare:
+            break
+        kept.remove(spare)
+    return kept
 
 
 def _fit(columns: Sequence[Column], widths: list[int], room: int) -> None:

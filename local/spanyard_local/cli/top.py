@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from spanyard_core.clock import rfc3339
-from spanyard_local.cli import ids
+from spanyard_local.cli import ids, reader
 from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import parse_time
+from spanyard_local.cli.keys import coming_back
 from spanyard_local.cli.keys import listening as keys_of_terminal
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.parser import OK, Command
@@ -21,6 +22,8 @@ from spanyard_local.server_client import ServerError
 from spanyard_local.terminal import Terminal
 
 DEFAULT_OVER = "5m"
+_LOOK_S = 0.25
+"""So soon it is painted anew on a terminal whose size has changed."""
 _TROUBLE = {0, 429, 502, 503, 504}
 """Answers after which it goes on asking."""
 
@@ -97,7 +100,7 @@ class Newest:
 def _draw(context: Context, rows: list[dict[str, Any]], sort: str) -> Callable[[Terminal], None]:
     def draw(terminal: Terminal) -> None:
         keys = " ".join(f"{key}:{name}" for name, (key, _) in SORTS.items())
-        told = f"the last {context.given.over}, by {sort}   {keys} q:quit"
+        told = f"the last {context.given.over}, by {sort}   q:quit {keys}"
         terminal.print(terminal.style(cut(told, shutil.get_terminal_size().columns - 1), "dim"))
         if rows:
             print_table(terminal, COLUMNS, map(cells, ordered(rows, sort)), keep_empty=True)
@@ -138,7 +141,8 @@ def _run(context: Context) -> int:
             return _once(context, live)
         painting = None
         if context.terminal.live and context.output == "table":
-            painting = Painting(context.terminal)
+            painting = Painting(context.terminal, tail=False)
+            stack.enter_context(coming_back(painting.afresh))
         return _watch(context, live, painting)
 
 
@@ -154,11 +158,14 @@ def _watch(context: Context, live: Newest | None, painting: Painting | None) -> 
                 _say(context, rows, sort)
             until = time.monotonic() + context.given.every
             while (left := until - time.monotonic()) > 0:
-                pressed = keys.wait(left) if painting is not None else _sleep(left)
+                if painting is None:
+                    reader.pause(left)
+                    continue
+                pressed = keys.wait(min(left, _LOOK_S))
                 if pressed == "q":
                     return OK
-                if pressed in by_key and painting is not None:
-                    sort = by_key[pressed]
+                sort = by_key.get(pressed, sort)
+                if pressed in by_key or not painting.fits:
                     painting.paint(_draw(context, rows, sort))
             try:
                 rows = _ask(context, live)
@@ -173,11 +180,6 @@ def _watch(context: Context, live: Newest | None, painting: Painting | None) -> 
                         painting.clear()
                     context.note(f"{error} Trying again …")
                 away = True
-
-
-def _sleep(seconds: float) -> str:
-    time.sleep(seconds)
-    return ""
 
 
 def _seconds(text: str) -> float:

@@ -21,16 +21,16 @@ SORTS: dict[str, tuple[str, _Key]] = {
 """Name → its key on a terminal, and what is compared; the worst first."""
 COLUMNS = (
     Column("DEPLOYMENT", flexible=True),
-    Column("HEALTH"),
-    Column("REV", right=True),
-    Column("READY", right=True),
-    Column("REQ/S", right=True),
-    Column("ERRORS", right=True),
-    Column("P95", right=True),
-    Column("TOK/S", right=True),
-    Column("COST", right=True),
-    Column("LAG", right=True),
-    Column("RESTARTS", right=True),
+    Column("HEALTH", flexible=True),
+    Column("REV", right=True, spare=7),
+    Column("READY", right=True, spare=4),
+    Column("REQ/S", right=True, spare=2),
+    Column("ERRORS", right=True, spare=1),
+    Column("P95", right=True, spare=3),
+    Column("TOK/S", right=True, spare=8),
+    Column("COST", right=True, spare=6),
+    Column("LAG", right=True, spare=5),
+    Column("RESTARTS", right=True, spare=9),
 )
 
 

@@ -14,8 +14,8 @@ from spanyard_local.cli.live_build import LiveBuild
 from spanyard_local.cli.live_lines import LiveLines, unknown_live
 from spanyard_local.cli.live_trace import GrowingTrace
 from spanyard_local.cli.painting import Painting
-from spanyard_local.cli.tables import Cell
-from spanyard_local.cli.top_rows import SORTS, cells, figures, ordered
+from spanyard_local.cli.tables import Cell, print_table
+from spanyard_local.cli.top_rows import COLUMNS, SORTS, cells, figures, ordered
 from spanyard_local.live_client import (
     Back,
     BuildStatus,
@@ -330,3 +330,43 @@ def test_a_picture_is_painted_over_and_one_that_is_too_high_is_cut(
     painting.clear()
     assert out.getvalue().count("\033[6F\033[J") == 1
     assert out.getvalue().endswith("row 18\nrow 19\n")
+
+
+def test_a_picture_knows_how_high_it_is_and_whether_it_still_stands_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LINES", "6")
+    monkeypatch.setenv("COLUMNS", "10")
+    out = io.StringIO()
+    painting = Painting(Terminal(out, colours=True, live=True), tail=False)
+
+    def draw(terminal: Terminal) -> None:
+        terminal.print(terminal.style("漢字漢字漢字", "bold"))
+        for n in range(5):
+            terminal.print(f"row {n}")
+
+    painting.paint(draw)
+    assert out.getvalue().splitlines()[1:] == ["row 0", "row 1", "… 3 lines more …"]
+    painting.paint(draw)
+    assert "\033[6F\033[J" in out.getvalue(), "two lines of it were wider than the terminal"
+    monkeypatch.setenv("COLUMNS", "20")
+    assert not painting.fits
+    painting.paint(draw)
+    assert painting.fits
+    assert out.getvalue().count("\033[H\033[J") == 1
+    painting.afresh()
+    assert not painting.fits
+    painting.paint(draw)
+    assert out.getvalue().count("\033[J") == 2, "what others wrote is left alone"
+
+
+def test_a_narrow_terminal_has_the_columns_of_top_that_matter_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [cells(figures({"id": "local.support", "projectId": "p"}, {"traces": 5}, 60.0, 0))]
+    for room, last in ((200, "RESTARTS"), (60, "LAG"), (40, "P95"), (20, "HEALTH")):
+        monkeypatch.setenv("COLUMNS", str(room))
+        out = io.StringIO()
+        print_table(Terminal(out, colours=False, live=True), COLUMNS, rows, keep_empty=True)
+        head = out.getvalue().splitlines()[0]
+        assert (len(head) <= room, head.split()[-1]) == (True, last), head

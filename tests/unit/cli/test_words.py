@@ -14,7 +14,7 @@ import pytest
 
 from spanyard_core.errors import SettingError
 from spanyard_core.records import LEVELS
-from spanyard_local import __main__ as command
+from spanyard_local import command_line as command
 from spanyard_local.cli import logs
 from spanyard_local.cli.commands import COMMANDS
 from spanyard_local.cli.context import NotThereError
@@ -212,7 +212,7 @@ def test_a_command_that_asks_imports_little() -> None:
     """It has 0.25 s; each of these would take a fifth to all of it."""
     code = (
         "import sys\n"
-        "from spanyard_local.__main__ import command_parser\n"
+        "from spanyard_local.command_line import command_parser\n"
         "command_parser().parse_args(['logs', 'x'])\n"
         "heavy = ('aiohttp', 'msgspec', 'yaml', 'chdb', 'zstandard', 'obstore', 'asyncio', 'pathspec')\n"
         "print(*(name for name in heavy if name in sys.modules))"

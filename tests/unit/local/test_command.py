@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from spanyard_core.errors import SpanyardError
-from spanyard_local import __main__ as command
+from spanyard_local import command_line as command
 from spanyard_local.server_client import ServerClient, ServerError
 from spanyard_local.terminal import Terminal, printable, width
 from spanyard_local.verify import print_proof
@@ -82,7 +82,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 SAY_MUCH = (
-    "from spanyard_local import __main__ as m; from spanyard_local.terminal import Terminal; "
+    "from spanyard_local import command_line as m; from spanyard_local.terminal import Terminal; "
     "m._run = lambda given: [Terminal.of().print('line') for _ in range(100000)] and 0; "
     "m.main(['verify'])"
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spanyard_local.__main__ import main
+from spanyard_local.command_line import main
 
 
 @pytest.mark.parametrize(
