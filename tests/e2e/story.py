@@ -31,6 +31,7 @@ spec:
   project: story
   source: {{directory: {{path: .}}}}
   env: [{{name: GATES, value: {gates}}}]
+  install: sh install.sh
   build: sh build.sh
 ---
 apiVersion: spanyard.dev/v1alpha1
@@ -43,6 +44,8 @@ spec:
   env: [{{name: GATES, value: {gates}}}]
   health: {{path: /health, period: 500ms, startupTimeout: 60s}}
 """
+
+INSTALL = "echo made ready; seq -f 'part %.0f is there' 30"
 
 
 class Later(threading.Thread):
@@ -76,6 +79,7 @@ class Story:
     folder: Path
     up: Up = field(init=False)
     gateway: str = field(init=False)
+    _begun: bool = field(default=False, init=False)
 
     def __enter__(self) -> Self:
         self.gates = self.folder / "gates"
@@ -85,6 +89,7 @@ class Story:
         shutil.copy(ROOT / "tests" / "fakes" / "talker.py", self.app)
         manifest = MANIFEST.format(gates=self.gates, python=sys.executable)
         (self.app / "spanyard.yaml").write_text(manifest, "utf-8")
+        (self.app / "install.sh").write_text(INSTALL, "utf-8")
         self.edit("echo built")
         with socket.socket() as free:  # one that a second `up` can have again
             free.bind(("127.0.0.1", 0))
@@ -97,6 +102,7 @@ class Story:
 
     def _begin(self) -> None:
         self.up = Up(self.folder / "data", self.app, port=self._port)
+        self._begun = True
         self.gateway = self.up.address()
 
     def restart(self) -> None:
@@ -107,7 +113,20 @@ class Story:
 
     def edit(self, script: str) -> None:
         """What the build does from now on."""
+        self._built = {event["id"] for event in self.up.of("build")} if self._begun else set()
         (self.app / "build.sh").write_text(script, "utf-8")
+
+    def build(self, phase: str, step: str = "") -> str:
+        """The build since the last edit, once it is so far; its id."""
+        event = self.up.until(
+            lambda e: (
+                e["event"] == "build"
+                and e["id"] not in self._built
+                and e["status"].get("phase") == phase
+                and step in {"", e["status"].get("step")}
+            )
+        )
+        return str(event["id"])
 
     def open(self, gate: str) -> None:
         """Let through what waits there."""

@@ -1,7 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
 import type { Figures, ScoreSeriesOf } from "./figures";
-import type { Shown } from "./parts/logview";
-import { firstLine } from "./steps";
 import { isBad, kindsOf, KINDS, merged, ofLines, type Entry } from "./timeline";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
@@ -46,14 +44,6 @@ describe("two revisions side by side", () => {
   });
   it("is named by the address, the older one first", () => {
     expect(["3,4", "4,3", "3,3", "3", "a,b", null].map(pair)).toEqual([[3, 4], [3, 4], undefined, undefined, undefined, undefined]);
-  });
-});
-
-describe("a build's log by its steps", () => {
-  const said = (id: string, text: string, told = false): Shown => ({ id, at: "", level: "", from: "", text, told });
-  it("finds the first line of each, of ours in a cluster too", () => {
-    const lines = [said("t1", "▾ spanyard-fetch", true), said("a", "copying"), said("t2", "▾ install", true), said("t3", "▾ build", true), said("b", "compiling")];
-    expect(["fetch", "install", "build", "publish"].map((step) => firstLine(step, lines))).toEqual(["a", undefined, "b", undefined]);
   });
 });
 

@@ -6,7 +6,7 @@ import { fromFilters, has, offers, quoted, terms, toggled, toggledTerm } from ".
 import { tree } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
-const { justAfter } = await import("./loglines");
+const { justAfter } = await import("./older");
 
 const span = (id: string, parent: string, start: number, end: number | null, attributes: Record<string, unknown> = {}): Span => ({
   id, traceId: "t", parentSpanId: parent, name: id, spanKind: "internal", status: "ok", attributes,

@@ -11,6 +11,8 @@ export interface Streamed {
   note: string;
   /** So many of them were put before what came. */
   before: number;
+  /** There may be older ones than those that it began with. */
+  full: boolean;
   prepend: (lines: Shown[]) => void;
 }
 
@@ -21,6 +23,8 @@ interface More {
   since?: number;
 }
 
+/** As many as the gateway gives. */
+const HISTORY = 10_000;
 const MOST = 1_000_000;
 /** Cut off so many at once: each cut moves all the others. */
 const SPARE = 50_000;
@@ -32,14 +36,17 @@ export function levelFilter(level: string): { level?: string[] } {
   return known.length ? { level: known } : {};
 }
 
+/** The name of a step; in a cluster the containers of our own are named `spanyard-…`. */
+export const stepOf = (container: string): string => container.replace(/^spanyard-/, "");
+
 /** `hear`: also told of every message. An empty channel listens to nothing. */
 export function useLines(channel: string, filter: Record<string, unknown>, hear?: (message: Message) => void, more: More = {}): Streamed {
-  const kept = useRef<{ key: string; lines: Shown[]; before: number }>({ key: "", lines: [], before: 0 });
+  const kept = useRef<{ key: string; lines: Shown[]; before: number; history: number }>({ key: "", lines: [], before: 0, history: 0 });
   const [state, set] = useState({ key: "", version: 0, started: false, note: "" });
   const key = channel + JSON.stringify(filter) + (more.key ?? "");
   const listener = useRef(hear);
   listener.current = hear;
-  if (kept.current.key !== key) kept.current = { key, lines: [], before: 0 };
+  if (kept.current.key !== key) kept.current = { key, lines: [], before: 0, history: 0 };
   const since = useRef(0);
   since.current = more.since ?? 0;
   const prepend = useCallback((older: Shown[]) => {
@@ -51,10 +58,9 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
     if (!channel) return;
     const { lines } = kept.current;
     lines.length = 0;
-    kept.current.before = 0;
+    kept.current.before = kept.current.history = 0;
     set((old) => ({ key, version: old.version + 1, started: false, note: "" }));
     let frame = 0;
-    let step = "";
     let told = 0;
     let begun = false;
     const tell = (text: string, level = ""): void => {
@@ -70,15 +76,11 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
         set((old) => ({ ...old, version: old.version + 1 }));
       });
     };
-    const end = live.subscribe({ channel, history: 10_000, filter }, (message) => {
+    const end = live.subscribe({ channel, history: HISTORY, filter }, (message) => {
       listener.current?.(message);
       if (message.type === "server:log" || message.type === "build:log") {
         for (const item of message.items) {
-          const container = item.container ?? item.stream ?? "";
-          if (message.type === "build:log" && container !== step) {
-            step = container;
-            tell(`▾ ${step}`);
-          }
+          if (message.history) kept.current.history++;
           if (message.history && since.current && ms(item.timestamp) < since.current) continue;
           lines.push({
             id: `${message.writer}#${item.seq}`,
@@ -89,6 +91,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
             traceId: item.traceId,
             spanId: item.spanId,
             about: item,
+            group: message.type === "build:log" ? stepOf(item.container ?? item.stream ?? "") : undefined,
           });
         }
         draw();
@@ -99,8 +102,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
         // Before the stream has begun a new connection brings the whole history again.
         if (!begun) {
           lines.length = 0;
-          kept.current.before = 0;
-          step = "";
+          kept.current.before = kept.current.history = 0;
         }
         set((old) => ({ ...old, version: old.version + 1, note: "" }));
       } else if (message.type === "live") {
@@ -115,7 +117,7 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
       cancelAnimationFrame(frame);
     };
   }, [key]);
-  return { lines: kept.current.lines, before: kept.current.before, prepend, ...state, started: state.key === key && state.started };
+  return { lines: kept.current.lines, before: kept.current.before, full: kept.current.history >= HISTORY, prepend, ...state, started: state.key === key && state.started };
 }
 
 const REASONS: Record<string, string> = {

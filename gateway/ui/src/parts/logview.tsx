@@ -1,14 +1,19 @@
 /**
- * Log lines: a list that draws only what is seen, follows what comes, searches and links to a line.
+ * Log lines: a list that draws only what is seen, follows what comes, searches, folds and links to a line.
  * A million lines are a million small objects and forty elements.
  */
 import type { JSX } from "preact";
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useFolds } from "../folds";
 import { Heights } from "../heights";
 import { useRoomKeys } from "../keys";
 import { choose, usePlace } from "../place";
+import { type Group, Rows } from "../rows";
 import { scroll } from "../scroll";
+import { type About, headId, LogHead, ofHead } from "./loghead";
 import { LogRow } from "./logrow";
+import { LogTools } from "./logtools";
+import "./logview.css";
 
 export interface Shown {
   id: string;
@@ -20,16 +25,28 @@ export interface Shown {
   spanId?: string | undefined;
   /** The record itself, for who opens the line. */
   about?: Record<string, unknown> | undefined;
-  /** A word of the page between the lines: lines dropped, a step that begins. */
+  /** A word of the page between the lines: lines dropped. */
   told?: boolean | undefined;
+  /** The step that printed it. */
+  group?: string | undefined;
+}
+
+/** Lines stand under the heads of their groups. */
+export interface Grouped {
+  about: (name: string) => About | undefined;
+  /** Keys of those that are folded at first. */
+  folded: readonly string[];
 }
 
 const HEIGHT = 20;
+const HEAD = 24;
 const SPARE = 12;
 /** Of an opened line, until it was measured. */
 const OPENED = 160;
 /** Rows to the first one, from which on older ones are asked for. */
 const NEAR = 100;
+/** Most characters of a line that count for its height; `DRAWN` ones are drawn. */
+const TALL = 5_000;
 
 interface Props {
   /** Grows at its end, and, where older ones are loaded, at its beginning; the same array all the time. */
@@ -49,35 +66,48 @@ interface Props {
   around?: (line: Shown) => string;
   /** It is searched by something else. */
   searched?: boolean;
+  grouped?: Grouped | undefined;
+  /** Changes when the line of the address is to be shown once more. */
+  jump?: number;
+  /** All of it as a text, where that is more than the lines here. */
+  everything?: (() => Promise<string>) | undefined;
 }
 
-export function LogView({ lines, version, name, project, live, empty, before = 0, older, loading, whole, around, searched }: Props): JSX.Element {
+export function LogView({ lines, version, name, project, live, empty, before = 0, older, loading, whole, around, searched, grouped, jump, everything }: Props): JSX.Element {
   const { query } = usePlace();
   const linked = query.get("line");
   const [follow, setFollow] = useState(!linked);
   const [search, setSearch] = useState(searched ? "" : query.get("find") ?? "");
   const [wrap, setWrap] = useState(query.get("wrap") === "1");
-  const [view, setView] = useState({ top: 0, height: 400, width: 800 });
+  const [view, setView] = useState({ top: 0, left: 0, height: 400, width: 800 });
   const [missed, setMissed] = useState(0);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
   const [, measured] = useState(0);
   const box = useRef<HTMLDivElement>(null);
   const seen = useRef(0);
 
-  // What was looked through is not again with every line that comes: that is a million of them.
-  const looked = useRef<{ wanted: string; first: string | undefined; upTo: number; at: number[] }>({ wanted: "", first: undefined, upTo: 0, at: [] });
-  const found = useMemo(() => {
-    const wanted = search.toLowerCase();
-    if (!wanted) return null;
-    const old = looked.current;
-    const same = old.wanted === wanted && old.first === lines[0]?.id && old.upTo <= lines.length;
-    const at = same ? old.at : [];
-    for (let i = same ? old.upTo : 0; i < lines.length; i++) if (lines[i]!.text.toLowerCase().includes(wanted)) at.push(i);
-    looked.current = { wanted, first: lines[0]?.id, upTo: lines.length, at };
-    return at;
-  }, [search, version, lines]);
-  const total = found ? found.length : lines.length;
-  const line = (row: number): Shown => lines[found ? found[row]! : row]!;
+  const words = search.toLowerCase();
+  const { folded, fold } = useFolds(grouped?.folded ?? [], words);
+  const { current: rows } = useRef(new Rows());
+  rows.update(lines, { words, grouped: Boolean(grouped), folded });
+  const total = rows.length;
+  const line = (row: number): Shown => lines[rows.line(row)]!;
+  const idOf = (row: number): string => {
+    const group = rows.head(row);
+    return group ? headId(group) : line(row).id;
+  };
+  const hiding = (index: number): Group | undefined => {
+    const group = index < 0 ? undefined : rows.groupOf(index);
+    return group && folded.has(group.key) ? group : undefined;
+  };
+  const indexOf = (id: string): number => lines.findIndex((one) => one.id === id);
+  const rowOf = (id: string | null): number => {
+    if (!id) return -1;
+    const group = ofHead(id, rows.groups);
+    return group ? rows.rowOfHead(group) : rows.row(indexOf(id));
+  };
+  const lastGroup = rows.groups.at(-1);
+  const lastFolded = Boolean(lastGroup && folded.has(lastGroup.key));
 
   // Heights are kept; they begin anew when the rows are others, and then the same line stays in its place.
   const columns = wrap ? Math.max(20, Math.floor((view.width - (view.width > 720 ? 320 : 150)) / 7.6)) : 0;
@@ -86,92 +116,131 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   const known = useRef(new Map<string, number>());
   const anchor = useRef<{ id: string; rest: number } | null>(null);
   const tallness = (row: number): number => {
+    if (rows.head(row)) return HEAD;
+    if (!columns && !opened.size) return HEIGHT;
     const { id, text } = line(row);
     if (opened.has(id)) return known.current.get(id) ?? HEIGHT + OPENED;
-    return columns ? HEIGHT * Math.max(1, Math.ceil(Math.min(text.length, 5_000) / columns)) : HEIGHT;
+    return columns ? HEIGHT * Math.max(1, Math.ceil(Math.min(text.length, TALL) / columns)) : HEIGHT;
   };
-  const key = `${columns} ${search} ${lines[0]?.id}`;
+  const key = `${columns} ${rows.turn}`;
   const anew = shape.current.key !== key || heights.length > total;
   if (anew) heights.reset(total, tallness);
   else if (heights.length < total) heights.grow(total, tallness);
   shape.current.key = key;
   const scale = scroll(heights.whole, view.height);
 
+  const leave = (): void => {
+    setFollow(false);
+    seen.current = rows.lines - before;
+  };
+  useLayoutEffect(() => {
+    seen.current = rows.lines - before;
+  }, [words]);
   useLayoutEffect(() => {
     const element = box.current;
     if (!element) return;
     if (follow) {
       element.scrollTop = element.scrollHeight;
-      seen.current = total - before;
+      seen.current = rows.lines - before;
       setMissed(0);
     } else {
-      setMissed(Math.max(0, total - before - seen.current));
+      setMissed(Math.max(0, rows.lines - before - seen.current));
     }
-  }, [version, total, follow, wrap]);
+  }, [version, total, follow, wrap, words]);
   useLayoutEffect(() => {
     const element = box.current;
     const held = anchor.current;
     if (!anew || follow || !held || !element) return;
-    const index = lines.findIndex((one) => one.id === held.id);
-    const row = found ? found.indexOf(index) : index;
-    if (row < 0) return;
-    element.scrollTop = scale.top(heights.top(row) + held.rest);
+    const row = rowOf(held.id);
+    const group = row < 0 ? hiding(indexOf(held.id)) : undefined;
+    if (row < 0 && !group) return;
+    element.scrollTop = scale.top(group ? heights.top(rows.rowOfHead(group)) : heights.top(row) + held.rest);
     setView((old) => ({ ...old, top: element.scrollTop }));
   }, [key]);
+  // Who follows sees what is printed: the step that runs is open.
+  useEffect(() => {
+    if (follow && live && lastGroup && lastFolded) fold(without(folded, lastGroup.key));
+  }, [follow, live, lastGroup?.key, lastFolded]);
 
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const measure = (): void => setView({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth });
     const observer = new ResizeObserver(measure);
     observer.observe(element);
     measure();
     return () => observer.disconnect();
   }, []);
+  const measure = (): void => {
+    const element = box.current;
+    // The room may have been left while the word of it was on its way.
+    if (element) setView({ top: element.scrollTop, left: element.scrollLeft, height: element.clientHeight, width: element.clientWidth });
+  };
 
   const jumped = useRef("");
   useEffect(() => {
-    if (!linked || jumped.current === linked || found) return;
-    const index = lines.findIndex((one) => one.id === linked);
-    if (index < 0 || !box.current) return;
+    jumped.current = "";
+  }, [jump]);
+  useEffect(() => {
+    if (!linked || jumped.current === linked || !box.current) return;
+    const group = ofHead(linked, rows.groups) ?? hiding(indexOf(linked));
+    if (group && folded.has(group.key)) return fold(without(folded, group.key)); // and then, anew
+    const row = rowOf(linked);
+    if (row < 0) return;
     jumped.current = linked;
-    setFollow(false);
-    box.current.scrollTop = scale.top(Math.max(0, heights.top(index) - box.current.clientHeight / 2));
-  }, [version, linked]);
+    leave();
+    box.current.scrollTop = scale.top(Math.max(0, heights.top(row) - (rows.head(row) ? 0 : box.current.clientHeight / 2)));
+  }, [version, linked, rows.turn, jump]);
 
   const scrolled = (): void => {
+    measure();
     const element = box.current;
-    if (!element) return; // the room was left while the word of it was on its way
-    setView({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth });
-    const end = element.scrollTop + element.clientHeight >= element.scrollHeight - HEIGHT;
-    if (end !== follow) {
-      setFollow(end);
-      if (!end) seen.current = total - before;
-    }
+    if (!element) return;
+    const end = element.scrollTop + element.clientHeight >= element.scrollHeight - HEIGHT && !(live && lastFolded);
+    if (end === follow) return;
+    if (end) setFollow(true);
+    else leave();
   };
 
   const place = scale.place(view.top);
   const top = heights.at(place);
   const first = Math.max(0, top - SPARE);
   const last = total ? Math.min(total, heights.at(place + view.height) + 1 + SPARE) : 0;
-  anchor.current = total && !anew ? { id: line(top).id, rest: place - heights.top(top) } : anchor.current;
-  const rows: JSX.Element[] = [];
+  anchor.current = total && !anew ? { id: idOf(top), rest: place - heights.top(top) } : anchor.current;
+  const upper = total && grouped ? rows.groupOf(rows.line(top)) : undefined;
+
+  const foldGroup = (group: Group): void => {
+    const row = rows.rowOfHead(group);
+    anchor.current = { id: headId(group), rest: Math.min(0, place - heights.top(row)) };
+    if (!live || group === lastGroup) leave();
+    fold(folded.has(group.key) ? without(folded, group.key) : new Set([...folded, group.key]));
+  };
+  const allFolded = rows.groups.every((group) => folded.has(group.key));
+  const foldAll = (): void => {
+    if (upper) anchor.current = { id: headId(upper), rest: 0 };
+    leave();
+    fold(new Set(allFolded ? [] : rows.groups.map((group) => group.key)));
+  };
+  const toggle = (one: Shown): void => {
+    if (one.told) return;
+    const next = new Set(opened);
+    if (!next.delete(one.id)) next.add(one.id);
+    setOpened(next);
+    leave();
+    const row = rowOf(one.id);
+    if (row >= 0) heights.set(row, next.has(one.id) ? known.current.get(one.id) ?? HEIGHT + OPENED : HEIGHT);
+  };
+
+  const drawn: JSX.Element[] = [];
   for (let i = first; i < last; i++) {
-    const one = line(i);
-    rows.push(
-      <LogRow
-        key={one.id}
-        line={one}
-        row={i}
-        top={heights.top(i) - place + view.top}
-        at={one.id === linked}
-        open={opened.has(one.id)}
-        wrap={wrap}
-        search={search}
-        project={project}
-        around={around}
-        pick={(picked) => toggle(picked)}
-      />,
+    const id = idOf(i);
+    const at = heights.top(i) - place + view.top;
+    const group = rows.head(i);
+    drawn.push(
+      group ? (
+        <LogHead key={id} group={group} about={grouped?.about(group.name)} folded={folded.has(group.key)} row={i} top={at} left={view.left} at={id === linked} fold={foldGroup} />
+      ) : (
+        <LogRow key={id} line={line(i)} row={i} top={at} at={id === linked} open={opened.has(id)} wrap={wrap} search={search} project={project} around={around} pick={toggle} />
+      ),
     );
   }
   // Wrapped and opened rows are as tall as they turn out to be.
@@ -188,72 +257,71 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     }
     if (changed) measured((n) => n + 1);
   });
+  const begins = first < NEAR && !(upper && folded.has(upper.key));
   useEffect(() => {
     // A list that was just begun stands at its beginning before it follows.
-    if (older && first < NEAR && (!follow || total * HEIGHT < view.height + NEAR * HEIGHT)) older();
-  }, [older, first < NEAR, follow, total]);
+    if (older && begins && (!follow || lines.length * HEIGHT < view.height + NEAR * HEIGHT)) older();
+  }, [older, begins, follow, total]);
 
-  const toggle = (one: Shown): void => {
-    if (one.told) return;
-    const next = new Set(opened);
-    if (!next.delete(one.id)) next.add(one.id);
-    setOpened(next);
-    setFollow(false);
-    seen.current = total - before;
-    const index = lines.findIndex((other) => other.id === one.id);
-    const row = found ? found.indexOf(index) : index;
-    if (row >= 0) heights.set(row, next.has(one.id) ? known.current.get(one.id) ?? HEIGHT + OPENED : HEIGHT);
-  };
+  const inView = (row: number): boolean => row >= 0 && heights.top(row) >= place && heights.top(row) <= place + view.height - 2 * HEIGHT;
   const show = (row: number): void => {
-    setFollow(false);
-    seen.current = total - before;
-    const at = heights.top(row);
-    if (at < place || at > place + view.height - 2 * HEIGHT) box.current!.scrollTop = scale.top(Math.max(0, at - view.height / 2));
-  };
-  const rowOf = (id: string | null): number => {
-    const index = id ? lines.findIndex((one) => one.id === id) : -1;
-    return found ? found.indexOf(index) : index;
+    jumped.current = idOf(row);
+    choose({ line: idOf(row) });
+    leave();
+    if (!inView(row)) box.current!.scrollTop = scale.top(Math.max(0, heights.top(row) - view.height / 2));
   };
   const step = (by: number): void => {
     const from = rowOf(linked);
     let row = from < 0 ? (by > 0 ? top : Math.min(total - 1, heights.at(place + view.height - 1))) : from + by;
-    while (row >= 0 && row < total && line(row).told) row += by;
-    if (row < 0 || row >= total) return;
-    jumped.current = line(row).id;
-    choose({ line: line(row).id });
-    show(row);
+    while (row >= 0 && row < total && !rows.head(row) && line(row).told) row += by;
+    if (row >= 0 && row < total) show(row);
   };
-  const download = (): void => {
-    const text = lines.map((one) => `${one.at} ${one.level} ${one.from} ${one.text}\n`);
+  const nextError = (): void => {
+    const from = rowOf(linked);
+    const after = inView(from) && !rows.head(from);
+    for (let i = total ? rows.line(after ? from : top) + (after ? 1 : 0) : 0; i < lines.length; i++) {
+      const { level, id } = lines[i]!;
+      if (level !== "error" && level !== "fatal") continue;
+      const row = rows.row(i);
+      if (row >= 0) return show(row);
+      const group = hiding(i);
+      if (!group || words) continue;
+      jumped.current = ""; // as if by a link: its group is opened first
+      return choose({ line: id });
+    }
+  };
+  const download = async (): Promise<void> => {
+    const text = everything ? [await everything()] : lines.map((one) => `${one.at} ${one.level} ${one.group ?? one.from} ${one.text}\n`);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob(text, { type: "text/plain" }));
     link.download = `${name}.log`;
     link.click();
     URL.revokeObjectURL(link.href);
   };
-  const nextError = (): void => {
-    // Places of a very long list are exact to 2 pixels.
-    for (let i = heights.at(place + 2) + 1; i < total; i++) {
-      const { level } = line(i);
-      if (level === "error" || level === "fatal") {
-        setFollow(false);
-        box.current!.scrollTop = scale.top(heights.top(i));
-        return;
-      }
-    }
-  };
   const wrapped = (): void => {
     setWrap(!wrap);
     choose({ wrap: wrap ? undefined : "1" });
   };
+  const followed = (): void => (follow ? leave() : setFollow(true));
+  const chosen = rowOf(linked);
+  const mine = chosen >= 0 && inView(chosen) ? rows.groupOf(rows.line(chosen)) : upper;
   const acts: Record<string, () => void> = { e: nextError, w: wrapped };
-  if (live) acts["f"] = () => setFollow(!follow);
+  if (live) acts["f"] = followed;
+  // A list that is wider than the view is moved by the same keys.
+  if (mine && !folded.has(mine.key) && !view.left)
+    acts["ArrowLeft"] = () => {
+      jumped.current = headId(mine);
+      choose({ line: headId(mine) });
+      foldGroup(mine);
+    };
+  if (mine && folded.has(mine.key)) acts["ArrowRight"] = () => foldGroup(mine);
   if (whole) {
     acts["j"] = () => step(1);
     acts["k"] = () => step(-1);
     acts["Enter"] = () => {
-      const row = rowOf(linked);
-      if (row >= 0) toggle(line(row));
+      const group = chosen < 0 ? undefined : rows.head(chosen);
+      if (group) foldGroup(group);
+      else if (chosen >= 0) toggle(line(chosen));
     };
   }
   useRoomKeys(whole ? acts : {});
@@ -265,43 +333,31 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     act();
   };
 
+  const counted = rows.lines.toLocaleString("en");
   return (
     <section class="log" aria-label={`log of ${name}`} onKeyDown={keys}>
-      <div class="log-tools">
-        {!searched && (
-          <input
-            type="search"
-            placeholder="Search in these lines"
-            aria-label="Search in these lines"
-            value={search}
-            onInput={(event) => {
-              setSearch(event.currentTarget.value);
-              choose({ find: event.currentTarget.value });
-            }}
-          />
-        )}
-        <span class="soft small" role="status">
-          {search ? `${total.toLocaleString("en")} of ${lines.length.toLocaleString("en")} lines` : `${total.toLocaleString("en")} lines`}
-          {loading ? ", older ones are loading …" : ""}
-        </span>
-        <span style={{ flex: 1 }} />
-        <button onClick={nextError} title="e">
-          Next error
-        </button>
-        <button class={wrap ? "on" : ""} aria-pressed={wrap} onClick={wrapped} title="w">
-          Wrap
-        </button>
-        {live && (
-          <button class={follow ? "on" : ""} aria-pressed={follow} onClick={() => setFollow(!follow)} title="f">
-            {follow ? "Following" : "Follow"}
-          </button>
-        )}
-        <button onClick={download} disabled={!lines.length}>
-          Download
-        </button>
-      </div>
+      <LogTools
+        search={searched ? undefined : search}
+        find={(text) => {
+          setSearch(text);
+          choose({ find: text });
+        }}
+        told={(search ? `${counted} of ${lines.length.toLocaleString("en")} lines` : `${counted} lines`) + (loading ? ", older ones are loading …" : "")}
+        foldAll={rows.groups.length ? foldAll : undefined}
+        allFolded={allFolded}
+        older={grouped && older}
+        nextError={nextError}
+        wrap={wrap}
+        wrapped={wrapped}
+        follow={follow}
+        followed={live ? followed : undefined}
+        download={lines.length ? download : undefined}
+      />
       <div class="log-lines" ref={box} onScroll={scrolled} tabIndex={0} role="log" aria-live="off" aria-label="lines">
-        <div style={{ height: `${scale.tall}px`, position: "relative" }}>{rows}</div>
+        <div style={{ height: `${scale.tall}px`, position: "relative" }}>
+          {upper && !folded.has(upper.key) && heights.top(rows.rowOfHead(upper)) < place && <LogHead group={upper} about={grouped?.about(upper.name)} folded={false} left={view.left} fold={foldGroup} />}
+          {drawn}
+        </div>
         {total === 0 && <div class="empty" style={{ border: 0 }}>{search ? "No line has this text." : empty}</div>}
       </div>
       {!follow && live && missed > 0 && (
@@ -311,4 +367,10 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
       )}
     </section>
   );
+}
+
+function without(keys: ReadonlySet<string>, key: string): ReadonlySet<string> {
+  const left = new Set(keys);
+  left.delete(key);
+  return left;
 }

@@ -1,16 +1,17 @@
 /** Why did it fail, where is it now? */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { Build, BuildStatus, Deployment, Page, Step } from "../api";
-import { part, post } from "../api";
+import { get, part, post } from "../api";
 import { useAsked } from "../asking";
 import { bytes, duration, full, ms } from "../format";
+import { useOlder } from "../older";
 import { Copyable, Mark, Ready, Time } from "../parts/bits";
 import { Events } from "../parts/events";
 import { FailureCard } from "../parts/failure";
+import { type About as AboutStep, headId } from "../parts/loghead";
 import { LogView, type Shown } from "../parts/logview";
 import { choose, href } from "../place";
-import { firstLine } from "../steps";
 import { useLines } from "../streaming";
 import "./deployment.css";
 
@@ -21,8 +22,19 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
     if (message.type === "build:status") setFresh(message.status as BuildStatus);
   });
   const [error, setError] = useState("");
+  const [jump, setJump] = useState(0);
   const status = fresh ?? build.data?.resource?.status;
   const running = status?.phase === "Building" || status?.phase === "Queued";
+  const meta = build.data?.resource?.metadata;
+  // The stream began with the newest lines; those of a long build are looked up when they are wanted.
+  const older = useOlder(id, stream, {
+    path: stream.full && meta ? `projects/${part(`${meta.namespace}.${build.data!.resource!.spec.project}`)}/logs` : "",
+    params: { build: id, from: meta?.creationTimestamp && new Date(ms(meta.creationTimestamp) - 60_000).toISOString() },
+    ready: stream.started,
+  });
+  // Of one that has failed when the reader comes the steps that went well are folded. Nothing is folded before a reader's eyes.
+  const first = useRef<string[] | undefined>(undefined);
+  first.current ??= status && (status.phase === "Failed" ? (status.steps ?? []).filter((step) => stateOf(step, status)[0] === "good").map((step) => step.name) : []);
   const cancel = async (): Promise<void> => {
     try {
       await post(`builds/${part(id)}/cancel`, {});
@@ -45,7 +57,14 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
         </div>
       )}
       {status?.failure && <FailureCard failure={status.failure} />}
-      <Steps status={status} lines={stream.lines} />
+      <Steps
+        status={status}
+        lines={stream.lines}
+        open={(step) => {
+          choose({ line: headId({ key: step }) });
+          setJump((n) => n + 1);
+        }}
+      />
       <Ready of={build}>
         {(found) => (
           <>
@@ -55,36 +74,69 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
         )}
       </Ready>
       {stream.note && <p class="soft">{stream.note}</p>}
+      {older.problem && (
+        <div class="problem" role="alert">
+          Older lines cannot be shown: {older.problem.message}
+        </div>
+      )}
       <LogView
         lines={stream.lines}
         version={stream.version}
+        before={stream.before}
+        older={older.older}
+        loading={older.loading}
         name={id}
         live={running}
+        whole
+        jump={jump}
+        grouped={{ about: (name) => aboutStep(name, status), folded: first.current ?? [] }}
+        everything={status?.logComplete ? async () => (await get<{ text: string }>(`builds/${part(id)}/logs`)).text : undefined}
         empty={stream.started ? "It has printed nothing yet." : "Loading …"}
       />
     </>
   );
 }
 
-/** The steps with how long they took; each leads to its first line in the log. */
-function Steps({ status, lines }: { status: BuildStatus | undefined; lines: Shown[] }): JSX.Element | null {
+const took = (step: Step): string => (step.startedAt ? duration((step.finishedAt ? ms(step.finishedAt) : Date.now()) - ms(step.startedAt)) : "");
+
+function aboutStep(name: string, status: BuildStatus | undefined): AboutStep | undefined {
+  const step = status?.steps?.find((one) => one.name === name);
+  if (!step || !status) return undefined;
+  const [kind, word] = stateOf(step, status);
+  return { kind, word, told: [took(step), step.exitCode ? `exit code ${step.exitCode}` : ""].filter(Boolean).join(", ") };
+}
+
+/** Names of the steps that have printed something; each line is looked at once. */
+function usePrinted(lines: readonly Shown[]): ReadonlySet<string> {
+  const kept = useRef({ first: "", upTo: 0, names: new Set<string>() });
+  const first = lines[0]?.id ?? "";
+  if (kept.current.first !== first || kept.current.upTo > lines.length) kept.current = { first, upTo: 0, names: new Set() };
+  const { names } = kept.current;
+  for (; kept.current.upTo < lines.length; kept.current.upTo++) {
+    const { group } = lines[kept.current.upTo]!;
+    if (group !== undefined) names.add(group);
+  }
+  return names;
+}
+
+/** The steps with how long they took; each leads to its part of the log. */
+function Steps({ status, lines, open }: { status: BuildStatus | undefined; lines: Shown[]; open: (step: string) => void }): JSX.Element | null {
+  const printed = usePrinted(lines);
   if (!status?.steps?.length) return null;
   return (
     <ol class="steps" aria-label="steps">
       {status.steps.map((step) => {
         const [kind, word] = stateOf(step, status);
-        const took = step.startedAt ? duration((step.finishedAt ? ms(step.finishedAt) : Date.now()) - ms(step.startedAt)) : "";
-        const to = firstLine(step.name, lines);
         const told = (
           <>
-            <span class={`mark ${kind}`}>{step.name}</span> <span class="only-heard">{word}</span> <span class="soft">{took}</span>
+            <span class={`mark ${kind}`}>{step.name}</span> <span class="only-heard">{word}</span> <span class="soft">{took(step)}</span>
             {step.exitCode ? <span class="soft">, exit code {step.exitCode}</span> : null}
           </>
         );
         return (
           <li key={step.name} title={[word, step.startedAt ? full(step.startedAt) : ""].filter(Boolean).join(", ")}>
-            {to ? (
-              <button class="step" onClick={() => choose({ line: to })}>
+            {printed.has(step.name) ? (
+              <button class="step" onClick={() => open(step.name)}>
                 {told}
               </button>
             ) : (
@@ -142,7 +194,7 @@ function About({ id, build, status }: { id: string; build: Build; status: BuildS
         <>
           <dt>Its log</dt>
           <dd>
-            <Copyable text={`spanyard build-log ${id}`} />
+            <code>spanyard build-log {id}</code> <Copyable text={`spanyard build-log ${id}`} shown="Copy" />
           </dd>
         </>
       )}
