@@ -57,7 +57,7 @@ class NotUnderstoodError(Exception):
 Find = Callable[[web.Request, Channel], Awaitable[Target]]
 """Whom a channel is about. Raises RefusedError: no such thing, or not for this user."""
 Check = Callable[[web.Request, Target], Awaitable[None]]
-"""Asked every minute of open subscriptions. Raises RefusedError."""
+"""Asked with every heartbeat of open subscriptions. Raises RefusedError: `away` says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ class SocketLimits:
     """A client's largest: a resume token of 2,000 writers."""
     heartbeat: float = 15.0
     """Seconds between heartbeats, and pings; without a pong within half of it the client is dead."""
-    check_every: float = 60.0
+    unanswered: float = 60.0
+    """Seconds that the last answer about rights holds while Kubernetes gives no new one: a restart of
+    its API server must not end all streams."""
     send_timeout: float = 60.0
     """A client that takes nothing for so long is cut off: its pongs come from its kernel's side."""
 
@@ -96,6 +98,8 @@ class _Open:
     target: Target
     resumed: int
     """Writers in its token."""
+    checked: float
+    """When its rights were last known, monotonic."""
 
 
 class _Connection:
@@ -120,7 +124,9 @@ class _Connection:
                 subscriptions=limits.subscriptions,
             )
         )
-        beats = asyncio.create_task(self._beat(), name="heartbeats of a listener")
+        beats = asyncio.create_task(self._always(self._heartbeat), name="heartbeats of a listener")
+        # Apart from them: a question to Kubernetes may take long, and silence counts as broken.
+        checks = asyncio.create_task(self._always(self._check_again), name="a listener's rights")
         try:
             async for message in self._ws:
                 await self._take(message)
@@ -129,21 +135,17 @@ class _Connection:
                 await self.say(said("error", code="not-understood", message=str(error)))
             await self._ws.close(code=WSCloseCode.POLICY_VIOLATION)
         finally:
-            tasks = [beats, *(each.task for each in self._open.values())]
+            tasks = [beats, checks, *(each.task for each in self._open.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _beat(self) -> None:
+    async def _always(self, work: Callable[[], Awaitable[None]]) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
-        checked = clock.monotonic()
         try:
             while True:
                 await clock.sleep(limits.heartbeat)
-                await self._heartbeat()
-                if clock.monotonic() - checked >= limits.check_every:
-                    checked = clock.monotonic()
-                    await self._check_again()
+                await work()
         except ConnectionError:
             await self._ws.close()
         except Exception:
@@ -165,10 +167,21 @@ class _Connection:
             await self.say(said("heartbeat", time=rfc3339(clock.time_ns()), resume={}))
 
     async def _check_again(self) -> None:
+        limits, now = self._live.limits, self._live.hub.clock.monotonic()
+        away: RefusedError | None = None
         for name, each in list(self._open.items()):
             try:
+                if away is not None:
+                    raise away  # one question that nobody answers takes long enough
                 await self._live.check(self._request, each.target)
+                each.checked = now
             except RefusedError as error:
+                if error.code == "away":
+                    away = error
+                    if now - each.checked < limits.unanswered:
+                        continue
+                if self._open.get(name) is not each:
+                    continue  # ended meanwhile
                 await self._end(name)
                 await self.say(said("error", id=name, code=error.code, message=str(error)))
 
@@ -210,13 +223,14 @@ class _Connection:
             raise RefusedError("bad-history", f"history: 0 to {MOST_HISTORY:,}")
         resumed = self._resumed(message)
         channel = parse_channel(message.channel)
+        checked = live.hub.clock.monotonic()
         target = await live.find(self._request, channel)
         wish = Wish(message.id, channel, message.filter, message.history, message.resume)
         inlet = Inlet(live.limits.waiting_bytes)
         subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self.say)
         work = self._serve(message.id, wish, target, inlet, subscription)
         task = asyncio.create_task(work, name=f"subscription to {channel}")
-        self._open[message.id] = _Open(subscription, task, target, resumed)
+        self._open[message.id] = _Open(subscription, task, target, resumed, checked)
 
     def _resumed(self, message: Subscribe) -> int:
         """Writers in the token. Raises RefusedError for one that cannot be."""

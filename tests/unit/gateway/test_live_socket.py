@@ -223,7 +223,7 @@ async def test_subscriptions_and_connections_are_bounded() -> None:
 
 
 async def test_a_right_that_is_taken_away_ends_open_subscriptions() -> None:
-    limits = SocketLimits(heartbeat=0.1, check_every=0.1)
+    limits = SocketLimits(heartbeat=0.1)
     async with served(limits) as (gateway, url), connected(url) as client:
         gateway.world.new_pod()
         await client.say(type="subscribe", id="a", channel=CHANNEL)
@@ -234,8 +234,34 @@ async def test_a_right_that_is_taken_away_ends_open_subscriptions() -> None:
         assert gateway.live.counts.subscriptions == 0
 
 
+async def test_a_moment_without_kubernetes_ends_no_stream_a_minute_does() -> None:
+    limits = SocketLimits(heartbeat=0.1, unanswered=1.0)
+    async with served(limits) as (gateway, url), connected(url) as client:
+        asked = 0
+
+        async def away(request: web.Request, target: Target) -> None:
+            nonlocal asked
+            asked += 1
+            raise RefusedError("away", "Kubernetes does not answer")
+
+        pod = gateway.world.new_pod()
+        for name in ("a", "b"):
+            await client.say(type="subscribe", id=name, channel=CHANNEL)
+            await client.hear("live")
+        answers, gateway.live.check = gateway.live.check, away
+        while asked < 3:
+            await client.hear("heartbeat")
+        gateway.live.check = answers
+        await gateway.world.print(pod, 1)
+        assert (await client.hear("server:log", "error"))["type"] == "server:log"
+        asked, gateway.live.check = 0, away
+        ended = [await client.hear("error") for _ in range(2)]
+        assert [(one["id"], one["code"]) for one in ended] == [("a", "away"), ("b", "away")]
+        assert asked <= 14, "one question that nobody answers stands for all of a round"
+
+
 async def test_when_rights_cannot_be_looked_after_any_more_the_connection_ends() -> None:
-    limits = SocketLimits(heartbeat=0.1, check_every=0.1)
+    limits = SocketLimits(heartbeat=0.1)
     async with served(limits) as (gateway, url), connected(url) as client:
 
         async def fails(request: web.Request, target: Target) -> None:
