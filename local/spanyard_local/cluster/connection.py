@@ -7,21 +7,18 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_core.errors import SettingError
 from spanyard_core.kube import SERVICE_ACCOUNTS, KubeError
 from spanyard_core.kube.client import KubeClient
 from spanyard_local.cluster.gateway import Gateway, Way, find_gateway, find_server, way_to
 from spanyard_local.cluster.login import Login
 from spanyard_local.cluster.portforward import HOST, PodPort, PortForward
+from spanyard_local.live_client.errors import NoTokenError
 
 T = TypeVar("T")
 
 TOKEN_S = 3600
 """Lifetime of a ServiceAccount's token that is asked for; it is kept in memory alone."""
-
-
-class NoTokenError(SpanyardError):
-    """The kubeconfig's user has nothing that a gateway could check."""
 
 
 class Connection:
@@ -129,7 +126,7 @@ class Connection:
                 SERVICE_ACCOUNTS, body, namespace, name=name, subresource="token"
             )
         except KubeError as error:
-            raise SettingError(
+            raise NoTokenError(
                 f"there is no token for the ServiceAccount {account}: {error}"
             ) from error
         return str(made["status"]["token"])

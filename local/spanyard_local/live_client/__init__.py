@@ -16,6 +16,7 @@ from spanyard_local.live_client.errors import (
     LiveError,
     NoLiveError,
     NotAdmittedError,
+    NoTokenError,
     ProtocolError,
 )
 from spanyard_local.live_client.events import (
@@ -40,6 +41,6 @@ from spanyard_local.live_client.events import (
 
 __all__ = [
     "AwayError", "Back", "BuildStatus", "DeploymentStatus", "Dropped", "Event", "Line", "Lines",
-    "Live", "LiveClient", "LiveError", "Lost", "NoLiveError", "NotAdmittedError", "Over", "Partial",
+    "Live", "LiveClient", "LiveError", "Lost", "NoLiveError", "NoTokenError", "NotAdmittedError", "Over", "Partial",
     "Passed", "ProtocolError", "Resume", "ServerHealth", "Span", "Spans", "Subscribed",
 ]  # fmt: skip

@@ -35,6 +35,8 @@ VERSION = 1
 PASSING = frozenset({"away", "internal"})
 """Ends of a subscription that are not for good: it is asked for again."""
 AGAIN_S = 5.0
+NOT_SIGNED_IN = "not-signed-in"
+"""The token of the connection has ended, or was taken back: another one may be had."""
 
 
 class LiveClient:
@@ -69,6 +71,10 @@ class LiveClient:
         self._ask_at: dict[str, float] = {}
         """Subscriptions that ended for a passing reason → when they are asked for again."""
         self._number = 0
+        self._renew = False
+        """Whether the token was refused in the middle of a stream."""
+        self._reason = ""
+        """Why there is no connection, as it was told last."""
 
     async def __aenter__(self) -> Self:
         self._take_over(await dial(self._door))
@@ -172,6 +178,8 @@ class LiveClient:
         self._heard_at = time.monotonic()
         if message is not None:
             self._take(message)
+        if self._renew:
+            await self._lose("the gateway no longer takes the token")
 
     async def _look_at_the_clock(self, connection: Connection) -> None:
         now = time.monotonic()
@@ -206,6 +214,9 @@ class LiveClient:
             # Not when it connects: a gateway that closes at our first word would be asked at once.
             self._backoff.reset()
         if isinstance(event, Over):
+            if event.code == NOT_SIGNED_IN and self._door.token is not None:
+                self._renew = True
+                return
             if event.code in PASSING:
                 self._ask_at[event.id] = time.monotonic() + AGAIN_S
                 return
@@ -233,10 +244,13 @@ class LiveClient:
         now = time.monotonic()
         self._again_at = now + pause
         self._ask_at.clear()
-        if self._lost_at is None:
-            self._lost_at = now
+        first, self._lost_at = self._lost_at is None, self._lost_at or now
+        if first or (self._renew and reason != self._reason):
+            self._reason = (
+                reason  # without a token nobody comes back: why there is none is told too
+            )
             self._events.append(Lost(reason=reason, again=pause))
-        elif self._patience is not None and now - self._lost_at > self._patience:
+        if self._patience is not None and now - self._lost_at > self._patience:
             raise AwayError(f"{reason}; given up after {now - self._lost_at:.0f} s")
 
     async def _reconnect(self, left: float | None) -> None:
@@ -245,7 +259,9 @@ class LiveClient:
             if pause > 0:
                 await asyncio.sleep(pause if left is None else min(pause, left))
                 return
-            self._dialing = asyncio.create_task(dial(self._door), name="connecting to the gateway")
+            self._dialing = asyncio.create_task(
+                dial(self._door, renew=self._renew), name="connecting to the gateway"
+            )
         done, _ = await asyncio.wait({self._dialing}, timeout=left)
         if not done:
             return
@@ -256,6 +272,7 @@ class LiveClient:
             await self._lose(str(error))
             return
         self._take_over(connection)
+        self._renew = False
         self._lost_at = None
         self._events.append(Back())
         for place in self._places.values():

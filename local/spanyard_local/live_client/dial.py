@@ -21,6 +21,7 @@ from spanyard_local.live_client.errors import (
     LiveError,
     NoLiveError,
     NotAdmittedError,
+    NoTokenError,
     ProtocolError,
 )
 from spanyard_local.live_client.events import Message, decoded
@@ -32,7 +33,8 @@ MOST_BYTES = 64 << 20
 _SWITCHING, _NOT_UNDERSTOOD = 101, 1008
 
 TokenSource = Callable[[bool], str]
-"""What says who asks; True: the last one was refused, get another. May block: it runs in a thread."""
+"""What says who asks; True: the last one was refused, get another. May block: it runs in a thread.
+Raises NoTokenError where there will be none, another SpanyardError where it is worth another try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,13 @@ class Connection:
         await self._session.close()
 
 
-async def dial(door: Door) -> Connection:
-    """Connect. Raises LiveError, with AwayError where it is worth another try."""
+async def dial(door: Door, *, renew: bool = False) -> Connection:
+    """Connect; `renew`: with another token at once. Raises LiveError, with AwayError where it is
+    worth another try."""
     try:
-        return await _opened(door, renew=False)
+        return await _opened(door, renew=renew)
     except NotAdmittedError as error:
-        if error.status != 401 or door.token is None:
+        if renew or error.status != 401 or door.token is None:
             raise
         return await _opened(door, renew=True)
 
@@ -99,6 +102,8 @@ async def _opened(door: Door, *, renew: bool) -> Connection:
     if door.token is not None:
         try:
             headers["Authorization"] = f"Bearer {await asyncio.to_thread(door.token, renew)}"
+        except NoTokenError as error:
+            raise NotAdmittedError(str(error), status=401) from error
         except SpanyardError as error:
             raise AwayError(str(error)) from error
     connector = aiohttp.TCPConnector(ssl=door.trust or True)

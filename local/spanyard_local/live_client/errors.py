@@ -31,3 +31,7 @@ class NotAdmittedError(LiveError):
 
 class ProtocolError(LiveError):
     """Something was said that docs/live.md does not know: the two are of different versions."""
+
+
+class NoTokenError(SpanyardError):
+    """There is nothing that says who asks, and asking for it again gives nothing else."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from spanyard_core.errors import SettingError
 from spanyard_core.serve import serving
 from spanyard_gateway.live.socket import SocketLimits
 from spanyard_local.live_client import (
@@ -29,6 +30,7 @@ from spanyard_local.live_client import (
     Lost,
     NoLiveError,
     NotAdmittedError,
+    NoTokenError,
     Over,
     Passed,
     ProtocolError,
@@ -322,6 +324,59 @@ async def test_who_asks_is_said_in_a_header_and_a_refused_token_is_renewed_once(
                 pass
     assert [who for _, who in asked] == ["Bearer old", "Bearer new", "Bearer old", "Bearer old", ""]
     assert not any("old" in where or "new" in where for where, _ in asked)
+
+
+async def test_a_token_that_ends_in_the_middle_is_renewed_and_the_stream_goes_on_where_it_was() -> (
+    None
+):
+    over = {"type": "error", "id": "a", "code": "not-signed-in", "message": "it has ended"}
+    live = {"type": "live", "id": "a", "resume": {"at": 7, "seen": {"w": 3}}}
+    subscribed = {"type": "subscribed", "id": "a", "channel": "c", "pods": 1}
+    asked: list[tuple[str, Any]] = []
+    renewals = 0
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.send_str(json.dumps(HELLO | {"heartbeat": 15}))
+        wish = await ws.receive_json()
+        asked.append((request.headers["Authorization"], wish.get("resume")))
+        for message in (subscribed, live, over) if len(asked) == 1 else (subscribed, live):
+            await ws.send_str(json.dumps(message))
+        async for _ in ws:
+            pass
+        return ws
+
+    def token(renew: bool) -> str:
+        nonlocal renewals
+        if not renew:
+            return "old"
+        renewals += 1
+        if renewals == 1:
+            raise SettingError("the credential program failed")
+        if renewals > 2:
+            raise NoTokenError("there is no such ServiceAccount")
+        return "new"
+
+    async with answering(serve) as url, LiveClient(url, token=token) as client:
+        await client.subscribe("c", id="a")
+        heard = [await client.next(20) for _ in range(7)]
+        kinds = [Subscribed, Live, Lost, Lost, Back, Subscribed, Live]
+        assert [type(event) for event in heard] == kinds
+        reasons = [event.reason for event in heard if isinstance(event, Lost)]
+        assert reasons == [
+            "the gateway no longer takes the token", "the credential program failed",
+        ]  # fmt: skip
+        assert asked == [("Bearer old", None), ("Bearer new", {"at": 7, "seen": {"w": 3}})]
+        asked.clear()  # the next connection's token ends too, and there is no other
+        await client._lose("the connection broke")
+
+        async def until_it_ends() -> None:
+            async for _ in client:
+                pass
+
+        with pytest.raises(NotAdmittedError, match="no such ServiceAccount"):
+            await asyncio.wait_for(until_it_ends(), 20)
 
 
 @pytest.mark.parametrize(
