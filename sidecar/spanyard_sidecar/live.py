@@ -129,9 +129,11 @@ class _Connection:
             name: self._ring.history(name, message.after)
             for name in (self._ring.containers if container is None else [container])
         }
-        self._tasks[container] = asyncio.create_task(
+        task = self._tasks[container] = asyncio.create_task(
             self._serve(subscription, histories, message), name=f"live records of {container}"
         )
+        # Whoever leaves at once cancels it before its first step: nothing in it would run.
+        task.add_done_callback(lambda _: subscription.close())
 
     async def _serve(
         self,
@@ -140,22 +142,21 @@ class _Connection:
         wish: _Subscribe,
     ) -> None:
         try:
-            with subscription:
-                for container, history in histories.items():
-                    await self._send_history(container, history, wish)
-                await self._say({"type": "live", "container": wish.container})
-                while True:
-                    container, writer, first, lines = await subscription.get()
-                    for slow, count in subscription.take_dropped().items():
-                        await self._say(
-                            {
-                                "type": "dropped",
-                                "writer": slow,
-                                "count": count,
-                                "reason": "slow-client",
-                            }
-                        )
-                    await self._send(container, writer, first, lines)
+            for container, history in histories.items():
+                await self._send_history(container, history, wish)
+            await self._say({"type": "live", "container": wish.container})
+            while True:
+                container, writer, first, lines = await subscription.get()
+                for slow, count in subscription.take_dropped().items():
+                    await self._say(
+                        {
+                            "type": "dropped",
+                            "writer": slow,
+                            "count": count,
+                            "reason": "slow-client",
+                        }
+                    )
+                await self._send(container, writer, first, lines)
         except ConnectionError:
             await self._socket.close()
         except Exception:

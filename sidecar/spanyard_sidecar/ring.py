@@ -248,7 +248,8 @@ class Ring:
         Memory is captured now, the disk is read as the iterator advances; nothing is given twice,
         and nothing that was not published yet.
         """
-        chunks = self._of(container).snapshot()
+        kept = self._kept.get(container)  # asking for one that is not there does not make it
+        chunks = kept.snapshot() if kept is not None else []
         shown = {c.writer: self._shown[c.writer] for c in chunks if c.writer in self._shown}
         return self._history(container, after, chunks, shown)
 

@@ -291,6 +291,21 @@ async def test_a_listener_that_leaves_leaves_nothing_behind() -> None:
         assert ring.subscribers == 0
 
 
+async def test_who_leaves_at_once_leaves_nothing_behind_either() -> None:
+    ring = Ring()
+    ring.publish("app", "w", 1, lines(1, 1))
+    async with listening(ring) as listener:
+        await listener.hear()
+        for n in range(100):
+            await listener.say(type="subscribe", container=f"c{n}")
+            await listener.say(type="unsubscribe", container=f"c{n}")
+        await listener.say(type="subscribe", container="app", history=1)
+        assert await listener.records(1) == [("w", 1)]
+        assert ring.subscribers == 1
+        assert ring.containers == ["app"]
+        assert len(ring._kept) == 1, "a container is not there because somebody asked for it"
+
+
 async def test_a_history_that_fails_ends_the_connection_and_not_the_collector(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
