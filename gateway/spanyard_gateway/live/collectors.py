@@ -18,6 +18,8 @@ from spanyard_gateway.live.upstream import (
 CONNECT_S = 3.0
 LARGEST = 4 << 20
 """A message holds about 256 KiB, or one line of 1 MiB with its escapes."""
+MOST_SAID = 60 * 1024
+"""Bytes: a collector takes messages of 64 KiB."""
 
 Token = Callable[[LivePod], str]
 """A ticket for the pod's collector; empty where none is asked for."""
@@ -68,7 +70,7 @@ class Collectors:
         self, pod: LivePod, after: Mapping[str, int]
     ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = aiohttp.ClientSession(middlewares=(_stays,))
         token = self._token(pod)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
@@ -79,13 +81,42 @@ class Collectors:
                 max_msg_size=LARGEST,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CONNECT_S),
             ) as socket:
-                wish = {"type": "subscribe", "after": dict(after), "all": True}
+                wish = {"type": "subscribe", "after": _fitting(after), "all": True}
                 await socket.send_str(msgspec.json.encode(wish).decode())
                 yield _events(pod, socket)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UpstreamError(
                 f"the collector of pod {pod.name} does not answer: {error}"
             ) from error
+
+
+def _fitting(after: Mapping[str, int]) -> dict[str, int]:
+    """The last of these, as many as fit into a message. Of others the collector gives what it still
+    has, and the feed knows what it had."""
+    found: dict[str, int] = {}
+    size = 100
+    for writer, seq in reversed(list(after.items())):
+        size += len(msgspec.json.encode({writer: seq}))
+        if size > MOST_SAID:
+            break
+        found[writer] = seq
+    return found
+
+
+async def _stays(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """A pod sends the gateway nowhere: it reaches what pods must not."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info,
+            response.history,
+            status=response.status,
+            message="it sends elsewhere, where nobody goes",
+        )
+    return response
 
 
 async def _events(
@@ -104,7 +135,7 @@ async def _events(
                 yield Left(said.writer, said.count)
             elif isinstance(said, _Error):
                 raise UpstreamError(f"the collector of pod {pod.name} refuses: {said.message}")
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UpstreamError(
                 f"the collector of pod {pod.name} says what nobody understands: {error}"
             ) from error

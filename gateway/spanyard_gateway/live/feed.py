@@ -208,6 +208,7 @@ class Feed:
         fresh = block.after(before.last if before is not None else 0)
         if fresh is None:
             return
+        self._seen.pop(fresh.writer, None)  # who was heard last stands last
         self._seen[fresh.writer] = Reached(fresh.signal, fresh.last)
         if not fresh.records:
             return  # metrics and the like: nobody here is shown them

@@ -18,6 +18,8 @@ LiveSignal = Literal["logs", "spans", ""]
 
 NOTHING = msgspec.Raw(b"")
 MOST_SEQ = 1 << 63
+MOST_WRITER = 1_000
+"""Characters of a writer's name: a uid, a container, a run."""
 
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", rename="camel"):
@@ -310,7 +312,10 @@ def block_of_array(writer: str, first: int, records: msgspec.Raw) -> Block:
     """A block of a JSON array of such lines, as `/live` sends them.
 
     Raises msgspec.DecodeError, also for numbers that cannot be: they would be told to listeners.
+    RecursionError for what is nested too deeply.
     """
+    if len(writer) > MOST_WRITER:
+        raise msgspec.DecodeError(f"a writer's name has {len(writer):,} characters")
     data = bytes(records)
     raws = msgspec.json.decode(data, type=list[msgspec.Raw])
     if not raws or _kind.decode(raws[0]).type not in {"log", "span"}:

@@ -197,7 +197,7 @@ def _raw(text: str) -> msgspec.Raw:
         return NOTHING
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return NOTHING
     return msgspec.Raw(text.encode())
 

@@ -206,7 +206,7 @@ def decoded(text: str | bytes) -> Message | None:
     try:
         decoder = _decoders.get(_kind.decode(text).type)
         return decoder.decode(text) if decoder is not None else None
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             f"the gateway said something that this client does not understand ({error}); use "
             "versions of the two that belong together"
