@@ -12,20 +12,15 @@ from spanyard_gateway.items import TimelineKind
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
 _UNIT_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3_600 * 10**9,
-    "d": 86_400 * 10**9,
-}
+    "ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9,
+    "h": 3_600 * 10**9, "d": 86_400 * 10**9,
+}  # fmt: skip
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})"
 )
 MAX_LIMIT = 1_000
 MAX_BUCKETS = 500
+MAX_IDS = 100
 QUERY_EXAMPLE = 'level:error "time out" -health'
 QUERY_HELP = (
     'A search (docs/search.md): words, "phrases", `-not`, `OR`, parentheses, `field:value`, '
@@ -126,6 +121,13 @@ def _hex(digits: int) -> Callable[[str, int], str]:
 
 def _lower_hex(text: str, digits: int) -> str:
     return text.lower() if re.fullmatch(rf"[0-9A-Fa-f]{{{digits}}}", text) else text
+
+
+def _span_ids(text: str, _now: int) -> list[str]:
+    ids = [span_id(one) for one in text.split(",") if one]
+    if not 1 <= len(ids) <= MAX_IDS:
+        raise ValueError(f"are not 1 to {MAX_IDS} ids, separated by commas")
+    return ids
 
 
 def trace_id(text: str) -> str:
@@ -248,6 +250,13 @@ ALL_PARAMS = {
         Param("traceId", "Records of this trace.", _hex(32), _STRING),
         Param("spanId", "Records of this span.", _hex(16), _STRING),
         Param("parentSpanId", "Children of this span.", _hex(16), _STRING),
+        Param(
+            "ids",
+            f"Ids of spans, separated by commas; at most {MAX_IDS}.",
+            _span_ids,
+            {"type": "string", "examples": ["00f067aa0ba902b7,53995c3f42cd8ad8"]},
+            required=True,
+        ),
         Param(
             "minDuration",
             "Spans at least this long, such as `250ms`.",

@@ -267,6 +267,7 @@ async def world(
 def address_of(path: str, team: Team) -> str:
     names = {
         "/traces/{id}": team.trace, "/spans/{id}": team.span,
+        "/traces/{id}/outline": team.trace, "/traces/{id}/spans": team.trace,
         "/quarantine/{id}": team.quarantined, "/quarantine/{id}/replay": team.quarantined,
         "/quarantine/{id}/delete": team.quarantined,
     }  # fmt: skip
@@ -306,6 +307,7 @@ NEEDED: dict[str, dict[str, str]] = {
     "/projects/{id}/metrics/series": WHEN | {"name": "{own.secret}"},
     "/projects/{id}/scores/series": WHEN,
     "/projects/{id}/traces/series": WHEN,
+    "/traces/{id}/spans": {"ids": "{own.span}"},
 }
 COUNTS = {
     "/projects/{id}/logs/histogram": lambda told: sum(one["total"] for one in told["buckets"]) == 2,
@@ -369,6 +371,8 @@ async def test_what_names_no_namespace_looks_the_same_whether_foreign_or_unknown
 ) -> None:
     for path, foreign, unknown in (
         ("/traces/{}", B.trace, "d" * 32), ("/spans/{}", B.span, "d" * 16),
+        ("/traces/{}/outline", B.trace, "d" * 32),
+        ("/traces/{}/spans?ids=1", B.trace, "d" * 32),
         ("/quarantine/{}", B.quarantined, "q-d"),
     ):  # fmt: skip
         told = []

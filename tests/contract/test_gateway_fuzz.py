@@ -43,6 +43,7 @@ GOOD: dict[str, st.SearchStrategy[str]] = {
     "status": st.sampled_from(["ok", "error,unset"]),
     "traceId": st.sampled_from([MULTI, TOLD, OPEN, "f" * 32, "Order/17 ü%"]),
     "spanId": st.sampled_from([f"{1:016x}", "00000000000000e2", "Step 1"]),
+    "ids": st.sampled_from([f"{1:016x}", f"{2:016X},Step 1,{1:016x}"]),
     "minDuration": st.sampled_from(["0s", "1ns", "10ms"]),
     "maxDuration": st.sampled_from(["5s", "292d"]),
     "minValue": st.floats(allow_nan=False, allow_infinity=False).map(str),

@@ -142,6 +142,51 @@ async def test_events_without_a_good_time_are_shown_at_their_spans(api: Api) -> 
     assert await seqs(api, LOGS, traceId=BAD_EVENTS, **{"attr.none": ""}) == []
 
 
+TOLD_BY_KIND = {"gen_ai.operation.name", "db.system", "http.method"}
+LEFT_OUT = {"parentSpanId": "", "service": "", "model": "", "hung": False, "lost": False,
+            "inputTokens": 0, "outputTokens": 0, "cost": 0.0}  # fmt: skip
+
+
+async def test_an_outline_says_of_every_trace_what_the_whole_does_and_its_spans_can_be_asked_for(
+    api: Api,
+) -> None:
+    told_by_kind, traces = [], await api.all_pages(TRACES)
+    for trace in [quote(item["id"], safe="") for item in traces]:
+        async with api.session.get(URL(f"/traces/{trace}", encoded=True)) as response:
+            whole = await response.json()
+        async with api.session.get(URL(f"/traces/{trace}/outline", encoded=True)) as response:
+            outline = await response.json()
+        assert {k: v for k, v in outline.items() if k != "spans"} == {
+            k: v for k, v in whole.items() if k in outline and k != "spans"
+        }
+        for span, drawn in zip(whole["spans"], outline["spans"], strict=True):
+            kinds = drawn.pop("attributes", {})
+            assert LEFT_OUT | drawn == {k: span[k] for k in LEFT_OUT | drawn}
+            assert [k for k in drawn.keys() & LEFT_OUT if LEFT_OUT[k] == drawn[k]] == []
+            assert kinds == {k: v for k, v in span["attributes"].items() if k in TOLD_BY_KIND}
+            told_by_kind += kinds
+        ids = [s["id"] for s in whole["spans"]]
+        if not ids:
+            continue
+        url = URL(f"/traces/{trace}/spans", encoded=True).update_query(ids=",".join(ids))
+        async with api.session.get(url) as response:
+            assert await response.json() == {"items": whole["spans"], "nextCursor": None}
+        async with api.session.get(url.update_query(ids=f"nowhere,{ids[-1]}")) as response:
+            assert (await response.json())["items"] == [whole["spans"][-1]]
+    assert set(told_by_kind) == TOLD_BY_KIND
+
+
+async def test_spans_are_asked_for_by_some_ids_of_a_trace_that_is_there(api: Api) -> None:
+    for wrong in ({}, {"ids": ""}, {"ids": ",,"}, {"ids": ",".join(map(str, range(101)))}):
+        assert "ids" in (await api.get(f"/traces/{MULTI}/spans", expect=400, **wrong))["detail"]
+    none = await api.get(f"/traces/{MULTI}/spans", ids="nowhere")
+    assert none == {"items": [], "nextCursor": None}
+    for more in ({}, {"project": PROJECT}):
+        told = await api.get(f"/traces/{'f' * 32}/spans", expect=404, ids="1", **more)
+        assert told["title"] == "No such trace"
+        await api.get(f"/traces/{'f' * 32}/outline", expect=404, **more)
+
+
 @pytest.mark.parametrize("trace", ["Order/17 ü%", "order/17 ü%"])
 async def test_ids_of_an_application_are_taken_as_they_are(api: Api, trace: str) -> None:
     url = URL(f"/traces/{quote(trace, safe='')}", encoded=True)

@@ -102,6 +102,26 @@ def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stac
         assert found.troubles == []
 
 
+def test_what_spans_hold_is_asked_for_when_they_are_looked_at_and_once(stack: Stack) -> None:
+    with tab(stack.gateway) as found:
+        page, asked = found.page, list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        found.go(f"traces/local.support/{stack.trace}")
+        found.sees("What about refunds 5?")
+        calls = page.get_by_role("treeitem").filter(has_text="model call")
+        calls.last.click()
+        found.sees("said in the call before")
+        page.get_by_role("tab", name="Raw").click()
+        found.sees('"gen_ai.input.messages"')
+        calls.first.click()
+        page.get_by_role("tab", name="Conversation").click()
+        found.sees("What about refunds 5?")
+        assert [url for url in asked if f"/traces/{stack.trace}?" in url] == []
+        # The root; the last call with those before it, of which the first is one.
+        assert len([url for url in asked if f"/traces/{stack.trace}/spans?" in url]) == 2
+        assert found.troubles == []
+
+
 def test_searching_keys_and_links_to_a_line(stack: Stack) -> None:
     with tab(stack.gateway) as found:
         page = found.page

@@ -58,8 +58,10 @@ def odd_lines() -> dict[Signal, list[AnyLine]]:
             _span(1, "first", 100, trace_id=MULTI),
             _span(2, "second", 300, trace_id=MULTI),
             _span(3, "third", 500, trace_id=MULTI, status="error"),
-            _span(4, "between", 200, trace_id="1" * 32),
-            _span(5, "between", 400, trace_id="2" * 32),
+            _span(4, "between", 200, trace_id="1" * 32,
+                  attributes={"db.system": "x", "http.method": "GET", "http.route": "/"}),
+            _span(5, "between", 400, trace_id="2" * 32,
+                  attributes={"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1"}),
             # Told as a whole, and by its root.
             _span(6, "root of told", 620, trace_id=TOLD, attributes={"n": 7}),
             # Begun, ended: its start said nothing of a status.

@@ -1,4 +1,4 @@
-"""Traces: the list from root spans and reported traces, one trace with all its spans.
+"""Traces: the list from root spans and reported traces.
 
 Sums (spans, errors, tokens, cost) are computed for the traces of the page, never kept: a retry or
 a dropped partition cannot leave a wrong number behind.
@@ -9,22 +9,18 @@ from typing import Any
 from spanyard_core.clickhouse import rfc3339
 from spanyard_gateway.cursors import decode_cursor, encode_cursor, scope_of
 from spanyard_gateway.hanging import FINE, Mark, Patience
-from spanyard_gateway.items import Page, TraceDetail, TraceItem
+from spanyard_gateway.items import Page, TraceItem
 from spanyard_gateway.params import MAX_LIMIT, Query
 from spanyard_gateway.queries.common import (
-    IDENTITY,
     add_attributes,
     add_durations,
     add_text,
-    any_json,
     basic_where,
     together,
 )
 from spanyard_gateway.queries.hanging import Open, marks
 from spanyard_gateway.queries.revisions import REVISION
-from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
-from spanyard_gateway.queries.scores import score_item, scores_of_traces
-from spanyard_gateway.queries.spans import spans_of_trace
+from spanyard_gateway.queries.scores import scores_of_traces
 from spanyard_gateway.queries.trace_search import EARLIER_S, add_trace_search
 from spanyard_gateway.queries.unfinished import (
     ROOTS,
@@ -56,10 +52,6 @@ PARAMS = (
     "q",
     "traceId",
 )
-MAX_SPANS = 20_000
-"""Of one trace; more are cut and told."""
-
-
 _LISTED = "{traces:Array(String)}"
 _ORDER = ("trace_id", "writer", "seq")
 _WITHIN = " AND ".join(
@@ -297,80 +289,4 @@ def _item(project: str, row: Row, mark: Mark, scores: dict[str, float | str]) ->
         hung=mark.hung,
         lost=mark.lost,
         scores=scores,
-    )
-
-
-async def places_of_trace(reader: Reader, trace: str, tenants: Where) -> dict[str, tuple[int, int]]:
-    """Projects in which the trace id occurs, with the times (ns) of its first start and last end.
-
-    `tenants` says which projects may be looked into.
-    """
-    where = Where()
-    where.extend(tenants)
-    where.add("trace_id = {trace:String}", trace=trace)
-    rows = await reader.rows(
-        "SELECT project, toUnixTimestamp64Nano(min(start_time)) AS low,"
-        " toUnixTimestamp64Nano(max(end_time)) AS high"
-        f" FROM trace_index WHERE {where.sql()} GROUP BY project ORDER BY project LIMIT 10",
-        where.params,
-    )
-    return {row["project"]: (row["low"], row["high"]) for row in rows}
-
-
-async def one_trace(
-    reader: Reader,
-    project: str,
-    trace: str,
-    times: tuple[int, int] | None,
-    patience: Patience,
-) -> TraceDetail | None:
-    """A trace with its spans and scores; None when nothing of it is stored.
-
-    `times`, from the index, spare looking through all spans of the project.
-    """
-    where = Where()
-    where.add("project = {project:String}", project=project)
-    where.add("trace_id = {trace:String}", trace=trace)
-    of_spans = Where()
-    of_spans.extend(where)
-    if times is not None:
-        of_spans.add(
-            "start_time >= fromUnixTimestamp64Nano({low:Int64}, 'UTC')"
-            " AND start_time <= fromUnixTimestamp64Nano({high:Int64}, 'UTC')",
-            low=times[0],
-            high=times[1],
-        )
-    spans, scores, reported = await together(
-        spans_of_trace(reader, of_spans, MAX_SPANS + 1, patience),
-        reader.rows(
-            f"SELECT {IDENTITY}, {SCORE_COLUMNS} FROM scores WHERE {where.sql()}"
-            " ORDER BY timestamp, writer, seq LIMIT 1000",
-            where.params,
-        ),
-        reader.rows(
-            f"SELECT {rfc3339('start_time')} AS start_text,"
-            f" if(ended, {rfc3339('end_time')}, '') AS end_text, input, output, metadata"
-            " FROM traces WHERE project = {project:String} AND id = {trace:String}"
-            " ORDER BY ended DESC, recorded_at DESC LIMIT 1",
-            where.params,
-        ),
-    )
-    if not spans and not reported:
-        return None
-    told = reported[0] if reported else {}
-    starts = [s.start_time for s in spans] + ([told["start_text"]] if told else [])
-    ends = [s.end_time for s in spans if s.end_time] + (
-        [told["end_text"]] if told and told["end_text"] else []
-    )
-    return TraceDetail(
-        id=trace,
-        project_id=project,
-        start_time=min(starts),
-        end_time=max(ends) if ends else None,
-        spans=spans[:MAX_SPANS],
-        scores=[score_item(row) for row in scores],
-        truncated=len(spans) > MAX_SPANS,
-        input=any_json(told.get("input", "")),
-        output=any_json(told.get("output", "")),
-        metadata=any_json(told.get("metadata", "")),
     )

@@ -9,13 +9,21 @@ from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.figures import Facets, TraceSeries
-from spanyard_gateway.items import TraceDetail, TraceItem
+from spanyard_gateway.items import Page, SpanItem, TraceDetail, TraceItem
+from spanyard_gateway.outlines import TraceOutline
 from spanyard_gateway.params import Query, trace_id
 from spanyard_gateway.queries.buckets import buckets_of
+from spanyard_gateway.queries.one_trace import (
+    TraceAt,
+    one_trace,
+    places_of_trace,
+    some_spans,
+    trace_outline,
+)
 from spanyard_gateway.queries.series import PARAMS as SERIES_PARAMS
 from spanyard_gateway.queries.series import trace_series
 from spanyard_gateway.queries.trace_counts import FACET_PARAMS, trace_facets
-from spanyard_gateway.queries.traces import PARAMS, list_traces, one_trace, places_of_trace
+from spanyard_gateway.queries.traces import PARAMS, list_traces
 from spanyard_gateway.routes.common import PROJECT_PATH, patience_of, project_of
 from spanyard_gateway.state import CLOCK, READER, TENANTS
 
@@ -33,11 +41,11 @@ async def _facets(request: web.Request, query: Query) -> Any:
     return await trace_facets(request.app[READER], project_of(request), query)
 
 
-async def _one(request: web.Request, query: Query) -> Any:
+async def _found(request: web.Request, query: Query) -> TraceAt | web.Response:
+    """Where the trace is that the path names, or why it cannot be told."""
     trace = trace_id(request.match_info["id"])
-    reader = request.app[READER]
     tenants = await request.app[TENANTS].where(Caller.of(request).sight())
-    places = await places_of_trace(reader, trace, tenants)
+    places = await places_of_trace(request.app[READER], trace, tenants)
     project = query["project"]
     if project is None:
         projects = list(places)
@@ -50,21 +58,46 @@ async def _one(request: web.Request, query: Query) -> Any:
                 projects=projects,
             )
         project = projects[0] if projects else ""
-    found = (
-        await one_trace(reader, project, trace, places.get(project), patience_of(request))
-        if project
-        else None
+    return TraceAt(project, trace, places.get(project)) if project else _unknown(request)
+
+
+def _unknown(request: web.Request) -> web.Response:
+    trace = trace_id(request.match_info["id"])
+    return problem(
+        404,
+        "No such trace",
+        f"No trace {trace[:80]!r} is stored. A trace shows up within seconds of its first "
+        "ended span; was its project deleted?",
     )
-    if found is None:
-        return problem(
-            404,
-            "No such trace",
-            f"No trace {trace[:80]!r} is stored. A trace shows up within seconds of its first "
-            "ended span; was its project deleted?",
-        )
-    return found
 
 
+async def _one(request: web.Request, query: Query) -> Any:
+    at = await _found(request, query)
+    if isinstance(at, web.Response):
+        return at
+    found = await one_trace(request.app[READER], at, patience_of(request))
+    return found or _unknown(request)
+
+
+async def _outline(request: web.Request, query: Query) -> Any:
+    at = await _found(request, query)
+    if isinstance(at, web.Response):
+        return at
+    found = await trace_outline(request.app[READER], at, patience_of(request))
+    return found or _unknown(request)
+
+
+async def _spans(request: web.Request, query: Query) -> Any:
+    at = await _found(request, query)
+    if isinstance(at, web.Response):
+        return at
+    found = await some_spans(request.app[READER], at, query["ids"], patience_of(request))
+    if not found and at.times is None:
+        return _unknown(request)
+    return Page(items=found, next_cursor=None)
+
+
+TRACE_PATH = {"id": "Id of the trace, 32 hex digits."}
 ENDPOINTS = [
     Endpoint(
         "GET",
@@ -115,7 +148,35 @@ ENDPOINTS = [
         _one,
         "traces",
         params=("project",),
-        path_params={"id": "Id of the trace, 32 hex digits."},
+        path_params=TRACE_PATH,
+        errors=(400, 404, 409),
+        check=Across((READ,)),
+    ),
+    Endpoint(
+        "GET",
+        "/traces/{id}/outline",
+        "One trace with all its spans in outline",
+        TraceOutline,
+        _outline,
+        "traces",
+        "What a waterfall is drawn from: attributes, events, links and resources are left out, but "
+        "for the attributes that tell what kind of step a span is. `/traces/{id}/spans` has them.",
+        params=("project",),
+        path_params=TRACE_PATH,
+        errors=(400, 404, 409),
+        check=Across((READ,)),
+    ),
+    Endpoint(
+        "GET",
+        "/traces/{id}/spans",
+        "Some spans of a trace, whole",
+        PageOf(SpanItem),
+        _spans,
+        "traces",
+        "Those that `ids` names, oldest first, with attributes, events, links and resource; ids that "
+        "the trace does not have are left out. One page.",
+        params=("ids", "project"),
+        path_params=TRACE_PATH,
         errors=(400, 404, 409),
         check=Across((READ,)),
     ),

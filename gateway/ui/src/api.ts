@@ -143,8 +143,8 @@ export interface Trace {
 
 export interface Span {
   id: string;
-  traceId: string;
-  parentSpanId: string;
+  traceId?: string;
+  parentSpanId?: string;
   name: string;
   startTime: string;
   endTime: string | null;
@@ -153,7 +153,7 @@ export interface Span {
   hung?: boolean;
   lost?: boolean;
   statusMessage?: string;
-  spanKind: string;
+  spanKind?: string;
   service?: string;
   pod?: string;
   model?: string;
@@ -162,6 +162,8 @@ export interface Span {
   cost?: number;
   attributes?: Record<string, unknown>;
   events?: { name: string; timestamp: string; attributes?: Record<string, unknown> }[];
+  /** It came live, with all that it holds; others are outlines. */
+  whole?: boolean;
 }
 
 export interface Score {
@@ -174,7 +176,8 @@ export interface Score {
   comment: string;
 }
 
-export interface TraceDetail {
+/** Its spans in outline: what they hold is asked for when one is looked at. */
+export interface TraceOutline {
   id: string;
   projectId: string;
   startTime: string;

@@ -71,13 +71,20 @@ const attribute = (span: Span, ...names: string[]): unknown => names.map((name) 
 export const inputOf = (span: Span): Said[] => messages(attribute(span, "gen_ai.input.messages", "gen_ai.prompt", "input"));
 export const outputOf = (span: Span): Said[] => messages(attribute(span, "gen_ai.output.messages", "gen_ai.completion", "output"));
 
+const MOST_EARLIER = 20;
+
+/** The model calls before this one, the latest first: those among which the one is that it goes on from. */
+export function earlier(span: Span, spans: readonly Span[]): Span[] {
+  const start = ms(span.startTime);
+  const found = spans.filter((other) => other.id !== span.id && kindOf(other) === "model" && ms(other.startTime) < start);
+  return found.sort((a, b) => ms(b.startTime) - ms(a.startTime)).slice(0, MOST_EARLIER);
+}
+
 /** How many of a call's messages were said before: those of the latest earlier call that it begins with. */
 export function told(span: Span, spans: readonly Span[]): number {
   const now = inputOf(span).map((m) => JSON.stringify(m));
   if (now.length < 2) return 0;
-  const start = ms(span.startTime);
-  const earlier = spans.filter((other) => other.id !== span.id && kindOf(other) === "model" && ms(other.startTime) < start).sort((a, b) => ms(b.startTime) - ms(a.startTime));
-  for (const other of earlier.slice(0, 20)) {
+  for (const other of earlier(span, spans)) {
     const before = [...inputOf(other), ...outputOf(other)].map((m) => JSON.stringify(m));
     let same = 0;
     while (same < before.length && same < now.length - 1 && before[same] === now[same]) same++;

@@ -2,12 +2,20 @@
 
 const NS = 1e6;
 
+let lastSecond = "";
+let lastMs = 0;
+
 /** RFC 3339 as milliseconds, with fractions. */
 export function ms(time: string): number {
   const dot = time.indexOf(".");
-  const whole = Date.parse(dot < 0 ? time : `${time.slice(0, dot)}Z`);
-  if (dot < 0) return whole;
-  return whole + Number(`0.${time.slice(dot + 1).replace(/\D.*$/, "")}`) * 1000;
+  if (dot < 0) return Date.parse(time);
+  // The many times of a trace lie within few seconds: reading a date anew takes ten times as long.
+  const second = time.slice(0, dot);
+  if (second !== lastSecond) {
+    lastMs = Date.parse(`${second}Z`);
+    lastSecond = second;
+  }
+  return lastMs + parseFloat(time.slice(dot)) * 1000;
 }
 
 export function duration(milliseconds: number): string {

@@ -4,11 +4,12 @@ import { ansi } from "./ansi";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { scroll, TALLEST } from "./scroll";
 import { messages } from "./conversation";
-import { kindOf, tree } from "./spans";
+import { kindOf, rows, tree, withLive } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
 const { decoded } = await import("./place");
 const { levelFilter } = await import("./streaming");
+const { joined } = await import("./whole");
 
 const span = (id: string, parent: string, start: number, end: number | null, attributes: Record<string, unknown> = {}): Span => ({
   id, traceId: "t", parentSpanId: parent, name: id, spanKind: "internal", status: "ok", attributes,
@@ -37,27 +38,52 @@ describe("ANSI", () => {
   });
 });
 
+const drawn = (spans: Span[], folded: string[], now: number) => rows(tree(spans, now), new Set(folded));
+
 describe("a trace as a tree", () => {
   it("has parents before children, siblings by time, orphans and rings at the root", () => {
-    const nodes = tree([span("c", "a", 30, 40), span("a", "", 0, 50), span("b", "a", 10, 20), span("o", "gone", 5, 6), span("x", "y", 1, 2), span("y", "x", 1, 2)], new Set(), 99);
+    const nodes = drawn([span("c", "a", 30, 40), span("a", "", 0, 50), span("b", "a", 10, 20), span("o", "gone", 5, 6), span("x", "y", 1, 2), span("y", "x", 1, 2)], [], 99);
     expect(nodes.map((n) => [n.span.id, n.depth])).toEqual([["a", 0], ["b", 1], ["c", 1], ["x", 0], ["y", 1], ["o", 0]]);
     expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "b", "c"]);
   });
   it("waited for what ended last, before that for what ended before it began, and for nothing beside them", () => {
-    const nodes = tree([span("a", "", 0, 50), span("b", "a", 10, 20), span("b1", "b", 12, 15), span("c", "a", 30, 60), span("beside", "a", 12, 35)], new Set(), 99);
+    const nodes = drawn([span("a", "", 0, 50), span("b", "a", 10, 20), span("b1", "b", 12, 15), span("c", "a", 30, 60), span("beside", "a", 12, 35)], [], 99);
     expect(nodes.filter((n) => n.critical).map((n) => n.span.id)).toEqual(["a", "b", "b1", "c"]);
   });
-  it("folds", () => expect(tree([span("a", "", 0, 5), span("b", "a", 1, 2)], new Set(["a"]), 9)).toHaveLength(1));
-  it("lets open spans grow until now", () => expect(tree([span("a", "", 10, null)], new Set(), 500)[0]!.end).toBe(500));
+  it("folds", () => expect(drawn([span("a", "", 0, 5), span("b", "a", 1, 2)], ["a"], 9)).toHaveLength(1));
+  it("lets open spans grow until now", () => expect(drawn([span("a", "", 10, null)], [], 500)[0]!.end).toBe(500));
   it("draws 10,000 spans at once", () => {
     const many = Array.from({ length: 10_000 }, (_, i) => span(`s${i}`, i ? `s${Math.floor((i - 1) / 3)}` : "", i, i + 10));
     const before = performance.now();
-    expect(tree(many, new Set(), 0)).toHaveLength(10_000);
+    expect(drawn(many, [], 0)).toHaveLength(10_000);
     expect(performance.now() - before).toBeLessThan(2_000);
+  });
+  it("takes in what was heard since it was asked for, and stays the same list while that is nothing new", () => {
+    const stored = [span("a", "", 0, null, { model: "m" }), span("b", "a", 1, 2)];
+    const heard = (...spans: Span[]) => withLive(stored, new Map(spans.map((one) => [one.id, one])));
+    expect(heard()).toBe(stored);
+    expect(heard(span("b", "a", 1, null), span("b", "a", 1, 3))).toBe(stored);
+    expect(heard(span("a", "", 0, null, { step: 2 }))[0]).toMatchObject({ endTime: null, attributes: { model: "m", step: 2 } });
+    expect(heard(span("a", "", 0, 9), span("c", "a", 4, null)).map((one) => [one.id, one.endTime !== null])).toEqual([["a", true], ["b", true], ["c", false]]);
   });
   it("tells agents, models, tools, HTTP and databases apart", () => {
     const kinds = [{ "gen_ai.operation.name": "invoke_agent" }, { "gen_ai.operation.name": "chat" }, { "gen_ai.operation.name": "execute_tool" }, { "http.request.method": "GET" }, { "db.system.name": "x" }, {}];
     expect(kinds.map((at) => kindOf(span("s", "", 0, 1, at)))).toEqual(["agent", "model", "tool", "http", "db", "other"]);
+  });
+});
+
+describe("a span that is looked at", () => {
+  const begun = { ...span("a", "", 0, null, { model: "m", step: 1 }), spanKind: "client" };
+  it("is what is stored of it, and what was heard since", () => {
+    const outline = span("a", "", 0, null, { step: 2 });
+    expect(joined(outline, undefined)).toBe(outline);
+    expect(joined(outline, begun)).toMatchObject({ spanKind: "client", endTime: null, attributes: { model: "m", step: 2 } });
+  });
+  it("has ended when its outline says so, also while its end is being asked for", () => {
+    const ended = span("a", "", 0, 9);
+    expect(joined(ended, begun)).toMatchObject({ endTime: ended.endTime, attributes: { model: "m" } });
+    const whole = { ...begun, endTime: ended.endTime };
+    expect(joined(ended, whole)).toBe(whole);
   });
 });
 

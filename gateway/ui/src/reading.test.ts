@@ -3,7 +3,7 @@ import type { Span } from "./api";
 import { asCurl, asJson, messages, told } from "./conversation";
 import { Heights } from "./heights";
 import { fromFilters, has, offers, quoted, terms, toggled, toggledTerm } from "./query";
-import { tree } from "./spans";
+import { gaps, rows, tree } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
 const { justAfter } = await import("./older");
@@ -85,9 +85,9 @@ describe("the next page of older lines", () => {
 
 describe("gaps of a span", () => {
   it("are where nothing below it ran", () => {
-    const nodes = tree([span("a", "", 0, 100), span("b", "a", 10, 40), span("c", "a", 30, 60), span("d", "a", 80, 140)], new Set(), 0);
-    expect(nodes[0]!.gaps).toEqual([[0, 10], [60, 80]]);
-    expect(nodes[1]!.gaps).toEqual([]);
+    const nodes = rows(tree([span("a", "", 0, 100), span("b", "a", 10, 40), span("c", "a", 30, 60), span("d", "a", 80, 140)], 0), new Set());
+    expect(gaps(nodes[0]!)).toEqual([[0, 10], [60, 80]]);
+    expect(gaps(nodes[1]!)).toEqual([]);
   });
 });
 

@@ -7,13 +7,18 @@ export type Kind = "agent" | "model" | "tool" | "http" | "db" | "other";
 export interface Node {
   span: Span;
   depth: number;
-  children: number;
+  /** In order of their starts. */
+  below: Node[];
   start: number;
   end: number;
-  kind: Kind;
   critical: boolean;
-  /** When it ran and nothing below it did, where that is told apart: it has children. */
-  gaps: [number, number][];
+}
+
+export interface Tree {
+  roots: Node[];
+  /** Of all spans, in ms. */
+  start: number;
+  end: number;
 }
 
 export const LETTER: Record<Kind, string> = { agent: "A", model: "M", tool: "T", http: "H", db: "D", other: "·" };
@@ -43,103 +48,126 @@ export function kindOf(span: Span): Kind {
 }
 
 /** Parents before their children, siblings by time; a span whose parent is missing stands at the root. */
-export function tree(spans: Span[], folded: ReadonlySet<string>, now: number): Node[] {
-  const known = new Set(spans.map((span) => span.id));
-  const below = new Map<string, Span[]>();
+export function tree(spans: readonly Span[], now: number): Tree {
+  const known = new Map<string, Node>();
+  let start = Infinity;
+  let end = -Infinity;
   for (const span of spans) {
-    const parent = known.has(span.parentSpanId) && span.parentSpanId !== span.id ? span.parentSpanId : "";
-    const siblings = below.get(parent);
-    if (siblings) siblings.push(span);
-    else below.set(parent, [span]);
+    const began = ms(span.startTime);
+    const node = { span, depth: 0, below: [], start: began, end: span.endTime ? ms(span.endTime) : now, critical: false };
+    known.set(span.id, node);
+    if (began < start) start = began;
+    if (node.end > end) end = node.end;
   }
-  const times = new Map(spans.map((span) => [span.id, ms(span.startTime)] as const));
-  adopt(spans, below);
-  for (const siblings of below.values()) siblings.sort((a, b) => times.get(a.id)! - times.get(b.id)!);
-  const critical = path(below, times, now);
-  const nodes: Node[] = [];
-  const seen = new Set<string>();
-  const stack = [...(below.get("") ?? [])].reverse().map((span) => ({ span, depth: 0 }));
-  while (stack.length) {
-    const { span, depth } = stack.pop()!;
-    if (seen.has(span.id)) continue;
-    seen.add(span.id);
-    const children = below.get(span.id) ?? [];
-    const start = times.get(span.id)!;
-    const end = span.endTime ? ms(span.endTime) : now;
-    nodes.push({
-      span,
-      depth,
-      children: children.length,
-      start,
-      end,
-      gaps: between(start, end, children, times, now),
-      kind: kindOf(span),
-      critical: critical.has(span.id),
-    });
-    if (!folded.has(span.id)) for (let i = children.length - 1; i >= 0; i--) stack.push({ span: children[i]!, depth: depth + 1 });
+  const roots: Node[] = [];
+  for (const node of known.values()) {
+    const parent = known.get(node.span.parentSpanId ?? "");
+    (parent === undefined || parent === node ? roots : parent.below).push(node);
   }
-  return nodes;
+  adopt(known, roots);
+  for (const node of known.values()) inOrder(node.below);
+  inOrder(roots);
+  markPath(roots);
+  return { roots, start, end };
 }
 
-/** Where no child covers the time of its parent; children are in order of their starts. */
-function between(start: number, end: number, children: Span[], times: Map<string, number>, now: number): [number, number][] {
-  const gaps: [number, number][] = [];
-  if (!children.length) return gaps;
+/** They come from the gateway in order of their starts: most often nothing is to do. */
+function inOrder(nodes: Node[]): void {
+  for (let i = 1; i < nodes.length; i++) {
+    if (nodes[i - 1]!.start <= nodes[i]!.start) continue;
+    nodes.sort((a, b) => a.start - b.start);
+    return;
+  }
+}
+
+/** The rows of a tree from above to below, each with its depth; nothing below those that are folded. */
+export function rows({ roots }: Tree, folded: ReadonlySet<string>): Node[] {
+  const found: Node[] = [];
+  const stack: Node[] = [];
+  const open = (nodes: Node[], depth: number): void => {
+    for (let i = nodes.length - 1; i >= 0; i--) {
+      nodes[i]!.depth = depth;
+      stack.push(nodes[i]!);
+    }
+  };
+  open(roots, 0);
+  while (stack.length) {
+    const node = stack.pop()!;
+    found.push(node);
+    if (node.below.length && !folded.has(node.span.id)) open(node.below, node.depth + 1);
+  }
+  return found;
+}
+
+/** When it ran and nothing below it did, where that is told apart: it has children. */
+export function gaps(node: Node): [number, number][] {
+  const { start, end, below } = node;
+  const found: [number, number][] = [];
+  if (!below.length) return found;
   let covered = start;
-  for (const child of children) {
-    const from = times.get(child.id)!;
-    if (from > covered) gaps.push([covered, Math.min(from, end)]);
-    covered = Math.max(covered, child.endTime ? ms(child.endTime) : now);
+  for (const child of below) {
+    if (child.start > covered) found.push([covered, Math.min(child.start, end)]);
+    covered = Math.max(covered, child.end);
     if (covered >= end) break;
   }
-  if (covered < end) gaps.push([covered, end]);
-  return gaps.filter(([a, b]) => b > a);
+  if (covered < end) found.push([covered, end]);
+  return found.filter(([a, b]) => b > a);
 }
 
 /** Spans that are each other's ancestors hang on nothing: the first of such a ring stands at the root. */
-function adopt(spans: Span[], below: Map<string, Span[]>): void {
-  const reached = new Set<string>();
-  const reach = (from: Span[]): void => {
+function adopt(known: ReadonlyMap<string, Node>, roots: Node[]): void {
+  const reached = new Set<Node>();
+  const reach = (from: Node[]): void => {
     const stack = [...from];
     while (stack.length) {
-      const { id } = stack.pop()!;
-      if (reached.has(id)) continue;
-      reached.add(id);
-      for (const child of below.get(id) ?? []) stack.push(child);
+      const node = stack.pop()!;
+      if (reached.has(node)) continue;
+      reached.add(node);
+      for (const child of node.below) stack.push(child);
     }
   };
-  const roots = below.get("") ?? [];
   reach(roots);
-  for (const span of spans) {
-    if (reached.has(span.id)) continue;
-    roots.push(span);
-    reach([span]);
+  if (reached.size === known.size) return;
+  for (const node of known.values()) {
+    if (reached.has(node)) continue;
+    const { below } = known.get(node.span.parentSpanId ?? "")!;
+    below.splice(below.indexOf(node), 1);
+    roots.push(node);
+    reach([node]);
   }
-  below.set("", roots);
 }
 
 /**
  * What the whole waited for: of the root that ended last, back from its end, the child that ended last,
  * then what ended last before that one began, and so on; of each of them the same.
  */
-function path(below: Map<string, Span[]>, times: Map<string, number>, now: number): Set<string> {
-  const found = new Set<string>();
-  const end = (span: Span): number => (span.endTime ? ms(span.endTime) : now);
-  const latest = (spans: Span[]): Span[] => [...spans].sort((a, b) => end(b) - end(a));
-  const waiting = latest(below.get("") ?? []).slice(0, 1);
+function markPath(roots: readonly Node[]): void {
+  const latest = (nodes: readonly Node[]): Node[] => [...nodes].sort((a, b) => b.end - a.end);
+  const waiting = latest(roots).slice(0, 1);
   while (waiting.length) {
-    const span = waiting.pop()!;
-    if (found.has(span.id)) continue;
-    found.add(span.id);
-    let until = end(span);
-    for (const child of latest(below.get(span.id) ?? [])) {
-      const from = times.get(child.id)!;
-      if (from > until || Math.min(end(child), end(span)) > until) continue;
+    const node = waiting.pop()!;
+    node.critical = true;
+    let until = node.end;
+    for (const child of latest(node.below)) {
+      if (child.start > until || Math.min(child.end, node.end) > until) continue;
       waiting.push(child);
-      until = from;
+      until = child.start;
     }
   }
-  return found;
+}
+
+/** Stored spans and what was heard of them since; the same list where that says nothing new. */
+export function withLive(stored: readonly Span[], heard: ReadonlyMap<string, Span>): readonly Span[] {
+  if (!heard.size) return stored;
+  const all = new Map(stored.map((span) => [span.id, span]));
+  let news = false;
+  for (const [id, span] of heard) {
+    const known = all.get(id);
+    if (known?.endTime) continue;
+    news = true;
+    all.set(id, !known || span.endTime ? span : { ...known, attributes: { ...known.attributes, ...span.attributes } });
+  }
+  return news ? [...all.values()] : stored;
 }
 
 export const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "");

@@ -1,79 +1,89 @@
 /** What one span holds: what was said, what went in and out, attributes, lines, scores. */
 import type { JSX } from "preact";
-import type { LogLine, Page, Span, TraceDetail } from "../api";
+import type { LogLine, Page, Score, Span } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
 import { inputOf, outputOf } from "../conversation";
 import { clock, cost, count, duration, full, visible } from "../format";
 import { choose, usePlace } from "../place";
-import { stateOf, text, WORD, type Node } from "../spans";
+import { gaps, kindOf, stateOf, text, WORD, type Node } from "../spans";
+import { useWhole } from "../whole";
 import { Copyable, Ready } from "./bits";
 import { Conversation } from "./conversation";
 
 type Tab = "Conversation" | "Input/Output" | "Attributes" | "Logs" | "Scores" | "Raw";
 
-export function Detail({ node, spans, project, detail }: { node: Node; spans: readonly Span[]; project: string; detail: TraceDetail | undefined }): JSX.Element {
+export function Detail({ node, spans, project, trace, scores: all }: { node: Node; spans: readonly Span[]; project: string; trace: string; scores: readonly Score[] }): JSX.Element {
   const { query } = usePlace();
-  const { span } = node;
+  const { span, before, asked, waiting } = useWhole(project, trace, node.span, spans);
   const at = span.attributes ?? {};
   const talks = inputOf(span).length > 0 || outputOf(span).length > 0;
   const given = at["gen_ai.tool.call.arguments"] ?? at["gen_ai.input.messages"] ?? at["input"];
   const got = at["gen_ai.tool.call.result"] ?? at["gen_ai.output.messages"] ?? at["output"];
-  const own = node.gaps.reduce((sum, [a, b]) => sum + b - a, 0);
-  const scores = (detail?.scores ?? []).filter((score) => !score.spanId || score.spanId === span.id);
+  const own = gaps(node).reduce((sum, [a, b]) => sum + b - a, 0);
+  const scores = all.filter((score) => !score.spanId || score.spanId === span.id);
   const tabs: Tab[] = [...(talks ? (["Conversation"] as Tab[]) : []), ...(given !== undefined || got !== undefined ? (["Input/Output"] as Tab[]) : []), "Attributes", "Logs", "Scores", "Raw"];
   const wanted = query.get("tab") as Tab | null;
   const tab = wanted && tabs.includes(wanted) ? wanted : tabs[0]!;
   return (
     <section class="detail" aria-label={`span ${span.name}`}>
-      <div class="tabs" role="tablist">
-        {tabs.map((name) => (
-          <button key={name} role="tab" aria-selected={name === tab} onClick={() => choose({ tab: name })}>
-            {name}
-            {name === "Scores" && scores.length ? ` ${scores.length}` : ""}
-          </button>
-        ))}
-      </div>
-      <div class="detail-body" role="tabpanel" tabIndex={0} aria-label={tab}>
+      {waiting ? (
+        <div class="tabs waiting" />
+      ) : (
+        <div class="tabs" role="tablist">
+          {tabs.map((name) => (
+            <button key={name} role="tab" aria-selected={name === tab} onClick={() => choose({ tab: name })}>
+              {name}
+              {name === "Scores" && scores.length ? ` ${scores.length}` : ""}
+            </button>
+          ))}
+        </div>
+      )}
+      <div class="detail-body" role={waiting ? "status" : "tabpanel"} tabIndex={0} aria-label={waiting ? "loading" : tab} aria-busy={waiting}>
         <p class="soft">
-          <strong>{visible(span.name)}</strong> · {WORD[node.kind]} · {span.endTime ? duration(node.end - node.start) : stateOf(span)}
-          {own > 0 && node.children > 0 ? `, ${duration(own)} of it without any span below` : ""}
+          <strong>{visible(span.name)}</strong> · {WORD[kindOf(span)]} · {span.endTime ? duration(node.end - node.start) : stateOf(span)}
+          {own > 0 && node.below.length > 0 ? `, ${duration(own)} of it without any span below` : ""}
           {span.model ? ` · ${span.model}` : ""}
           {span.inputTokens || span.outputTokens ? ` · ${count(span.inputTokens ?? 0)} in, ${count(span.outputTokens ?? 0)} out` : ""}
           {span.cost ? ` · ${cost(span.cost)}` : ""}
         </p>
         {!span.endTime && (span.hung || span.lost) && <p class="mark warn">{span.lost ? "The process that began it has ended: it can no longer end." : "Nothing was heard of it, nor of any span below it, for a long time."}</p>}
         {span.statusMessage && <p class="mark bad">{visible(span.statusMessage)}</p>}
-        {tab === "Conversation" && <Conversation span={span} spans={spans} />}
-        {tab === "Input/Output" && (
+        {(waiting || asked.error) && <Ready of={asked}>{() => null}</Ready>}
+        {!waiting && (
           <>
-            <h2>{at["gen_ai.tool.call.arguments"] !== undefined ? "Arguments" : "Input"}</h2>
-            <pre>{visible(readable(given))}</pre>
-            <h2>{at["gen_ai.tool.call.result"] !== undefined ? "Result" : "Output"}</h2>
-            <pre>{visible(readable(got))}</pre>
-          </>
-        )}
-        {tab === "Attributes" && <Attributes of={at} />}
-        {tab === "Logs" && <SpanLogs project={project} span={span} />}
-        {tab === "Scores" &&
-          (scores.length ? (
-            <dl class="facts">
-              {scores.map((score) => (
-                <>
-                  <dt key={score.id}>{score.name}</dt>
-                  <dd>
-                    {typeof score.value === "number" ? Number(score.value.toFixed(4)) : score.value} <span class="soft">{score.comment}</span>
-                  </dd>
-                </>
+            {tab === "Conversation" && <Conversation span={span} spans={before} />}
+            {tab === "Input/Output" && (
+              <>
+                <h2>{at["gen_ai.tool.call.arguments"] !== undefined ? "Arguments" : "Input"}</h2>
+                <pre>{visible(readable(given))}</pre>
+                <h2>{at["gen_ai.tool.call.result"] !== undefined ? "Result" : "Output"}</h2>
+                <pre>{visible(readable(got))}</pre>
+              </>
+            )}
+            {tab === "Attributes" && <Attributes of={at} />}
+            {tab === "Logs" && <SpanLogs project={project} trace={trace} span={span} />}
+            {tab === "Scores" &&
+              (scores.length ? (
+                <dl class="facts">
+                  {scores.map((score) => (
+                    <>
+                      <dt key={score.id}>{score.name}</dt>
+                      <dd>
+                        {typeof score.value === "number" ? Number(score.value.toFixed(4)) : score.value} <span class="soft">{score.comment}</span>
+                      </dd>
+                    </>
+                  ))}
+                </dl>
+              ) : (
+                <p class="soft">Nobody has scored this span.</p>
               ))}
-            </dl>
-          ) : (
-            <p class="soft">Nobody has scored this span.</p>
-          ))}
-        {tab === "Raw" && (
-          <>
-            <Copyable text={JSON.stringify(span, null, 2)} shown="Copy" />
-            <pre>{visible(JSON.stringify(span, null, 2))}</pre>
+            {tab === "Raw" && (
+              <>
+                <Copyable text={JSON.stringify(span, null, 2)} shown="Copy" />
+                <pre>{visible(JSON.stringify(span, null, 2))}</pre>
+              </>
+            )}
           </>
         )}
       </div>
@@ -111,8 +121,8 @@ function Attributes({ of }: { of: Record<string, unknown> }): JSX.Element {
   );
 }
 
-function SpanLogs({ project, span }: { project: string; span: Span }): JSX.Element {
-  const logs = useAsked<Page<LogLine>>(`projects/${part(project)}/logs`, { traceId: span.traceId, order: "asc", limit: 500 });
+function SpanLogs({ project, trace, span }: { project: string; trace: string; span: Span }): JSX.Element {
+  const logs = useAsked<Page<LogLine>>(`projects/${part(project)}/logs`, { traceId: trace, order: "asc", limit: 500 });
   return (
     <Ready of={logs}>
       {(page) => {

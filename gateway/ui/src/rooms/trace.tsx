@@ -1,7 +1,7 @@
 /** What did it think, where did the time go? Tree and waterfall, and what one span holds. */
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Page, Span, TraceDetail } from "../api";
+import type { Page, Score, Span, TraceOutline } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
 import { cost, count, duration, full, ms, visible } from "../format";
@@ -10,7 +10,7 @@ import { live, type SpanItem } from "../live";
 import { Empty, Mark, Ready } from "../parts/bits";
 import { Detail } from "../parts/spandetail";
 import { choose, usePlace } from "../place";
-import { LETTER, stateOf, tree, WORD, type Node } from "../spans";
+import { gaps, kindOf, LETTER, rows, stateOf, tree, withLive, WORD, type Node } from "../spans";
 
 const HEIGHT = 26;
 
@@ -18,7 +18,7 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   // Asked for first: a trace that only begins is no error, and is no 404 in the browser's console.
   const there = useAsked<Page<Span>>(`projects/${part(project)}/spans`, { traceId: id, limit: 1 });
   const known = Boolean(there.data?.items.length);
-  const found = useAsked<TraceDetail>(known ? `traces/${part(id)}` : "", { project });
+  const found = useAsked<TraceOutline>(known ? `traces/${part(id)}/outline` : "", { project });
   const [fresh, setFresh] = useState<ReadonlyMap<string, Span>>(new Map());
   const [now, setNow] = useState(Date.now());
   const again = useRef(there.again);
@@ -46,16 +46,8 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
       clearTimeout(later);
     };
   }, [project, id]);
-  const spans = useMemo(() => {
-    const all = new Map((found.data?.spans ?? []).map((span) => [span.id, span]));
-    for (const [key, span] of fresh) {
-      const known = all.get(key);
-      if (!known || (!known.endTime && span.endTime)) all.set(key, span);
-      else if (!known.endTime && span.attributes) all.set(key, { ...known, attributes: { ...known.attributes, ...span.attributes } });
-    }
-    return [...all.values()];
-  }, [found.data, fresh]);
-  const open = spans.some((span) => !span.endTime);
+  const spans = useMemo(() => withLive(found.data?.spans ?? [], fresh), [found.data, fresh]);
+  const open = useMemo(() => spans.some((span) => !span.endTime), [spans]);
   useEffect(() => {
     if (!open) return;
     const timer = setInterval(() => setNow(Date.now()), 250);
@@ -74,7 +66,7 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
         {known && <Ready of={found}>{() => null}</Ready>}
       </>
     );
-  return <Shown project={project} id={id} spans={spans} detail={found.data} now={now} />;
+  return <Shown project={project} id={id} spans={spans} detail={found.data} now={open ? now : 0} />;
 }
 
 /** The row of a row's parent. */
@@ -96,20 +88,42 @@ function ofLive(item: SpanItem): Span {
     spanKind: item.spanKind ?? "internal",
     service: item.service ?? "",
     attributes: item.attributes ?? {},
+    whole: true,
   };
 }
 
-function Shown({ project, id, spans, detail, now }: { project: string; id: string; spans: Span[]; detail: TraceDetail | undefined; now: number }): JSX.Element {
+interface Sums {
+  open: string[];
+  failed: number;
+  tokens: number;
+  spent: number;
+}
+
+function summed(spans: readonly Span[]): Sums {
+  const found: Sums = { open: [], failed: 0, tokens: 0, spent: 0 };
+  for (const span of spans) {
+    if (!span.endTime) found.open.push(stateOf(span));
+    if (span.status === "error") found.failed++;
+    found.tokens += (span.inputTokens ?? 0) + (span.outputTokens ?? 0);
+    found.spent += span.cost ?? 0;
+  }
+  return found;
+}
+
+const NONE: readonly Score[] = [];
+
+/** `now`: until when spans that run are drawn. */
+function Shown({ project, id, spans, detail, now }: { project: string; id: string; spans: readonly Span[]; detail: TraceOutline | undefined; now: number }): JSX.Element {
   const { query } = usePlace();
   const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
-  const nodes = useMemo(() => tree(spans, folded, now), [spans, folded, now]);
-  const start = Math.min(...nodes.map((n) => n.start));
-  const end = Math.max(...nodes.map((n) => n.end), start + 0.001);
-  const chosen = nodes.find((n) => n.span.id === query.get("span")) ?? nodes[0]!;
-  const open = spans.filter((s) => !s.endTime).map(stateOf);
-  const failed = spans.filter((s) => s.status === "error").length;
-  const tokens = spans.reduce((sum, s) => sum + (s.inputTokens ?? 0) + (s.outputTokens ?? 0), 0);
-  const spent = spans.reduce((sum, s) => sum + (s.cost ?? 0), 0);
+  const whole = useMemo(() => tree(spans, now), [spans, now]);
+  const nodes = useMemo(() => rows(whole, folded), [whole, folded]);
+  const { start } = whole;
+  const end = Math.max(whole.end, start + 0.001);
+  const wanted = query.get("span");
+  const at = useMemo(() => Math.max(0, nodes.findIndex((n) => n.span.id === wanted)), [nodes, wanted]);
+  const chosen = nodes[at]!;
+  const { open, failed, tokens, spent } = useMemo(() => summed(spans), [spans]);
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState({ top: 0, height: 400 });
   useEffect(() => {
@@ -127,17 +141,16 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
     setFolded(next);
   };
   const pick = (index: number): void => {
-    const node = nodes[Math.max(0, Math.min(nodes.length - 1, index))]!;
-    choose({ span: node.span.id });
-    const top = nodes.indexOf(node) * HEIGHT;
+    const row = Math.max(0, Math.min(nodes.length - 1, index));
+    choose({ span: nodes[row]!.span.id });
+    const top = row * HEIGHT;
     const element = box.current!;
     if (top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) element.scrollTop = top - element.clientHeight / 2;
   };
-  const at = nodes.indexOf(chosen);
   const sideways = (left: boolean): void => {
-    const shut = folded.has(chosen.span.id) || chosen.children === 0;
+    const shut = folded.has(chosen.span.id) || chosen.below.length === 0;
     if (left && shut) pick(parentOf(nodes, at));
-    else if (!left && !folded.has(chosen.span.id)) pick(at + (chosen.children ? 1 : 0));
+    else if (!left && !folded.has(chosen.span.id)) pick(at + (chosen.below.length ? 1 : 0));
     else fold(chosen, left);
   };
   const body = useRef<HTMLDivElement>(null);
@@ -181,14 +194,15 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
         </div>
       </div>
       <div class="detail-place" ref={body}>
-        <Detail key={chosen.span.id} node={chosen} spans={spans} project={project} detail={detail} />
+        <Detail key={chosen.span.id} node={chosen} spans={spans} project={project} trace={id} scores={detail?.scores ?? NONE} />
       </div>
     </>
   );
 }
 
 function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; top: number; start: number; whole: number; at: boolean; folded: boolean; fold: (node: Node, shut: boolean) => void }): JSX.Element {
-  const { span, kind } = node;
+  const { span } = node;
+  const kind = kindOf(span);
   const left = ((node.start - start) / whole) * 100;
   const width = ((node.end - node.start) / whole) * 100;
   const took = span.endTime ? duration(node.end - node.start) : stateOf(span);
@@ -204,7 +218,7 @@ function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; to
       onClick={() => choose({ span: span.id })}
     >
       <div class="name" style={{ paddingLeft: `${8 + Math.min(node.depth, 20) * 14}px` }}>
-        {node.children === 0 ? (
+        {node.below.length === 0 ? (
           <span style={{ width: "20px", flex: "none" }} />
         ) : (
           <button
@@ -231,7 +245,7 @@ function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; to
       </div>
       <div class="track">
         <div class={`span ${kind}${node.critical ? " critical" : ""}${span.endTime ? "" : ` open ${stateOf(span)}`}${span.status === "error" ? " error" : ""}`} style={{ left: `${left}%`, width: `${width}%` }} />
-        {node.gaps.map(([a, b]) =>
+        {gaps(node).map(([a, b]) =>
           (b - a) / whole < 0.004 ? null : <div key={a} class="gap" title={`${duration(b - a)} without any span below`} style={{ left: `${((a - start) / whole) * 100}%`, width: `${((b - a) / whole) * 100}%` }} />,
         )}
         <span class="took" style={right ? { right: `${100 - left}%`, paddingRight: "6px" } : { left: `${left + width}%` }}>
