@@ -329,6 +329,11 @@ class WriterProof(msgspec.Struct, rename="camel", kw_only=True):
     gaps: int
     begun_at: str
     ended_at: str
+    cause: str = ""
+    """Why it began where it did, when that was not its source's beginning; see docs/collector.md."""
+    message: str = ""
+    waiting_since: str = ""
+    """When the oldest of its objects that lie in the bucket was put there; empty without any."""
 
 
 class GapItem(msgspec.Struct, rename="camel", kw_only=True):
@@ -347,6 +352,17 @@ class GapItem(msgspec.Struct, rename="camel", kw_only=True):
     timestamp: str
 
 
+class Backlog(msgspec.Struct, rename="camel", kw_only=True):
+    """Objects that lie in the bucket: to be loaded, or loaded a moment ago."""
+
+    objects: int
+    bytes: int
+    oldest_at: str
+    """When the oldest was put there, by the storage's clock; empty without any."""
+    listed_all: bool
+    """There are no others; else at least so many."""
+
+
 class Proof(msgspec.Struct, rename="camel", kw_only=True):
     """The loss ledger of a project, or of all of them."""
 
@@ -354,6 +370,7 @@ class Proof(msgspec.Struct, rename="camel", kw_only=True):
     """Nothing missing, nothing doubled, nothing pending, no gap, no open writer."""
     writers: list[WriterProof]
     gaps: list[GapItem]
+    backlog: Backlog
     totals: dict[str, int]
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spanyard_gateway.items import GapItem, Proof, WriterProof
+from spanyard_core.clock import rfc3339
+from spanyard_gateway.items import Backlog, GapItem, Proof, WriterProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class Waiting:
     """Their highest seq."""
     key: str = ""
     """One of them."""
+    objects: int = 1
+    size: int = 0
+    """Bytes of them, as stored."""
+    oldest_ns: int = 0
+    """When the oldest of them was put there, nanoseconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -81,6 +87,8 @@ class _Writer:
     expected: int = 0
     begun_at: str = ""
     ended_at: str = ""
+    begin_cause: str = ""
+    begin_message: str = ""
     gaps: list[LifeEvent] = field(default_factory=list)
 
 
@@ -110,6 +118,7 @@ def fold(
             writer.state = "open"
             writer.begun_at = writer.begun_at or event.timestamp
             writer.ended_at = ""
+            writer.begin_cause, writer.begin_message = event.cause, event.message
             if event.continues:
                 continued[event.continues] = (event.continues_seq, event.timestamp)
         elif event.event == "end":
@@ -179,7 +188,19 @@ def fold(
         ),
         writers=proofs,
         gaps=told,
+        backlog=_backlog(waiting.values(), listed_all=listed_all),
         totals={names.get(k, k): v for k, v in totals.items()},
+    )
+
+
+def _backlog(waiting: Iterable[Waiting], *, listed_all: bool) -> Backlog:
+    those = list(waiting)
+    oldest = min((w.oldest_ns for w in those if w.oldest_ns), default=0)
+    return Backlog(
+        objects=sum(w.objects for w in those),
+        bytes=sum(w.size for w in those),
+        oldest_at=rfc3339(oldest) if oldest else "",
+        listed_all=listed_all,
     )
 
 
@@ -232,6 +253,9 @@ def _prove(
         gaps=len(writer.gaps),
         begun_at=writer.begun_at,
         ended_at=writer.ended_at,
+        cause=writer.begin_cause,
+        message=writer.begin_message,
+        waiting_since=rfc3339(waiting.oldest_ns) if waiting and waiting.oldest_ns else "",
     )
 
 

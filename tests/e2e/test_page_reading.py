@@ -1,6 +1,8 @@
 """The rooms Logs, Traces and Trace in a real browser: search, time, keys, what hangs together."""
 
+import json
 import re
+from typing import Any
 
 from tests.e2e.browser import tab
 from tests.e2e.test_page import Stack, stack
@@ -96,3 +98,35 @@ def test_a_conversation_can_be_taken_along_and_the_palette_leads_anywhere(stack:
         page.wait_for_url("**/proof*")
         found.sees("records stored")
         assert found.troubles == []
+
+
+def test_what_is_missing_late_or_open_is_told_with_its_cause_and_what_to_do(stack: Stack) -> None:
+    def worse(route: Any) -> None:
+        answer = route.fetch()
+        proof = answer.json()
+        (writer,) = [one for one in proof["writers"] if one["state"] == "open"][:1]
+        proof["gaps"] = [
+            {"writer": writer["writer"], "projectId": "local.support", "signal": "logs",
+             "cause": "rotated-away", "message": "gone: <b>0.log.1</b>", "afterSeq": 17, "lines": 4,
+             "bytes": 0, "fromTime": "", "toTime": "", "timestamp": "2026-11-22T10:00:00Z"},
+        ]  # fmt: skip
+        proof["backlog"] |= {"objects": 3, "bytes": 4000, "oldestAt": "2026-11-21T10:00:00Z"}
+        route.fulfill(response=answer, body=json.dumps(proof))
+
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go("proof?project=local.support")
+        found.sees(" to be loaded")
+        region = page.get_by_role("region", name="open sources")
+        region.get_by_text("still runs").first.wait_for()
+        region.locator("details").first.evaluate("details => { details.open = true; }")
+        region.get_by_text(re.compile("records so far")).first.wait_for()
+        assert page.get_by_role("region", name="losses").count() == 0
+        page.route("**/projects/local.support/proof", worse)
+        losses = page.get_by_role("region", name="losses")
+        losses.get_by_text("4 lines").wait_for()
+        for told in ("deleted before it was read", "containerLogMaxSize", "gone: <b>0.log.1</b>"):
+            assert told in losses.inner_text()
+        found.sees("3 objects wait (4.00 kB) to be loaded, the oldest for")
+        found.sees("/readyz of the ingester says")
+        found.is_fine()

@@ -1,5 +1,6 @@
 """Where the facts of the proof come from: the database and one listing."""
 
+from dataclasses import replace
 from typing import Any
 
 from spanyard_core.chunks import HEAD_BYTES, decode_facts
@@ -76,15 +77,23 @@ async def _waiting(
             records, last = (
                 (name.last - name.first + 1, name.last) if isinstance(name, ChunkName) else (1, 1)
             )
-            before = found.get(hashed)
-            found[hashed] = Waiting(
-                signal=signal,
-                project=name.project,
-                records=records + (before.records if before else 0),
-                last=max(last, before.last if before else 0),
-                key=info.key,
+            one = Waiting(
+                signal, name.project, records, last, info.key, 1, info.size, info.modified_ns
             )
+            before = found.get(hashed)
+            found[hashed] = _both(before, one) if before else one
     return found, True
+
+
+def _both(before: Waiting, one: Waiting) -> Waiting:
+    return replace(
+        one,
+        records=before.records + one.records,
+        last=max(before.last, one.last),
+        objects=before.objects + one.objects,
+        size=before.size + one.size,
+        oldest_ns=min(before.oldest_ns, one.oldest_ns),
+    )
 
 
 async def _writer_of(storage: Storage, key: str) -> str:

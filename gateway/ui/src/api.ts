@@ -225,11 +225,38 @@ export interface WriterProof {
   gaps: number;
   begunAt: string;
   endedAt: string;
+  /** Of its beginning. */
+  cause?: string;
+  message?: string;
+  waitingSince?: string;
+}
+
+export interface Gap {
+  writer: string;
+  projectId: string;
+  signal: string;
+  cause: string;
+  message: string;
+  afterSeq: number;
+  lines: number | null;
+  bytes: number | null;
+  fromTime: string;
+  toTime: string;
+  timestamp: string;
+}
+
+export interface Backlog {
+  objects: number;
+  bytes: number;
+  oldestAt: string;
+  listedAll: boolean;
 }
 
 export interface Proof {
   complete: boolean;
   writers: WriterProof[];
+  gaps: Gap[];
+  backlog?: Backlog;
 }
 
 export interface Quarantined {

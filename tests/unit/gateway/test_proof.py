@@ -151,3 +151,25 @@ def test_a_writer_of_which_everything_was_set_aside_is_not_forgotten() -> None:
 def test_nothing_is_missing_while_the_bucket_has_more_than_was_listed() -> None:
     proof = fold([EVENT, end(10)], rows(4), {}, {}, listed_all=False)
     assert (proof.complete, proof.totals["pending"], proof.totals["missing"]) == (False, 6, 0)
+
+
+def test_the_backlog_is_as_old_as_its_oldest_object_and_says_whose_it_is() -> None:
+    waiting = {
+        W: Waiting("logs", "local.a", 4, 10, "k", 2, 300, 1_790_000_000_000_000_000),
+        "uid/server/1@e1": Waiting("logs", "local.a", 1, 1, "k", 1, 20, 1_780_000_000_000_000_000),
+    }
+    proof = fold([EVENT, end(10)], rows(6), {}, waiting)
+    assert (proof.backlog.objects, proof.backlog.bytes) == (3, 320)
+    assert proof.backlog.oldest_at == "2026-05-28T20:26:40.000000000Z"
+    first, second = proof.writers
+    assert first.waiting_since == "2026-09-21T14:13:20.000000000Z"
+    assert second.waiting_since == proof.backlog.oldest_at
+    none = fold([EVENT, end(10)], rows(10), {}, {}, listed_all=False)
+    assert (none.backlog.oldest_at, none.backlog.listed_all) == ("", False)
+    assert none.writers[0].waiting_since == ""
+
+
+def test_who_went_on_or_could_not_be_told_says_why_it_began_where_it_did() -> None:
+    begun = replace(EVENT, cause="unverified", message="nobody answered")
+    (writer,) = fold([begun], rows(10), {}, {}).writers
+    assert (writer.state, writer.cause, writer.message) == ("open", "unverified", "nobody answered")

@@ -5,6 +5,7 @@ import { part } from "../api";
 import { useAsked } from "../asking";
 import { bytes, count } from "../format";
 import { Empty, Mark, Ready } from "../parts/bits";
+import { Gaps, Open, Waiting } from "./proof-why";
 import { Quarantine } from "./quarantine";
 
 /** Whether records of it are known to be gone or doubled. */
@@ -29,6 +30,8 @@ export function ProofRoom({ project }: { project: string }): JSX.Element {
                 {count(sum((w) => w.missing))} missing, {count(sum((w) => w.doubled))} doubled, {count(sum((w) => w.pending))} on their way, {count(sum((w) => w.quarantined))} in quarantine,{" "}
                 {count(sum((w) => w.lostLines))} told as lost; {open} of {found.writers.length} sources still open.
               </p>
+              <Waiting of={found.backlog} />
+              <Gaps gaps={found.gaps} writers={found.writers} />
               {found.writers.length === 0 ? (
                 <Empty>Nothing was collected yet.</Empty>
               ) : (
@@ -75,6 +78,7 @@ export function ProofRoom({ project }: { project: string }): JSX.Element {
                   </table>
                 </div>
               )}
+              <Open writers={found.writers} />
               {found.writers.length > 500 && <p class="soft">The worst 500 of {count(found.writers.length)} sources.</p>}
             </>
           );
