@@ -255,7 +255,6 @@ ALL_PARAMS = {
             f"Ids of spans, separated by commas; at most {MAX_IDS}.",
             _span_ids,
             {"type": "string", "examples": ["00f067aa0ba902b7,53995c3f42cd8ad8"]},
-            required=True,
         ),
         Param(
             "minDuration",

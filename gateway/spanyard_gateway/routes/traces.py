@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from spanyard_core.errors import SettingError
 from spanyard_core.serve import problem
 from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.rights import READ, Across, InPath
@@ -88,6 +89,8 @@ async def _outline(request: web.Request, query: Query) -> Any:
 
 
 async def _spans(request: web.Request, query: Query) -> Any:
+    if not query["ids"]:  # said to those alone who may ask
+        raise SettingError("ids: missing. Say which spans of the trace, separated by commas")
     at = await _found(request, query)
     if isinstance(at, web.Response):
         return at
