@@ -58,17 +58,21 @@ def search_test(query: str, signals: Sequence[LiveSignal]) -> Picks:
 class _Seen:
     """A record under test; its attributes are read once, when the first condition asks."""
 
-    __slots__ = ("_attributes", "record")
+    __slots__ = ("_attributes", "_texts", "record")
 
     def __init__(self, record: Any) -> None:
         self.record = record
         self._attributes: dict[str, Any] | None = None
+        self._texts: dict[str, str] = {}
 
     def attribute(self, key: str) -> str:
         """As text; empty where it is not there."""
         if self._attributes is None:
             self._attributes = _object(bytes(self.record.attributes))
-        return attribute_text(self._attributes.get(key))
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = attribute_text(self._attributes.get(key))
+        return text
 
     def first(self, keys: Sequence[str]) -> str:
         """The first of these attributes that is there and not empty."""

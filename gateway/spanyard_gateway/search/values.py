@@ -15,7 +15,7 @@ from spanyard_gateway.search.bound import (
     Test,
     Words,
 )
-from spanyard_gateway.search.words import folded, line_of_words
+from spanyard_gateway.search.words import folded, line_of_words, once_per_text
 
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _LARGEST_WHOLE = 1e21
@@ -63,11 +63,15 @@ def number_test(test: Compare) -> Callable[[float], bool]:
             return lambda number: number <= wanted
 
 
+@once_per_text
 def _lowered(text: str) -> str:
-    """Letter by letter, as the engine does: none becomes two, none looks at its neighbours."""
+    """Letter by letter, as the engine does: none becomes two, none looks at its neighbours.
+
+    In Python `İ` alone becomes two, and `Σ` alone looks (Unicode's SpecialCasing.txt).
+    """
     if text.isascii():
         return text.lower()
-    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+    return "İ".join(part.lower() for part in text.replace("Σ", "σ").split("İ"))
 
 
 def attribute_text(value: Any) -> str:

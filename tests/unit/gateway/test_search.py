@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanyard_gateway.search.bound import bound
+from spanyard_gateway.live.records import LogRecord
+from spanyard_gateway.live.searching import search_test
+from spanyard_gateway.search.bound import Part, bound
 from spanyard_gateway.search.docs import with_table
 from spanyard_gateway.search.errors import SearchError
 from spanyard_gateway.search.fields import FIELDS, Signal
 from spanyard_gateway.search.nearest import nearest
 from spanyard_gateway.search.nodes import All, AnyOf, Node, Not, Term, terms
 from spanyard_gateway.search.parser import DEEPEST, MOST_CHARACTERS, MOST_TERMS, parse
+from spanyard_gateway.search.values import text_test
+from spanyard_gateway.search.words import line_of_words
 
 PAGE = Path(__file__).parents[3] / "docs" / "search.md"
 PIECES = ["level:", "error", '"', "(", ")", "-", " OR ", " AND ", "NOT ", "@a:", "attr.", ":", ",", "*", ">", ">=2s", " ", "\\", "tokens:", "é", "😀", "\ud800", "\0", "\t"]  # fmt: skip
@@ -139,3 +143,20 @@ def test_the_page_lists_every_field() -> None:
     text = PAGE.read_text()
     again = "python -m spanyard_gateway.search.docs docs/search.md"
     assert with_table(text) == text, f"make the table anew: {again}"
+
+
+def test_all_phrases_of_a_query_divide_a_text_once() -> None:
+    query = " ".join(f'-"q{n} z" -text:q{n}é' for n in range(MOST_TERMS // 2))
+    test = search_test(query, ["logs"])
+    before = line_of_words.cache_info().misses
+    for n in range(3):
+        assert test(LogRecord(1, "2026-11-21T10:00:00Z", "info", f"{n} z y " * 1_000))
+    assert line_of_words.cache_info().misses - before == 3
+
+
+def test_case_is_folded_letter_by_letter() -> None:
+    for letters in ("İI", "ΑΣ", "ΣΑΣ Σ", "ẞß", "ǅ", "É\u0301"):
+        alone = "".join(low if len(low := one.lower()) == 1 else one for one in letters)
+        holds = text_test(Part(f"x{letters}x"))
+        assert holds(f"-x{alone}x-"), letters
+    assert not text_test(Part("ς"))("Σ")
