@@ -73,6 +73,7 @@ class Hub:
         self._running: dict[str, _Running] = {}
         self._attached: dict[Attached, Target] = {}
         self._trouble = ""
+        self._failure = ""
 
     @property
     def connections(self) -> int:
@@ -110,8 +111,15 @@ class Hub:
         try:
             while True:
                 await self.clock.sleep(LOOK_EVERY_S)
-                await self._look()
-                await self._tidy()
+                try:
+                    await self._look()
+                    await self._tidy()
+                    self._failure = ""
+                except Exception as error:
+                    # What one pod's answer breaks must not end the streams of all others.
+                    if repr(error) != self._failure:
+                        log.exception("pods of live streams cannot be looked after; tried again")
+                    self._failure = repr(error)
         finally:
             for running in self._running.values():
                 running.task.cancel()
@@ -184,9 +192,10 @@ class Hub:
             if ended or (
                 running.unused_since is not None and now - running.unused_since >= LINGER_S
             ):
+                # First: whoever begins to listen while it ends needs another, and must not lose it.
+                del self._running[uid]
                 running.task.cancel()
                 await asyncio.gather(running.task, return_exceptions=True)
-                del self._running[uid]
 
 
 def _tell_failure(task: "asyncio.Task[None]") -> None:

@@ -269,12 +269,13 @@ class _Connection:
                 told = "something failed on our side; subscribe again"
                 await self.say(said("error", id=name, code="internal", message=told))
         finally:
-            await live.statuses.leave(wish.channel, inlet)
+            # Counted before anything is waited for: there it may be cancelled.
             live.counts.subscriptions -= 1
             for reason, count in subscription.dropped.items():
                 live.counts.dropped[reason] = live.counts.dropped.get(reason, 0) + count
             if self._open.get(name) is not None and self._open[name].subscription is subscription:
                 del self._open[name]
+            await live.statuses.leave(wish.channel, inlet)
 
     async def _records(
         self, name: str, wish: Wish, target: Target, inlet: Inlet, subscription: Subscription

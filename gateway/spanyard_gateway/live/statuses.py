@@ -57,7 +57,8 @@ class Statuses:
                 inlet.offer(told)
 
     async def leave(self, channel: Channel, inlet: Inlet) -> None:
-        """The last one ends the questions. Idempotent."""
+        """The last one ends the questions, also when this is cancelled. Idempotent."""
+        ending: list[asyncio.Task[None]] = []
         for place in _places(channel):
             watched = self._watched.get(place)
             if watched is None:
@@ -66,7 +67,8 @@ class Statuses:
             if not watched.inlets and watched.task is not None:
                 del self._watched[place]
                 watched.task.cancel()
-                await asyncio.gather(watched.task, return_exceptions=True)
+                ending.append(watched.task)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _watch(self, place: Place, watched: _Watched) -> None:
         before: Mapping[str, Any] = {}

@@ -145,6 +145,43 @@ def test_who_begins_to_listen_while_pods_are_looked_for_is_no_sign_of_their_end(
     play(scene())
 
 
+def test_an_answer_that_nobody_expects_does_not_end_the_hub() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running():
+            finder = it.world.pods
+            it.world.pods = None  # type: ignore[assignment, method-assign]
+            await asyncio.sleep(3)
+            it.world.pods = finder  # type: ignore[method-assign]
+            later = it.world.new_pod()
+            await asyncio.sleep(3)
+            await it.world.print(later, 2)
+            await asyncio.sleep(3)
+        assert it.lines() == ["line 1", "line 2"]
+
+    play(scene())
+
+
+def test_who_begins_to_listen_while_a_feed_is_put_away_keeps_the_new_one() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        before = it.hub._feed(pod.live)
+        await asyncio.sleep(1)
+        it.hub._running[pod.live.uid].task.cancel()
+        await asyncio.sleep(0.1)
+        tidying = asyncio.create_task(it.hub._tidy())
+        await asyncio.sleep(0)
+        after = it.hub._feed(pod.live)
+        await tidying
+        assert after is not before
+        assert it.hub.connections == 1, "nobody would end it"
+        assert it.hub._feed(pod.live) is after
+        it.hub._running[pod.live.uid].task.cancel()
+
+    play(scene())
+
+
 def test_a_pod_speaks_for_itself_alone() -> None:
     async def scene() -> None:
         it = Scene()
