@@ -10,14 +10,9 @@ MOST_ITEMS = 500
 """Of one message."""
 
 
-def rows_of(blocks: Sequence[Block], picks: Picks | None) -> list[Row]:
+def rows_of(block: Block, picks: Picks | None) -> list[Row]:
     """The records that are wanted."""
-    return [
-        Row(block.writer, record)
-        for block in blocks
-        for record in block.records
-        if picks is None or picks(record)
-    ]
+    return [Row(block.writer, record) for record in block.records if picks is None or picks(record)]
 
 
 def _time(record: Record) -> str:

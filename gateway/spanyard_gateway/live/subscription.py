@@ -280,7 +280,7 @@ class Subscription:
         ]
         count = max(0, min(self._wish.history, MOST_HISTORY))
         if count:
-            rows = rows_of(blocks, self._picks)
+            rows = await self._newest_of(blocks, count)
             if len(rows) < count:
                 rows = await self._stored_before(blocks, count) + rows
             for run in runs(in_order(rows)[-count:]):
@@ -290,6 +290,19 @@ class Subscription:
                 self._seen[writer] = there.last
         for block in blocks:
             self._seen[block.writer] = max(self.seen(block.writer), block.last)
+
+    async def _newest_of(self, blocks: Sequence[Block], count: int) -> list[Row]:
+        """Of each writer's records at most as many as there may be among the newest of all.
+
+        Feeds keep 8 MB per pod, so a project's may be a million: others have their turn meanwhile.
+        """
+        found: dict[str, list[Row]] = {}
+        for block in reversed(blocks):
+            rows = found.setdefault(block.writer, [])
+            if len(rows) < count:
+                rows += reversed(rows_of(block, self._picks))
+                await self._clock.sleep(0)
+        return [row for rows in found.values() for row in reversed(rows)]
 
     async def _stored_before(self, blocks: Sequence[Block], count: int) -> list[Row]:
         below: dict[str, int] = {}

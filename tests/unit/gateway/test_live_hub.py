@@ -8,6 +8,8 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import pytest
+
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.inlet import Inlet, Joined, Reached
@@ -50,6 +52,16 @@ class Counting(World):
             for block in self.spoken:
                 yield block
             self.spoken = ()
+
+
+class Untold(World):
+    """A database in which nothing is stored."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(1))
+
+    async def _asked(self) -> None:
+        """At once."""
 
 
 class Scene:
@@ -178,6 +190,45 @@ def test_who_begins_to_listen_while_a_feed_is_put_away_keeps_the_new_one() -> No
         assert it.hub.connections == 1, "nobody would end it"
         assert it.hub._feed(pod.live) is after
         it.hub._running[pod.live.uid].task.cancel()
+
+    play(scene())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"), [(Filter(), 5), (Filter(text="nowhere"), 0)], ids=["all", "none"]
+)
+def test_looking_for_history_in_memory_holds_up_nobody(wanted: Filter, shown: int) -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            other = it.world.new_pod()
+            for one in (pod, other, pod):
+                await it.world.print(one, 2_000)
+                await asyncio.sleep(5)
+            turns = 0
+
+            async def others() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            it.heard.clear()
+            inlet = Inlet(1 << 20)
+            async with it.hub.attached(TARGET, inlet) as attached:
+                wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), wanted, 5)
+                stored = Untold()
+                mine = Subscription(wish, TARGET, inlet, stored, it.clock, it.say)
+                joined = inlet.waiting_now()
+                blocks = sum(len(item.blocks) for item in joined if isinstance(item, Joined))
+                task = asyncio.create_task(others())
+                await mine._history(joined, attached.reached())
+                task.cancel()
+            lines = it.lines()
+        assert lines == [f"line {n}" for n in range(4_006, 4_011)][:shown]
+        assert blocks >= 6
+        # Who finds what it wants at the end does not look at the rest.
+        assert turns >= blocks if not shown else turns <= 10
 
     play(scene())
 
