@@ -125,7 +125,7 @@ def _cpu(pid: int) -> tuple[float, float]:
     return first, seconds(f"/proc/{pid}/stat") - first
 
 
-def _resident_kb(pid: int) -> int:
+def resident_kb(pid: int) -> int:
     text = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+)", text)
     assert found
@@ -134,13 +134,13 @@ def _resident_kb(pid: int) -> int:
 
 def measure(name: str, url: str, pid: int, subscribers: int, seconds: float) -> Row:
     """One row."""
-    before = _resident_kb(pid)
+    before = resident_kb(pid)
     with _process(
         "benchmarks.live_listener", url, "server:local.live", str(subscribers), str(seconds)
     ) as listener:
         ready = _answer(listener)
         time.sleep(2)
-        memory = (_resident_kb(pid) - before) / subscribers
+        memory = (resident_kb(pid) - before) / subscribers
         loop, others = _cpu(pid)
         _tell(listener, "")
         result = _answer(listener)
@@ -163,7 +163,7 @@ def main() -> None:
     allow_many()
     print(HEADING)
     if options.only != "apart":
-        with _up() as (url, pid, rate):
+        with running_up() as (url, pid, rate):
             _rows("", url, pid, rate, options)
     if options.only != "up":
         with (
@@ -215,7 +215,7 @@ def _tell(process: "subprocess.Popen[str]", line: str) -> None:
 
 
 @contextlib.contextmanager
-def _up() -> Iterator[tuple[str, int, Callable[[int], None]]]:
+def running_up() -> Iterator[tuple[str, int, Callable[[int], None]]]:
     """`spanyard up`: address of `/ws`, process id, and what sets the lines per second."""
     with tempfile.TemporaryDirectory(prefix="spanyard-bench-live-") as folder:
         place = Path(folder)

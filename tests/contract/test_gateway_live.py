@@ -88,6 +88,10 @@ async def test_pages_of_other_sites_get_no_socket_and_ours_does(
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await api.session.ws_connect("/ws", headers={"Origin": origin})
             assert refused.value.status == 403
+        for token in ("token=t", "access_token=t", "authorization=Bearer%20t"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await api.session.ws_connect(f"/ws?{token}")
+            assert refused.value.status == 400
         async with api.session.ws_connect("/ws") as socket:
             await socket.send_json(
                 {"type": "subscribe", "id": "a", "channel": f"project:{PROJECT}", "history": 3}

@@ -1,6 +1,6 @@
 """The messages of `/ws`; docs/live.md describes each. Version 1."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -48,7 +48,8 @@ class Ping(msgspec.Struct, tag_field="type", tag="ping", forbid_unknown_fields=T
     """Is anybody there? Answered with a heartbeat."""
 
 
-decode_client = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping).decode
+FromClient = Subscribe | Unsubscribe | Ping
+decode_client: Callable[[str], FromClient] = msgspec.json.Decoder(FromClient).decode
 encode = msgspec.json.Encoder().encode
 
 

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from spanyard_core.errors import SpanyardError
 from spanyard_core.kube import Kube
 from spanyard_core.resources.kinds import Build, Deployment
+from spanyard_core.serve import problem
 from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.errors import ForbiddenError, answer_to
 from spanyard_gateway.auth.gate import GATE
@@ -101,6 +102,11 @@ def mount_live(
             if refusal is None:
                 raise
             return refusal
+        if request.query_string:
+            # A token there would be in the logs of whatever stands between: nobody shall get used
+            # to it where it happens not to be needed.
+            told = "/ws takes nothing in its address; a token goes into the Authorization header"
+            return problem(400, "Bad request", told)
         return await sockets.handle(request)
 
     async def running(_: web.Application) -> AsyncIterator[None]:

@@ -3,6 +3,9 @@
 Whoever listens to the same writer misses the same records at the same moment: of 5,000 listeners
 that are held up together the database is asked one question, and its blocks, with what is encoded of
 them, are everybody's.
+
+And not too many at a time: a page of records takes the loop some 20 ms to read and to pass on, so
+that hundreds of listeners who want all since long ago would hold up everybody who listens to now.
 """
 
 import asyncio
@@ -24,6 +27,11 @@ KEPT_S = 0.4
 """Less than anybody waits before it asks again: a new question gets a new answer."""
 MOST = 16
 """Answers kept at a time; one holds up to 2,000 records."""
+AT_ONCE = 4
+"""Questions that are asked at a time."""
+REST_S = 10e-6
+"""Per record of an answer, after which its place is the next question's: of the loop's time about
+half is left to all else."""
 SINCE_MS = 1_000
 """Times since which something began are rounded down to this: who comes again together asks alike."""
 
@@ -33,7 +41,9 @@ class SharedStored:
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
+        self._asked: dict[Hashable, asyncio.Future[Any]] = {}
         self._answers: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def reached(self, pod: LivePod) -> Mapping[str, Reached]:
         return await self._stored.reached(pod)  # one feed per pod asks
@@ -81,22 +91,39 @@ class SharedStored:
         return await self._once(("ends", tuple(writers)), lambda: self._stored.ends_of(writers))
 
     async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        answer = self._answers.get(key)
+        answer = self._asked.get(key) or self._answers.get(key)
         if answer is None:
-            answer = self._answers[key] = asyncio.ensure_future(ask())
+            answer = self._asked[key] = asyncio.ensure_future(self._in_turn(ask))
             answer.add_done_callback(lambda done: self._answered(key, done))
-            while len(self._answers) > MOST:
-                self._answers.popitem(last=False)
         # Whoever goes away leaves the question to the others.
         found: Found = await asyncio.shield(answer)
         return found
 
+    async def _in_turn(self, ask: Callable[[], Awaitable[Found]]) -> Found:
+        await self._places.acquire()
+        rest = 0.0
+        try:
+            found = await ask()
+            rest = REST_S * _records(found)
+        finally:
+            asyncio.get_running_loop().call_later(rest, self._places.release)
+        return found
+
     def _answered(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
+        del self._asked[key]
         if answer.cancelled() or answer.exception() is not None:  # whoever asked has it
-            self._forget(key, answer)
-        else:
-            answer.get_loop().call_later(KEPT_S, self._forget, key, answer)
+            return
+        self._answers[key] = answer
+        if len(self._answers) > MOST:
+            self._answers.popitem(last=False)
+        answer.get_loop().call_later(KEPT_S, self._forget, key, answer)
 
     def _forget(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
         if self._answers.get(key) is answer:
             del self._answers[key]
+
+
+def _records(found: object) -> int:
+    if not isinstance(found, list):
+        return 0
+    return sum(each.count if isinstance(each, Block) else 1 for each in found)

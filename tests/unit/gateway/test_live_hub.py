@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from spanyard_core.errors import DatabaseUnavailableError
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.inlet import Inlet, Joined, Reached
@@ -467,6 +468,36 @@ def test_what_many_listeners_miss_is_asked_for_once() -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    play(scene())
+
+
+def test_of_many_questions_few_are_asked_at_a_time_and_each_once() -> None:
+    async def scene() -> None:
+        it = Scene()
+        asking: list[str] = []
+        most = 0
+
+        async def between(writer: str, *_: object) -> list[Block]:
+            nonlocal most
+            asking.append(writer)
+            most = max(most, len(asking))
+            await asyncio.sleep(0.1)
+            asking.remove(writer)
+            if writer == "w3":
+                raise DatabaseUnavailableError("away")
+            return []
+
+        it.world.between = between  # type: ignore[method-assign]
+        stored = it.hub.stored
+        questions = [stored.between(f"w{n % 40}", "logs", 0, None) for n in range(400)]
+        asks = asyncio.gather(*questions, return_exceptions=True)
+        began = asyncio.get_running_loop().time()
+        answers = await asks
+        took = asyncio.get_running_loop().time() - began
+        assert (most, round(took, 1)) == (4, 1.0), "40 questions, however many asked them"
+        failed = [n for n, answer in enumerate(answers) if answer != []]
+        assert failed == list(range(3, 400, 40)), "and a failure takes nobody's place for ever"
 
     play(scene())
 

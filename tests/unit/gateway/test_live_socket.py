@@ -209,6 +209,93 @@ async def test_a_mistake_in_a_search_is_told_with_its_place() -> None:
         assert (error["id"], error["at"]) == ("a", {"start": 8, "end": 12})
 
 
+WRONG: list[dict[str, Any]] = [
+    *({"filter": each} for each in ("error", ["error"], 5, None, {"else": 1}, {"level": "error"})),
+    *(
+        {"filter": {"level": each}}
+        for each in (["eror"], [5], [None], [["error"]], {"error": 1}, 7)
+    ),
+    *({"filter": {n: 5}} for n in ("stream", "container", "text", "q")),
+    *({"filter": {n: [5]}} for n in ("stream", "container", "text", "q")),
+    *({"filter": {n: None}} for n in ("stream", "container", "text", "q")),
+    *({"history": each} for each in ("5", 1.5, None, [], True)),
+    *({"resume": each} for each in ("5", [], {}, {"at": 1}, {"at": "1", "seen": {}})),
+    *({"resume": {"at": 1, "seen": each}} for each in ([], {"w": "1"}, {"w": None}, {"w": 1.5})),
+    *({"channel": each} for each in (None, 5, [CHANNEL], {})),
+    *({"id": each} for each in (None, 5, ["a"])),
+    {"type": "Subscribe"},
+    {"more": 1},
+]
+
+
+async def test_a_value_of_a_wrong_type_is_told_with_its_place_and_ends_the_connection() -> None:
+    async with served() as (gateway, url):
+        for wrong in WRONG:
+            async with connected(url) as client:
+                await client.say(**{"type": "subscribe", "id": "a", "channel": CHANNEL, **wrong})
+                error = await client.hear()
+                assert (error["type"], error["code"]) == ("error", "not-understood"), wrong
+                assert "$" in error["message"] or "more" in error["message"], (wrong, error)
+                assert await client.end() == 1008
+        assert gateway.live.counts.subscriptions == 0
+        async with connected(url) as client:
+            await client.socket.send_bytes(b'{"type":"ping"}')
+            assert "JSON texts" in (await client.hear())["message"]
+            assert await client.end() == 1008
+
+
+async def test_a_subscription_is_left_while_its_history_comes_and_its_id_is_free_again() -> None:
+    async with served() as (gateway, url), connected(url, max_msg_size=0) as client:
+        pod = gateway.world.new_pod()
+        gateway.world.padding = "x" * 1_000
+        await gateway.world.print(pod, 10_000)
+        for _ in range(5):
+            await client.say(type="subscribe", id="a", channel=CHANNEL, history=10_000)
+            assert (await client.hear())["type"] == "subscribed"
+            first = await client.hear()
+            assert (first["type"], first["history"]) == ("server:log", True)
+            await client.say(type="subscribe", id="a", channel=CHANNEL)
+            await client.say(type="unsubscribe", id="a")
+            seen, codes = first["last"], []
+            while (message := await client.hear())["type"] != "ended":
+                if message["type"] == "error":
+                    codes.append(message["code"])
+                elif message["type"] == "server:log":
+                    assert message["items"][0]["seq"] == seen + 1, "of the first, none twice"
+                    seen = message["last"]
+            assert codes == ["bad-id"], "it was subscribed already"
+        await client.say(type="subscribe", id="a", channel=CHANNEL, history=1)
+        assert (await client.hear())["type"] == "subscribed", "nothing of those before"
+        assert [i["seq"] for i in (await client.hear())["items"]] == [10_000]
+        await client.hear("live")
+        await client.say(type="unsubscribe", id="b")
+        assert (await client.hear("ended"))["id"] == "b", "said of what is not there, it is as well"
+        assert gateway.live.counts.subscriptions == 1
+
+
+async def test_tokens_of_all_connections_are_bounded_and_let_go_with_their_subscriptions() -> None:
+    limits = SocketLimits(resumed=30, resumed_in_all=50)
+    async with served(limits) as (gateway, url), connected(url) as one, connected(url) as two:
+
+        async def resumed(client: Client, id_: str) -> str:
+            resume = {"at": 1, "seen": {f"pod{n}/app/0@e": 1 for n in range(20)}}
+            await client.say(type="subscribe", id=id_, channel=CHANNEL, resume=resume)
+            said = await client.hear("subscribed", "error")
+            return str(said.get("code", "subscribed"))
+
+        assert [await resumed(one, "a"), await resumed(one, "b")] == ["subscribed", "bad-resume"]
+        async with connected(url) as three:
+            assert await resumed(three, "a") == "subscribed"
+            assert await resumed(two, "a") == "away", "a client asks again for that"
+        async with asyncio.timeout(10):
+            while gateway.live.resumed > 20:
+                await asyncio.sleep(0.01)
+        assert await resumed(two, "a") == "subscribed"
+        await one.say(type="unsubscribe", id="a")
+        await one.hear("ended")
+        assert await resumed(one, "b") == "subscribed"
+
+
 async def test_subscriptions_and_connections_are_bounded() -> None:
     limits = SocketLimits(subscriptions=3, connections=2)
     async with served(limits) as (_, url), connected(url) as client, connected(url):

@@ -1,0 +1,123 @@
+"""Live streams under a flood: a gigabyte of subscriptions, and what another listener notices.
+
+    python -m benchmarks.live_flood [--megabytes 1000] [--connections 100] [--rate 1000] [--seconds 30]
+
+Method: one listener as in `benchmarks.live`, in a process of its own; then, while it listens, many
+connections at once say one subscription after the other, each with a resume token of 2,000 writers
+that nobody knows (250 kB), as fast as the gateway takes them. Memory is the resident set of the `up`
+process (collector, ingester, ClickHouse and gateway in one), looked at five times a second.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import aiohttp
+
+from benchmarks.live import HEADING, measure, resident_kb, running_up
+from benchmarks.open_files import allow_many
+
+CHANNEL = "server:local.live"
+WRITERS = 2_000
+
+
+class Flood:
+    """What was said, and answered."""
+
+    def __init__(self) -> None:
+        self.said = 0
+        self.answers: Counter[str] = Counter()
+        self._heard: dict[object, int] = {}
+
+    async def pour(self, session: aiohttp.ClientSession, url: str, number: int, share: int) -> None:
+        """One connection's part of it."""
+        async with session.ws_connect(url, max_msg_size=0) as socket:
+            token = await _token(socket)
+            token["seen"] |= {
+                f"{number:06}{n:04}-{'x' * 95}/app/0@epoch": n for n in range(WRITERS)
+            }
+            rest = json.dumps({"channel": CHANNEL, "resume": token})[1:]
+            hearing = asyncio.create_task(self._hear(socket))
+            count, told = 0, 0
+            while told < share:
+                text = f'{{"type":"subscribe","id":"{count}",{rest}'
+                await socket.send_str(text)
+                count, told = count + 1, told + len(text)
+                self.said += len(text)
+            while self._heard.get(socket, 0) < count:
+                await asyncio.sleep(0.1)
+            hearing.cancel()
+
+    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            said = json.loads(message.data)
+            if said["type"] in {"error", "subscribed"}:
+                self.answers[said.get("code", "accepted")] += 1
+                self._heard[socket] = self._heard.get(socket, 0) + 1
+
+
+async def _token(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    """Where somebody is who has heard everything."""
+    await socket.send_json({"type": "subscribe", "id": "first", "channel": CHANNEL})
+    async for message in socket:
+        said = json.loads(message.data)
+        if said["type"] == "live":
+            token: dict[str, Any] = said["resume"]
+            await socket.send_json({"type": "unsubscribe", "id": "first"})
+            return token
+    raise SystemExit("the gateway hung up")
+
+
+async def _watch(pid: int, sizes: list[int]) -> None:
+    while True:
+        sizes.append(resident_kb(pid))
+        await asyncio.sleep(0.2)
+
+
+async def _measure(url: str, pid: int, options: argparse.Namespace) -> None:
+    sizes: list[int] = []
+    seconds = options.seconds
+    print(f"{HEADING}{'memory MB':>11}")
+
+    async def row(name: str) -> None:
+        sizes.clear()
+        found = await asyncio.to_thread(measure, name, url, pid, 1, seconds)
+        print(f"{found.text()}{max(sizes) / 1000:>11.0f}", flush=True)
+
+    watching = asyncio.create_task(_watch(pid, sizes))
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        await row("before")
+        flood, began = Flood(), time.monotonic()
+        share = options.megabytes * 1_000_000 // options.connections
+        async with asyncio.TaskGroup() as group:
+            for number in range(options.connections):
+                group.create_task(flood.pour(session, url, number, share))
+            group.create_task(row("while it comes"))
+        took = time.monotonic() - began
+        await asyncio.sleep(10)
+        await row("after")
+        print(f"{flood.said / 1e6:,.0f} MB in {took:.0f} s: {dict(flood.answers)}")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Live streams under a flood of subscriptions.")
+    parser.add_argument("--megabytes", type=int, default=1_000)
+    parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--rate", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=30, help="that a row takes (30)")
+    options = parser.parse_args()
+    allow_many()
+    with running_up() as (url, pid, rate):
+        rate(options.rate)
+        asyncio.run(_measure(url, pid, options))
+
+
+if __name__ == "__main__":
+    main()
