@@ -56,6 +56,25 @@ async def test_how_far_writers_are_stored_and_which_have_ended(stored: ClickHous
     assert await stored.begun_since(other, BOTH, 0) == {}
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        Target("other", "support"),
+        Target("local", "other"),
+        Target("local", "support", deployment="other"),
+        Target("local", "support", build="local.other"),
+        Target("local", "support", uid="made-again"),
+    ],
+    ids=["namespace", "project", "deployment", "build", "uid"],
+)
+async def test_nothing_is_told_of_what_another_wrote(
+    stored: ClickHouseStored, other: Target
+) -> None:
+    assert await stored.newest(other, BOTH, Filter(), 100, {}) == []
+    assert await stored.last_of(other, BOTH, [SERVER, SPANS]) == {}
+    assert await stored.begun_since(other, BOTH, 0) == {}
+
+
 async def test_a_run_of_numbers_comes_in_order_and_without_what_is_known(
     stored: ClickHouseStored,
 ) -> None:

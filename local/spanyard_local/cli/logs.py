@@ -186,7 +186,7 @@ COMMANDS = [
         name="logs",
         help="show or follow log lines of a project",
         description="Shows the newest log lines of a project, oldest of them first; with --since "
-        "all lines since then; with -f it goes on with what is stored from now on.",
+        "all lines since then; with -f it goes on with what is printed, before it is stored.",
         examples=(
             ("spanyard logs support", "the newest 100 lines"),
             ("spanyard logs support -f --level warn", "trouble as it comes"),
