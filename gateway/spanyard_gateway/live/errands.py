@@ -23,6 +23,8 @@ from spanyard_gateway.live.stored import Stored, Target
 PATIENCE_S = 15.0
 """For what was read and is not stored yet: flush interval (5 s), upload and load take 7."""
 ASK_EVERY_S = 0.5
+QUICK_S = 1.0
+"""Longer nobody who wants nothing of the past waits for the database."""
 END_S = 30.0
 """How long a pod that is gone is looked after in the database, until the ends of its writers."""
 HELD_BYTES = 1 << 20
@@ -142,6 +144,16 @@ class Errands:
                 await self._rest(writer, owed.signal)
         except SpanyardError as error:
             await self._passes.partial(error)
+
+    async def passed_before(self) -> Mapping[str, Reached]:
+        """How far the writers were stored of which a resume soon after now would find something;
+        for who begins anew they are no news. Nothing where the database is not quick to say so."""
+        passes, since = self._passes, self._now_ms() - MARGIN_MS
+        try:
+            async with asyncio.timeout(QUICK_S):
+                return await self._stored.begun_since(passes.target, passes.channel.signals, since)
+        except (SpanyardError, TimeoutError):
+            return {}
 
     async def _what_came_since(self) -> None:
         """Find out what is owed since the client was here. Raises SpanyardError."""

@@ -37,6 +37,11 @@ MOST_PAUSE_S = 0.05
 """A round is followed by a pause of a quarter of its time, at most this: whatever else is served
 here has its turns, and messages become fewer, not later than the round makes them anyway."""
 
+LAST_LOOK_S = 30.0
+"""How long the database is asked for writers of a pod that ended unheard, from its first answer on:
+flush interval, upload and load take 7."""
+LOOK_EVERY_S = 2.0
+
 OPEN_SPANS = 20_000
 """Spans of a pod that began and have not ended, remembered to tell a start from an update."""
 
@@ -78,6 +83,8 @@ class Feed:
         self._open: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._begun = False
         """Whether it is known how far the writers are stored."""
+        self._heard = False
+        """Whether its collector has ever given what it had."""
         self._over = False
 
     @property
@@ -133,9 +140,22 @@ class Feed:
             except UpstreamError as error:
                 self.trouble = str(error)
             self.ready.set()
-            if self.closing:
+            if self.closing and (self._heard or await self._last_look()):
                 return
             await self._clock.sleep(backoff.next())
+
+    async def _last_look(self) -> bool:
+        """Nobody ever heard its collector: of what it printed only the database will tell.
+
+        Whether the pod is gone for good.
+        """
+        until: float | None = None
+        while self.closing and (until is None or self._clock.monotonic() < until):
+            await self._begin()
+            if self._begun and until is None:
+                until = self._clock.monotonic() + LAST_LOOK_S
+            await self._clock.sleep(LOOK_EVERY_S)
+        return self.closing
 
     async def _begin(self) -> None:
         """Go on after what is stored; without the database all that the collector has is new."""
@@ -192,6 +212,7 @@ class Feed:
                     self._take(event)
                 elif isinstance(event, UpToDate):
                     self.trouble = ""
+                    self._heard = True
                     backoff.reset()
                     self.ready.set()
                 elif isinstance(event, Left):

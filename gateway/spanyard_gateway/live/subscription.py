@@ -279,6 +279,8 @@ class Subscription:
             if isinstance(block, Block) and self.channel.wants(block)
         ]
         count = max(0, min(self._wish.history, MOST_HISTORY))
+        # Pods that have ended are in no feed, and would be new to who resumes within a minute.
+        ended = await self._errands.passed_before()
         if count:
             rows = await self._newest_of(blocks, count)
             if len(rows) < count:
@@ -290,6 +292,8 @@ class Subscription:
                 self._seen[writer] = there.last
         for block in blocks:
             self._seen[block.writer] = max(self.seen(block.writer), block.last)
+        for writer, there in ended.items():
+            self._seen.setdefault(writer, there.last)
 
     async def _newest_of(self, blocks: Sequence[Block], count: int) -> list[Row]:
         """Of each writer's records at most as many as there may be among the newest of all.

@@ -78,8 +78,9 @@ class Scene:
     async def say(self, data: bytes) -> None:
         self.heard.append(json.loads(data))
 
-    async def listen(self, inlet: Inlet) -> None:
-        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
+    async def listen(self, inlet: Inlet, *, history: int = 0, resume: Resume | None = None) -> None:
+        channel = parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}")
+        wish = Wish("s", channel, Filter(), history, resume)
         async with self.hub.attached(TARGET, inlet) as attached:
             stored = self.hub.stored
             subscription = Subscription(wish, TARGET, inlet, stored, self.clock, self.say)
@@ -317,6 +318,65 @@ def test_what_was_stored_before_a_slow_database_answered_is_not_told_as_new() ->
         assert sum(m["left"] for m in told) == 500, "each of its records is accounted for"
 
     play(scene())
+
+
+def test_the_log_of_a_pod_that_ended_before_a_listener_began_is_not_new_when_it_resumes() -> None:
+    async def scene(history: int) -> None:
+        it = Scene()
+        gone, pod = it.world.new_pod(), it.world.new_pod()
+        await it.world.print(gone, 50)
+        writer = gone.writers[0]
+        writer.stored, writer.stored_ms = 50, it.clock.time_ns() // 1_000_000
+        await it.world.end(gone)
+        await asyncio.sleep(5)
+        listening = asyncio.create_task(it.listen(Inlet(1 << 20), history=history))
+        await asyncio.sleep(5)
+        await it.world.print(pod, 2)
+        await asyncio.sleep(1)
+        listening.cancel()
+        [token] = [m["resume"] for m in it.heard if m["type"] == "live"]
+        token["seen"][pod.writers[0].id] = 2
+        shown = it.lines()
+        assert shown[-2:] == ["line 1", "line 2"]
+        assert shown[:-2] == [f"line {n}" for n in range(51 - history, 51)]
+        it.heard.clear()
+        resume = Resume(token["at"], token["seen"])
+        listening = asyncio.create_task(it.listen(Inlet(1 << 20), resume=resume))
+        await asyncio.sleep(5)
+        await it.world.print(pod, 1)
+        await asyncio.sleep(40)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        assert it.lines() == ["line 3"]
+
+    play(scene(history=0))
+    play(scene(history=3))
+
+
+def test_a_pod_whose_collector_never_answered_is_heard_from_the_database() -> None:
+    async def scene(*, away: bool) -> None:
+        it = Scene()
+        async with it.running():
+            it.world.database_away = away
+            unheard = it.world.new_pod()
+            unheard.answers = False
+            await it.world.print(unheard, 7)
+            await asyncio.sleep(5)
+            await it.world.end(unheard)
+            await asyncio.sleep(20)
+            it.world.database_away = False
+            await asyncio.sleep(3)
+            writer = unheard.writers[0]
+            writer.stored = 4
+            await asyncio.sleep(8)
+            writer.stored, writer.end_stored = 7, True
+            await asyncio.sleep(60)
+            heard = [m for m in it.heard if m.get("writer") == writer.id]
+            assert [i["seq"] for m in heard for i in m.get("items", [])] == list(range(1, 8))
+            assert it.hub.connections == 1, "nobody looks after it for ever"
+
+    play(scene(away=True))
+    play(scene(away=False))
 
 
 class Tracked(Block):
