@@ -12,8 +12,11 @@ from tests.cluster import sources
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.binaries import API_TIER, kept
 from tests.cluster.cluster import Cluster, NoClusterError
-from tests.cluster.stack import Stack, installed
+from tests.cluster.stack import RELEASE, TEAM, Stack, installed
 from tests.cluster.tools import HELM
+from tests.cluster.users import Terminal, account
+from tests.fakes.processes import wait_for
+from tests.fakes.up import environment
 
 FRESH = os.environ.get("CI") == "true"
 """Nothing of what ran on the machine before gets into the judgement."""
@@ -97,3 +100,32 @@ def built(stack: Stack, digest: str) -> str:
         )  # fmt: skip
     stack.wait_for_phase("Build", "shop-1", "Succeeded", "Failed")
     return "shop-1"
+
+
+@pytest.fixture(scope="session")
+def terminal(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """Logged in by a ServiceAccount that may look, and no more."""
+    folder = tmp_path_factory.mktemp("terminal")
+    environ = environment(
+        KUBECONFIG=str(stack.cluster.kubeconfig), XDG_CONFIG_HOME=str(folder / "config")
+    )
+    account(stack.cluster, "reader", TEAM)
+    made = Terminal(environ, folder)
+    said = made.spanyard(
+        "login", "-n", TEAM, "--gateway-namespace", RELEASE, "--service-account", f"{TEAM}/reader"
+    )
+    assert said.returncode == 0, said.stderr
+    assert f"gateway {RELEASE}/{RELEASE}-gateway through https://" in said.stdout
+    kept = (folder / "config" / "spanyard" / "login.json").read_text("utf-8")
+    assert "eyJ" not in kept, "no token is kept"
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="session")
+def door(terminal: Terminal) -> str:
+    """Address that `spanyard port-forward` prints."""
+    printed = terminal.start("forward", "port-forward", "--port", "0")
+    return wait_for("an address", lambda: printed.read_text("utf-8").strip(), within=30)

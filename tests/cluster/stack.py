@@ -24,9 +24,10 @@ from tests.cluster.cluster import Cluster
 from tests.fakes.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
-RELEASE = "spanyard-e2e"
-"""Also its namespace. Its operator works in `TEAM` alone, so that others may run beside it."""
-TEAM = "spanyard-e2e-team"
+RELEASE = os.environ.get("SPANYARD_TEST_RELEASE", "spanyard-e2e")
+"""Also its namespace. Its operator works in `TEAM` alone, so that others may run beside it: two who
+test in one cluster at a time name two."""
+TEAM = f"{RELEASE}-team"
 READY_SECONDS = 240.0
 """On two busy cores, with images of some hundred megabytes; forty are usual."""
 

@@ -35,6 +35,12 @@ class FakeGateway:
             return problem(401, "Not signed in", "nobody is known by this token")
         if request.path == "/builds":
             return problem(403, "Forbidden", "'me' has not `get builds` in the namespace 'team'")
+        if request.path == "/projects/secret.shop":
+            return problem(
+                403, "Forbidden", "'me' has not `get projects` in the namespace 'secret'"
+            )
+        if request.path.startswith("/projects/"):
+            return problem(404, "No such project", "there is none")
         if request.path == "/projects":
             ids = ["team.shop", "team.other", "far.shop"]
             items = [
@@ -124,6 +130,15 @@ def test_a_login_is_tried_and_kept_without_a_token(
 def test_a_context_needs_no_login(api: ForwardingApi, gateway: FakeGateway, say: Said) -> None:
     assert "far.shop" in say("projects", "--context", "test")
     assert "there is no context 'none'" in say("projects", "--context", "none", code=2)
+
+
+def test_a_project_that_one_may_not_see_is_told_from_one_that_is_not_there(
+    api: ForwardingApi, gateway: FakeGateway, say: Said
+) -> None:
+    say("login")
+    told = say("logs", "secret.shop", code=2)
+    assert "has not `get projects` in the namespace 'secret'" in told
+    assert "no project 'team.shpo'; did you mean" in say("logs", "team.shpo", code=1)
 
 
 def test_a_pod_that_has_gone_is_replaced_by_one_that_is_ready(

@@ -25,7 +25,20 @@ def project_id(context: Context, text: str) -> str:
     """
     known = [str(p["id"]) for p in context.client.pages("/projects")]
     own = f"{context.named_namespace}.{text}"
-    return own if own in known else pick(text, known, "project")
+    if own in known:
+        return own
+    if "." in text and text not in known:
+        _may_be_seen(context, text)
+    return pick(text, known, "project")
+
+
+def _may_be_seen(context: Context, project: str) -> None:
+    """Raises ServerError where it is not in the list for want of a right, which it names."""
+    try:
+        context.client.get(f"/projects/{path(project)}")
+    except ServerError as error:
+        if error.status == 403:
+            raise
 
 
 def pick(text: str, known: Sequence[str], noun: str) -> str:
@@ -38,7 +51,7 @@ def pick(text: str, known: Sequence[str], noun: str) -> str:
     if found:
         raise NotThereError(f"several {noun}s are called {text!r}: {', '.join(found)}; say which")
     if not known:
-        raise NotThereError(f"no {noun} {text!r}: there is none yet")
+        raise NotThereError(f"no {noun} {text!r}: there is none yet that you may see")
     names = [*known, *(name.partition(".")[2] for name in known)]
     close = difflib.get_close_matches(text, names, n=1)
     shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
