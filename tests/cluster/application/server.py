@@ -4,10 +4,12 @@ With the standard library and Spanyard's SDK alone; the SDK lies beside it, its 
 installed by the build.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +31,24 @@ def work(query: dict[str, str]) -> str:
     return "done"
 
 
+def ask(query: dict[str, str]) -> str:
+    """A question to a model that takes `ms`, costs `tokens`, is judged by `score`, may `fail`."""
+    about = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "small"}
+    tokens = {"gen_ai.usage.input_tokens": int(query["tokens"]), "gen_ai.usage.output_tokens": 7}
+    with (
+        contextlib.suppress(LookupError),
+        spanyard.trace("ask", input=query["id"]),
+        spanyard.span("chat", attributes=about) as span,
+    ):
+        time.sleep(int(query["ms"]) / 1000)
+        span.set(tokens)
+        spanyard.score("helpful", float(query["score"]))
+        if query["fail"] == "yes":
+            spanyard.log.error(f"no answer to {query['id']}")
+            raise LookupError("the model refused")
+    return "done"
+
+
 def flood(query: dict[str, str]) -> str:
     """Numbered lines, as fast as the pipe takes them."""
     mark, filler = query["mark"], "x" * int(query.get("size", "80"))
@@ -47,7 +67,7 @@ def leave(query: dict[str, str]) -> str:
     os._exit(int(query["code"]))
 
 
-ACTIONS = {"/work": work, "/flood": flood, "/leave": leave, "/health": lambda _: "ok"}
+ACTIONS = {"/work": work, "/ask": ask, "/flood": flood, "/leave": leave, "/health": lambda _: "ok"}
 
 
 class Handler(BaseHTTPRequestHandler):
