@@ -3,9 +3,9 @@ import type { JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Page, post, type Project, Refused } from "./api";
 import { useAsked } from "./asking";
-import { showUtc } from "./format";
+import { duration, showUtc } from "./format";
 import { busy, KEYS } from "./keys";
-import { live, type State } from "./live";
+import { live, type Missed, type State } from "./live";
 import { Palette } from "./parts/palette";
 import { TimePicker } from "./parts/timepicker";
 import { choose, followLinks, go, here, href, listed, usePlace } from "./place";
@@ -34,12 +34,26 @@ const ROOMS = [
   ["proof", "Proof"],
 ] as const;
 
+/** For so long it is said what was missed. */
+const MISSED_MS = 20_000;
+
+function told({ away, records, left }: Missed): string {
+  const came = records ? `${records.toLocaleString("en")} ${records === 1 ? "record that was" : "records that were"} missed ${records === 1 ? "is" : "are"} shown now` : "nothing was missed";
+  return `Connected again after ${duration(away)}: ${came}${left ? `, ${left.toLocaleString("en")} are left out, where they are missing` : ""}.`;
+}
+
 export function App(): JSX.Element {
   const { path, query } = usePlace();
   const projects = useAsked<Page<Project>>("projects", {}, 15_000);
   const [state, setState] = useState<State>("idle");
   const help = useRef<HTMLDialogElement>(null);
+  const [missed, setMissed] = useState<Missed>();
   useEffect(() => live.watch(setState), []);
+  useEffect(() => live.caughtUp(setMissed), []);
+  useEffect(() => {
+    const timer = missed && setTimeout(() => setMissed(undefined), MISSED_MS);
+    return () => clearTimeout(timer);
+  }, [missed]);
   useEffect(() => {
     addEventListener("click", followLinks);
     return () => removeEventListener("click", followLinks);
@@ -110,9 +124,14 @@ export function App(): JSX.Element {
             The connection is lost. It comes back by itself, and goes on where it was.
           </div>
         )}
+        {missed && state !== "lost" && (
+          <div class="banner again" role="status">
+            {told(missed)} <button onClick={() => setMissed(undefined)}>Close</button>
+          </div>
+        )}
         {stale && (
           <div class="banner" role="status">
-            {stale} What is stored is missing here or out of date; build logs and what comes live are shown all the same.
+            {stale.told} Missing or out of date: {stale.parts.join(", ")}. Build logs and what comes live are shown all the same.
           </div>
         )}
         <main id="room" class="room-body" tabIndex={-1}>

@@ -44,7 +44,18 @@ describe("what is stale", () => {
     tellAway("/a", "ClickHouse does not answer.");
     tellAway("/b", "It is still away.");
     tellBack("/b");
-    expect(staleNow()).toBe("ClickHouse does not answer.");
-    expect(staleNow(Date.now() + 31_000)).toBe("");
+    expect(staleNow()).toEqual({ told: "ClickHouse does not answer.", parts: ["some figures"] });
+    expect(staleNow(Date.now() + 31_000)).toBeUndefined();
+  });
+  it("says which parts, each once, and lasts where it is said when it is over", () => {
+    tellAway("/projects/a.b/logs", "Away.");
+    tellAway("/projects/a.b/logs/histogram", "Away.");
+    tellAway("live:server:a.b", "Away for long.", true);
+    tellAway("live:server:a.c", "Away for long.", true);
+    expect(staleNow()).toEqual({ told: "Away for long.", parts: ["bars over time", "lines from before now", "stored lines"] });
+    expect(staleNow(Date.now() + 31_000)!.parts).toEqual(["lines from before now"]);
+    tellBack("live:server:a.b");
+    tellBack("live:server:a.c");
+    expect(staleNow(Date.now() + 31_000)).toBeUndefined();
   });
 });

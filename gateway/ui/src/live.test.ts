@@ -111,6 +111,31 @@ describe("the client of /ws", () => {
     vi.useRealTimers();
   });
 
+  it("says what was missed when all of it is there, of those that had begun", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    const told: unknown[] = [];
+    live.caughtUp((missed) => told.push(missed));
+    live.subscribe({ channel: "server:a.b", history: 5 }, () => {});
+    const end = live.subscribe({ channel: "server:a.c", history: 5 }, () => {});
+    sockets[0]!.onopen!();
+    sockets[0]!.tell({ type: "live", id: "s1", resume: { at: 1, seen: { w: 4 } } });
+    expect(told).toEqual([]);
+    sockets[0]!.onclose!();
+    vi.advanceTimersByTime(1_000);
+    sockets[1]!.onopen!();
+    sockets[1]!.tell({ type: "server:log", id: "s1", writer: "w", first: 5, last: 6, left: 0, items: [{ seq: 5 }, { seq: 6 }] });
+    sockets[1]!.tell({ type: "dropped", id: "s1", writer: "w", first: 7, last: 9, count: 3, reason: "not-stored" });
+    sockets[1]!.tell({ type: "server:log", id: "s2", writer: "v", first: 1, last: 1, left: 0, history: true, items: [{ seq: 1 }] });
+    sockets[1]!.tell({ type: "live", id: "s1", resume: { at: 2, seen: { w: 9 } } });
+    expect(told).toEqual([]);
+    end();
+    expect(told).toEqual([{ away: 1_000, records: 2, left: 3 }]);
+    sockets[1]!.tell({ type: "server:log", id: "s1", writer: "w", first: 10, last: 10, left: 0, items: [{ seq: 10 }] });
+    sockets[1]!.tell({ type: "live", id: "s1", resume: { at: 3, seen: { w: 10 } } });
+    expect(told).toHaveLength(1);
+    vi.useRealTimers();
+  });
   it("asks less and less often a gateway that closes at the first word", () => {
     vi.useFakeTimers();
     const { live, sockets } = played();

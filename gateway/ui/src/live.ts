@@ -59,6 +59,15 @@ export interface Wish {
 
 export type State = "idle" | "connecting" | "open" | "lost";
 
+/** What came while there was no connection, told when all of it is there. */
+export interface Missed {
+  /** Without a connection, in milliseconds. */
+  away: number;
+  /** Lines and spans that came after it. */
+  records: number;
+  left: number;
+}
+
 interface Subscription {
   id: string;
   wish: Wish;
@@ -92,6 +101,10 @@ export class Live {
   private pause = FIRST_MS;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private silence: ReturnType<typeof setTimeout> | undefined;
+  private lostAt = 0;
+  /** Since the connection is there again, until each subscription is where it would be. */
+  private caught: (Missed & { waits: Set<string> }) | null = null;
+  private readonly hearers = new Set<(missed: Missed) => void>();
   state: State = "idle";
 
   constructor(private readonly connect: () => Socket) {}
@@ -105,6 +118,7 @@ export class Live {
     else if (this.state === "open") this.ask(subscription);
     return () => {
       if (!this.open.delete(id)) return;
+      this.isThere(id);
       if (this.open.size === 0) this.end();
       else if (this.state === "open") this.say({ type: "unsubscribe", id });
     };
@@ -115,6 +129,12 @@ export class Live {
     this.watchers.add(tell);
     tell(this.state);
     return () => this.watchers.delete(tell);
+  }
+
+  /** Be told of what was missed, after each lost connection; the function that is returned ends it. */
+  caughtUp(tell: (missed: Missed) => void): () => void {
+    this.hearers.add(tell);
+    return () => this.hearers.delete(tell);
   }
 
   private become(state: State): void {
@@ -131,6 +151,7 @@ export class Live {
       if (this.socket !== socket) return;
       this.become("open");
       this.listen(socket);
+      if (this.lostAt) this.caught = { away: Date.now() - this.lostAt, records: 0, left: 0, waits: new Set(this.open.keys()) };
       for (const subscription of this.open.values()) this.ask(subscription);
     };
     socket.onmessage = (event) => {
@@ -145,7 +166,9 @@ export class Live {
     if (this.socket !== socket) return;
     this.socket = null;
     clearTimeout(this.silence);
+    this.caught = null;
     if (this.open.size === 0) return;
+    this.lostAt ||= Date.now();
     this.become("lost");
     this.timer = setTimeout(() => this.start(), this.pause * (0.5 + Math.random() / 2));
     this.pause = Math.min(LONGEST_MS, this.pause * 2);
@@ -164,6 +187,8 @@ export class Live {
     clearTimeout(this.timer);
     clearTimeout(this.silence);
     this.pause = FIRST_MS;
+    this.lostAt = 0;
+    this.caught = null;
     const socket = this.socket;
     this.socket = null;
     // One that is only being made is closed when it is there: browsers complain of others.
@@ -192,9 +217,26 @@ export class Live {
     }
     // Not when it opens: a gateway that closes at our first word would be asked twice a second.
     if (message.type === "subscribed") this.pause = FIRST_MS;
+    this.count(subscription, message);
     remember(subscription, message);
     if (message.type === "error" && PASSING.has(message.code)) this.askLater(subscription);
     subscription.hear(message);
+  }
+
+  /** Before it is remembered: one that had no place yet begins anew, and missed nothing. */
+  private count({ id, resume }: Subscription, message: Message): void {
+    if (!this.caught?.waits.has(id)) return;
+    if (message.type === "live" || message.type === "error") this.isThere(id);
+    else if (message.type === "dropped") this.caught.left += message.count;
+    else if ("items" in message && resume) this.caught.records += message.items.length;
+  }
+
+  private isThere(id: string): void {
+    const { caught } = this;
+    if (!caught?.waits.delete(id) || caught.waits.size) return;
+    this.caught = null;
+    this.lostAt = 0;
+    for (const tell of this.hearers) tell({ away: caught.away, records: caught.records, left: caught.left });
   }
 
   private askLater(subscription: Subscription): void {

@@ -1,8 +1,10 @@
 /** Lines of a channel, kept as they come: history, then live, over disconnects. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { get } from "./api";
 import { ms } from "./format";
 import { live, type Message } from "./live";
 import type { Shown } from "./parts/logview";
+import { tellAway, tellBack } from "./stale";
 
 export interface Streamed {
   lines: Shown[];
@@ -28,6 +30,8 @@ const HISTORY = 10_000;
 const MOST = 1_000_000;
 /** Cut off so many at once: each cut moves all the others. */
 const SPARE = 50_000;
+/** Whether the database is there again. */
+const LOOK_MS = 5_000;
 const LEVELS = new Set(["debug", "info", "warn", "error", "fatal"]);
 
 /** The levels that an address names; what is none is left out, for the gateway refuses it. */
@@ -44,6 +48,8 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
   const kept = useRef<{ key: string; lines: Shown[]; before: number; history: number }>({ key: "", lines: [], before: 0, history: 0 });
   const [state, set] = useState({ key: "", version: 0, started: false, note: "" });
   const key = channel + JSON.stringify(filter) + (more.key ?? "");
+  // Begun once more, when it began without its history.
+  const [turn, setTurn] = useState(0);
   const listener = useRef(hear);
   listener.current = hear;
   if (kept.current.key !== key) kept.current = { key, lines: [], before: 0, history: 0 };
@@ -63,6 +69,26 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
     let frame = 0;
     let told = 0;
     let begun = false;
+    let short = false;
+    let looks: ReturnType<typeof setTimeout> | undefined;
+    const away = (told: string): void => {
+      tellAway(`live:${channel}`, told, true);
+      short ||= !begun;
+      looks ??= setTimeout(look, LOOK_MS);
+    };
+    const look = async (): Promise<void> => {
+      try {
+        await get("projects");
+      } catch {
+        looks = looks && setTimeout(look, LOOK_MS);
+        return;
+      }
+      if (!looks) return; // the room was left
+      looks = undefined;
+      tellBack(`live:${channel}`);
+      // What a resumed stream is owed comes by itself.
+      if (short) setTurn((n) => n + 1);
+    };
     const tell = (text: string, level = ""): void => {
       lines.push({ id: `told-${++told}`, at: "", level, from: "", text, told: true });
     };
@@ -108,6 +134,8 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
       } else if (message.type === "live") {
         begun = true;
         set((old) => ({ ...old, version: old.version + 1, started: true }));
+      } else if (message.type === "partial" && message.reason === "database-away") {
+        away(message.message);
       } else if (message.type === "partial" || message.type === "error") {
         set((old) => ({ ...old, started: true, note: message.message }));
       }
@@ -115,8 +143,11 @@ export function useLines(channel: string, filter: Record<string, unknown>, hear?
     return () => {
       end();
       cancelAnimationFrame(frame);
+      clearTimeout(looks);
+      looks = undefined;
+      tellBack(`live:${channel}`);
     };
-  }, [key]);
+  }, [key, turn]);
   return { lines: kept.current.lines, before: kept.current.before, full: kept.current.history >= HISTORY, prepend, ...state, started: state.key === key && state.started };
 }
 
