@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spanyard_sidecar.model import Block, Gap, Identity, State
 from spanyard_sidecar.tailer import CriSource, TailSettings
 from tests.fakes.handclock import HandClock
@@ -78,3 +80,11 @@ def records(block: Block | None) -> list[dict[str, Any]]:
 def messages(block: Block | None) -> list[str]:
     """Their messages."""
     return [record["message"] for record in records(block)]
+
+
+@pytest.fixture
+def tail(tmp_path: Path) -> Iterator[Tail]:
+    made = Tail(tmp_path)
+    yield made
+    made.close()
+    assert made.files.open == 0, "a file was left open"
