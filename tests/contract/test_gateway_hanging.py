@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spanyard_core.clickhouse import database
@@ -66,6 +67,13 @@ async def test_what_hangs_and_what_is_lost_is_told_of_spans_and_traces_alike(
         await load(db, tmp_path, 8, "logs", [
             LogLine(project=PROJECT, writer="pod/server/1@e", seq=1, level="info", message="two", timestamp=ago(9)),
         ])  # fmt: skip
+        # What another project says under the same ids is no word of ours.
+        foreign = span(1, "silent", "root", "", 5, writer="pod/other@e")
+        theirs = msgspec.structs.replace(foreign, project="other.support")
+        await load(db, tmp_path, 9, "spans", [theirs])
+        ended = [told("begin", 1, 4_000, "pod/spans@e"), told("end", 2, 90, "pod/spans@e")]
+        lies = [msgspec.structs.replace(one, project="other.support") for one in ended]
+        await load(db, tmp_path, 10, "gaps", list(lies))
         storage = open_storage(f"file://{tmp_path}/bucket")
         async with running_gateway(db, storage) as api:
             traces = {t["id"]: t for t in await api.all_pages(f"/projects/{PROJECT}/traces")}

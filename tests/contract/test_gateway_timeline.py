@@ -54,6 +54,13 @@ def records() -> list[tuple[Signal, list[AnyLine]]]:
                   *(line(n, 63 * S, "error", f"refused {n}") for n in range(3, 40))]),
         ("logs", [line(1, 64 * S, "error", "of another", deployment="other", writer="q")]),
         ("logs", [line(1, 40 * S, "error", "of one before it", uid="d0", writer="r")]),
+        # The same names elsewhere: of another project, and of a build that was made again.
+        ("logs", [line(1, 41 * S, "error", "of another project", project="local.foreign", writer="f")]),
+        ("spans", [root(1, 41 * S, S, "error", project="local.foreign", writer="f/otlp@e")]),
+        ("scores", [ScoreLine(**{**OWN, "project": "local.foreign"}, writer="f/scores@e", seq=1,
+                              name="foreign", value=0.5, timestamp=at(41 * S))]),
+        ("logs", [line(1, 12 * S, "error", "of a build before it", **{**BUILT, "uid": "b0"},
+                       writer="o/install/0@e")]),
         ("spans", [root(1, 65 * S, S), root(2, 66 * S, S, "error"), root(3, 67 * S, 12 * S),
                    root(4, 68 * S, S, "error", parent_span_id="0000000000000001"),
                    root(5, 69 * S, 0, "error", end_time=None)]),
