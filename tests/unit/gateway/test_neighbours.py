@@ -3,9 +3,11 @@
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
+from spanyard_gateway import neighbours
 from spanyard_gateway.neighbours import peer_uid, uid_in
 
 TABLE = """\
@@ -43,6 +45,42 @@ def test_a_real_connection_of_ours_is_ours(family: socket.AddressFamily, host: s
             with connection:
                 told = peer_uid(connection)
     assert told == (os.getuid() if sys.platform == "linux" else None)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_who_closed_its_end_is_nobody_not_root(
+    table: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if table:
+        monkeypatch.setattr(neighbours, "_asked", _refuses)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client = socket.create_connection(server.getsockname())
+        connection, _ = server.accept()
+        with connection:
+            assert peer_uid(connection) == (os.getuid() if sys.platform == "linux" else None)
+            client.close()
+            assert peer_uid(connection) == (neighbours.GONE if sys.platform == "linux" else None)
+
+
+def test_a_system_whose_table_has_not_even_our_own_end_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tcp").write_text(TABLE)
+    monkeypatch.setattr(neighbours, "_asked", _refuses)
+    monkeypatch.setattr(neighbours, "_TABLES", {socket.AF_INET: tmp_path / "tcp"})
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with socket.create_connection(server.getsockname()):
+            connection, _ = server.accept()
+            with connection:
+                assert peer_uid(connection) is None
+
+
+def _refuses(*_: object) -> int | None:
+    raise OSError("not here")
 
 
 def test_a_closed_connection_tells_nothing() -> None:
