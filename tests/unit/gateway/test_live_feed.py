@@ -1,0 +1,95 @@
+"""What a feed remembers of a pod: its newest blocks and its open spans, and no more than that."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import pytest
+
+from spanyard_core.clock import SystemClock
+from spanyard_gateway.live import feed as feeds
+from spanyard_gateway.live.feed import Feed
+from spanyard_gateway.live.inlet import Inlet, Joined, Reached
+from spanyard_gateway.live.records import Block, LogRecord, SpanRecord
+from spanyard_gateway.live.upstream import LivePod, UpstreamEvent, UpToDate
+
+POD = LivePod("pod", "pod", "local", "support")
+KEPT = 2_000
+
+
+class Said:
+    """An `Upstream` that says all of it at once, and then nothing."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+
+    @contextlib.asynccontextmanager
+    async def listen(
+        self, pod: LivePod, after: Mapping[str, int]
+    ) -> AsyncIterator[AsyncIterator[UpstreamEvent]]:
+        yield self._events()
+
+    async def _events(self) -> AsyncIterator[UpstreamEvent]:
+        for block in self._blocks:
+            yield block
+        yield UpToDate()
+        await asyncio.Event().wait()
+
+
+async def _nothing_stored(pod: LivePod) -> Mapping[str, Reached]:
+    return {}
+
+
+@contextlib.asynccontextmanager
+async def fed(*blocks: Block) -> AsyncIterator[Feed]:
+    made = Feed(POD, Said(blocks), _nothing_stored, SystemClock(), random.Random(1), keep=KEPT)
+    task = asyncio.create_task(made.run())
+    try:
+        await asyncio.wait_for(made.ready.wait(), 10)
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def joined(feed: Feed) -> Sequence[Block]:
+    """What one who comes now is given."""
+    inlet = Inlet(1)
+    feed.join(inlet)
+    [given] = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
+    feed.leave(inlet)
+    return given.blocks
+
+
+def lines(first: int) -> Block:
+    record = LogRecord(first, "2026-11-21T10:00:00Z", "info", "m")
+    return Block("pod/app/0@e", first, 1, [record], 100)
+
+
+def span(seq: int, id_: str) -> Block:
+    record = SpanRecord(seq, id_, "t", "ask", "2026-11-21T10:00:00Z", None)
+    return Block("pod/spans@e", seq, 1, [record], 1)
+
+
+async def test_of_more_than_it_keeps_the_newest_is_there_before_and_after_a_round() -> None:
+    async with fed(*map(lines, range(1, 201))) as feed:
+        for _ in range(2):
+            blocks = joined(feed)
+            assert blocks[-1].last == 200
+            assert sum(block.size for block in blocks) <= KEPT
+            await asyncio.sleep(0.1)
+        feed._take(lines(201))
+        await asyncio.sleep(0.1)
+        assert joined(feed)[-1].last == 201
+        assert sum(block.size for block in joined(feed)) <= KEPT
+
+
+async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newest_open_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "OPEN_SPANS", 10)
+    starts = [span(n, f"s{n}") for n in range(1, 21)]
+    async with fed(*starts, span(21, "s20"), span(22, "s1")) as feed:
+        await asyncio.sleep(0.1)
+        assert set().union(*(block.updates for block in joined(feed))) == {21}
