@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -24,8 +25,18 @@ CHANNEL = f"server:{NAMESPACE}.{DEPLOYMENT}"
 class LiveGateway:
     """One that can be killed and started again; what it has open is gone with it."""
 
-    def __init__(self, world: World, limits: SocketLimits | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        limits: SocketLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        tokens: set[str] | None = None,
+    ) -> None:
+        """`tokens`: those that it takes now; None: it asks nobody who he is."""
         self.world = world
+        self.tls = tls
+        self.tokens = tokens
         self.limits = limits or SocketLimits()
         self.port = 0
         self.away = 0
@@ -34,18 +45,24 @@ class LiveGateway:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         clock = SystemClock()
         hub = Hub(self.world, self.world, self.world, clock, random.Random(1))
-        live = LiveSockets(hub, Statuses(lambda: None, clock), self._find, _check, self.limits)
+        live = LiveSockets(hub, Statuses(lambda: None, clock), self._find, self._check, self.limits)
         app = web.Application()
-        app.add_routes([web.get("/ws", live.handle)])
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not self._takes(request):
+                return web.json_response({"title": "Not signed in"}, status=401)
+            return await live.handle(request)
+
+        app.add_routes([web.get("/ws", handle)])
         stack = contextlib.AsyncExitStack()
         await stack.enter_async_context(_running(hub))
         address = await stack.enter_async_context(
-            serving(app, "127.0.0.1", self.port, grace=0.5, before_stop=live.close)
+            serving(app, "127.0.0.1", self.port, grace=0.5, before_stop=live.close, tls=self.tls)
         )
         self.port, self._running = address.port, stack
 
@@ -62,6 +79,14 @@ class LiveGateway:
             raise RefusedError("away", "the keeper of resources is away")
         return Target(NAMESPACE, PROJECT, deployment=DEPLOYMENT)
 
+    def _takes(self, request: web.Request) -> bool:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.tokens is None or given in self.tokens
+
+    async def _check(self, request: web.Request, target: Target) -> None:
+        if not self._takes(request):
+            raise RefusedError("not-signed-in", "the token has ended")
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -73,10 +98,6 @@ class LiveGateway:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
-
-
-async def _check(request: web.Request, target: Target) -> None:
-    """Everybody may."""
 
 
 @contextlib.asynccontextmanager
