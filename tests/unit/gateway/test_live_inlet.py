@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanyard_gateway.live import errands
 from spanyard_gateway.live.inlet import Dropped, Inlet
 from spanyard_gateway.live.records import Block, LogRecord
 
@@ -57,3 +59,15 @@ def test_what_comes_and_what_is_told_as_dropped_is_all_in_order_and_little_waits
         assert bool(dropped) == shed
 
     asyncio.run(scene())
+
+
+def test_little_waits_with_a_writer_that_waits_for_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(errands, "HELD_BYTES", LIMIT)
+    held = errands._Held(0)
+    for n in range(1, 101):
+        held.add(Block("w", n, 1, [record(n)], 90))
+    blocks = [block for block in held.waiting if isinstance(block, Block)]
+    assert sum(block.size for block in blocks) == held.size <= LIMIT
+    assert [block.first for block in blocks] == list(range(101 - len(blocks), 101))

@@ -394,6 +394,17 @@ async def test_an_ending_gateway_tells_clients_to_come_again() -> None:
         assert await ending == 1001
 
 
+async def test_a_collector_that_does_not_answer_is_told_when_a_subscription_begins() -> None:
+    async with served() as (gateway, url), connected(url) as client:
+        pod = gateway.world.new_pod()
+        pod.answers = False
+        await client.say(type="subscribe", id="a", channel=CHANNEL)
+        told = await client.hear("partial")
+        assert (told["id"], told["reason"]) == ("a", "collector-away")
+        assert told["message"] == f"pod {pod.live.name}: refused"
+        await client.hear("live")
+
+
 async def test_nobody_listening_costs_no_connection() -> None:
     async with served() as (gateway, url):
         gateway.world.new_pod()
