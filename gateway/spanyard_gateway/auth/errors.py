@@ -32,7 +32,8 @@ def missing_rights(who: str, namespace: str, rights: Sequence[Right]) -> Forbidd
     place = f"in the namespace {namespace!r}" if namespace else "in all namespaces"
     return ForbiddenError(
         f"{who[:200]!r} has not {words} {place}. The ClusterRoles spanyard-viewer and "
-        f"spanyard-editor give these rights; bind one {'there' if namespace else 'cluster-wide'}."
+        f"spanyard-editor give these rights (`kubectl get clusterroles` shows them, named after the "
+        f"release); bind one {'there' if namespace else 'cluster-wide'}."
     )
 
 
