@@ -202,12 +202,16 @@ class Subscription:
             if reached.signal in self.channel.signals and writer in self._seen:
                 self._errands.until_end(writer, reached.signal)
 
+    def _reached(self, writer: str, last: int) -> None:
+        self._seen.pop(writer, None)  # whoever spoke last stands last: tokens have room for so many
+        self._seen[writer] = last
+
     async def pass_on(self, block: Block) -> None:
         """All of the block: the writer's next records."""
         for piece in block.pieces():
             items, count = piece.picked(self._picks, self._key[0])
             left = piece.count - count
-            self._seen[piece.writer] = piece.last
+            self._reached(piece.writer, piece.last)
             if not count:
                 self._left[piece.writer] = self._left.get(piece.writer, 0) + left
                 continue
@@ -249,7 +253,7 @@ class Subscription:
         if first > last:
             return
         await self._tell_left_of(writer)
-        self._seen[writer] = last
+        self._reached(writer, last)
         self.dropped[reason] = self.dropped.get(reason, 0) + last - first + 1
         await self._say(
             said(

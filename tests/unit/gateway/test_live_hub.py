@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from spanyard_core.errors import DatabaseUnavailableError
+from spanyard_gateway.live import subscription
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.inlet import Inlet, Joined, Reached
@@ -83,8 +84,8 @@ class Scene:
         wish = Wish("s", channel, Filter(), history, resume)
         async with self.hub.attached(TARGET, inlet) as attached:
             stored = self.hub.stored
-            subscription = Subscription(wish, TARGET, inlet, stored, self.clock, self.say)
-            await subscription.run(inlet.waiting_now(), attached.reached())
+            self.subscription = Subscription(wish, TARGET, inlet, stored, self.clock, self.say)
+            await self.subscription.run(inlet.waiting_now(), attached.reached())
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Pod]:
@@ -381,6 +382,32 @@ def test_a_pod_whose_collector_never_answered_is_heard_from_the_database() -> No
 
 class Tracked(Block):
     """A block that can be looked for."""
+
+
+def test_a_token_of_bounded_size_has_those_that_spoke_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscription, "MOST_RESUMED", 4)
+
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            server = it.world.new_writer(pod)
+            await it.world.print(pod, 1)
+            await asyncio.sleep(1)
+            for _ in range(10):
+                it.world.new_writer(pod)
+                await it.world.print(pod, 1)
+            await asyncio.sleep(1)
+            server.printed.append(line(server.id, 2, 1.0))
+            async with pod.changed:
+                pod.changed.notify_all()
+            await asyncio.sleep(1)
+            token = it.subscription.resume()
+            last = [writer.id for writer in pod.writers[-3:]]
+            assert token.seen == {**dict.fromkeys(last, 1), server.id: 2}
+
+    play(scene())
 
 
 def test_what_a_subscription_began_with_is_let_go() -> None:
