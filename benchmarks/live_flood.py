@@ -22,6 +22,8 @@ from benchmarks.open_files import allow_many
 
 CHANNEL = "server:local.live"
 WRITERS = 2_000
+MESSAGES = 20
+"""Of a connection."""
 
 
 class Flood:
@@ -33,23 +35,35 @@ class Flood:
         self._heard: dict[object, int] = {}
 
     async def pour(self, session: aiohttp.ClientSession, url: str, number: int, share: int) -> None:
-        """One connection's part of it."""
-        async with session.ws_connect(url, max_msg_size=0) as socket:
-            token = await _token(socket)
-            token["seen"] |= {
-                f"{number:06}{n:04}-{'x' * 95}/app/0@epoch": n for n in range(WRITERS)
-            }
-            rest = json.dumps({"channel": CHANNEL, "resume": token})[1:]
-            hearing = asyncio.create_task(self._hear(socket))
-            count, told = 0, 0
-            while told < share:
+        """One client's part of it, over as many connections as it needs."""
+        left = share
+        while left > 0:
+            try:
+                async with session.ws_connect(url, max_msg_size=0) as socket:
+                    left = await self._say(socket, number, left)
+            except (aiohttp.ClientError, ConnectionError):
+                self.answers["cut off"] += 1
+
+    async def _say(self, socket: aiohttp.ClientWebSocketResponse, number: int, left: int) -> int:
+        """Gives what is left of it after a connection's worth: its messages wait their turn, and
+        a connection is not to seem dead meanwhile."""
+        token = await _token(socket)
+        token["seen"] |= {f"{number:06}{n:04}-{'x' * 95}/app/0@epoch": n for n in range(WRITERS)}
+        rest = json.dumps({"channel": CHANNEL, "resume": token})[1:]
+        hearing = asyncio.create_task(self._hear(socket))
+        try:
+            count = 0
+            while left > 0 and count < MESSAGES:
                 text = f'{{"type":"subscribe","id":"{count}",{rest}'
                 await socket.send_str(text)
-                count, told = count + 1, told + len(text)
+                count, left = count + 1, left - len(text)
                 self.said += len(text)
-            while self._heard.get(socket, 0) < count:
+            while self._heard.get(socket, 0) < count and not hearing.done():
                 await asyncio.sleep(0.1)
+        finally:
             hearing.cancel()
+            self._heard.pop(socket, None)
+        return left
 
     async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
