@@ -60,6 +60,8 @@ class Flood:
                 self.said += len(text)
             while self._heard.get(socket, 0) < count and not hearing.done():
                 await asyncio.sleep(0.1)
+            if hearing.done():
+                self.answers["cut off"] += 1
         finally:
             hearing.cancel()
             self._heard.pop(socket, None)
