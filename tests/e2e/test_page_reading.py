@@ -120,7 +120,7 @@ def test_what_is_missing_late_or_open_is_told_with_its_cause_and_what_to_do(stac
         region = page.get_by_role("region", name="open sources")
         region.get_by_text("still runs").first.wait_for()
         region.locator("details").first.evaluate("details => { details.open = true; }")
-        region.get_by_text(re.compile("records so far")).first.wait_for()
+        region.get_by_text(re.compile("records? so far")).first.wait_for()
         assert page.get_by_role("region", name="losses").count() == 0
         page.route("**/projects/local.support/proof", worse)
         losses = page.get_by_role("region", name="losses")

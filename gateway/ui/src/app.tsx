@@ -131,7 +131,7 @@ export function App(): JSX.Element {
         )}
         {stale && (
           <div class="banner" role="status">
-            {stale.told} Missing or out of date: {stale.parts.join(", ")}. Build logs and what comes live are shown all the same.
+            {stale.told.replace(/\.?$/, ".")} Missing or out of date: {stale.parts.join(", ")}. Build logs and what comes live are shown all the same.
           </div>
         )}
         <main id="room" class="room-body" tabIndex={-1}>

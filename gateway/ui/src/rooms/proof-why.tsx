@@ -13,7 +13,7 @@ export function Waiting({ of }: { of: Backlog | undefined }): JSX.Element | null
   const { told, late, todo } = ofBacklog(of);
   return (
     <p class="backlog">
-      <span class={`mark ${late ? "warn" : "good"}`}>{late ? "late" : "backlog"}</span> <span title={of.oldestAt ? `since ${full(of.oldestAt)}` : undefined}>{told}</span> {todo}
+      <span class={`mark ${late ? "warn" : "good"}`}>{late ? "late" : "ok"}</span> <span title={of.oldestAt ? `since ${full(of.oldestAt)}` : undefined}>{told}</span> {todo}
     </p>
   );
 }
@@ -77,7 +77,7 @@ export function Open({ writers }: { writers: readonly WriterProof[] }): JSX.Elem
               <ul>
                 {of.slice(0, MOST).map((writer) => (
                   <li key={writer.signal + writer.writer} title={writer.writer}>
-                    {writer.pod || writer.writer} <span class="soft">{[writer.container, writer.signal].filter(Boolean).join(", ")}, {writer.expected.toLocaleString("en")} records so far{writer.begunAt ? ", begun " : ""}</span>
+                    {writer.pod || writer.writer} <span class="soft">{[writer.container, writer.signal].filter(Boolean).join(", ")}, {writer.expected.toLocaleString("en")} {writer.expected === 1 ? "record" : "records"} so far{writer.begunAt ? ", begun " : ""}</span>
                     {writer.begunAt && <Time at={writer.begunAt} />}
                   </li>
                 ))}
