@@ -63,7 +63,14 @@ SEARCHES = {
         "input:parcel span.duration:>990ms",
     ),
 }
-SEARCHED = {"q": '"took 317 ms"', "from": f"{DAY}T00:00:00Z", "to": "2026-11-22T00:00:00Z"}
+WHOLE_DAY = {"from": f"{DAY}T00:00:00Z", "to": "2026-11-22T00:00:00Z"}
+SEARCHED = {"q": '"took 317 ms"', **WHOLE_DAY}
+SERIES = {
+    "1 h": {"from": f"{DAY}T12:00:00Z", "to": f"{DAY}T13:00:00Z"},
+    "24 h": WHOLE_DAY,
+    "24 h by revision": {**WHOLE_DAY, "by": "revision"},
+    "24 h of a search": {**WHOLE_DAY, "q": "input:parcel span.duration:>990ms"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,11 @@ def cases(rows: int) -> list[Case]:
         Case("histogram of a search in all", f"{of}/logs/histogram?{urlencode(SEARCHED)}"),
         Case("facets of a search in all", f"{of}/logs/facets?{urlencode(SEARCHED)}"),
         Case("lines and events of a trace", f"{of}/logs?traceId={middle}"),
+        *(
+            Case(f"series of traces, {name}", f"{of}/traces/series?{urlencode(asked)}", 1000)
+            for name, asked in SERIES.items()
+        ),
+        Case("facets of traces, 24 h", f"{of}/traces/facets?{urlencode(WHOLE_DAY)}"),
         Case("newest metric points", f"{of}/metrics"),
         Case("metric points by name", f"{of}/metrics?name=latency"),
         Case("the proof, 2,000 writers", f"{of}/proof", 1000),
@@ -156,6 +168,10 @@ FILL = {
     " if(number % 70 = 0, 'error', 'ok') AS status, 'internal' AS span_kind,"
     " if(name = 'chat', concat('Where is my parcel number ', toString(cityHash64(number) % 100000),"
     " '?'), '') AS input,"
+    " if(name = 'chat', 100 + number % 900, 0) AS input_tokens,"
+    " if(name = 'chat', number % 200, 0) AS output_tokens,"
+    " if(name = 'chat', 0.001 * (number % 10), 0) AS cost,"
+    " if(name = 'chat', 'm-1', '') AS model,"
     " if(name = 'chat', concat('It left ', toString(number % 90), ' minutes ago'), '') AS output,"
     f" {_ATTRIBUTES} FROM numbers({{first}}, {{count}})",
     "starts": f"SELECT {_IDENTITY.replace('/server/0@', '/starts@')}, 'otlp' AS stream,"

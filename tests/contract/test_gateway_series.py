@@ -15,6 +15,7 @@ from tests.fakes.odd_records import odd_lines
 
 PROJECT = "local.figures"
 CROWD = "local.crowd"
+LATE = "local.late"
 MINUTE = 60 * 10**9
 PODS = ("agent-1-bcdfg", "agent-2-hjklm", "agent-server-7c9f8d6b5d-x2x5z", "agent-0", "")
 SUMS = ("inputTokens", "outputTokens", "cost")
@@ -79,6 +80,25 @@ def crowd() -> list[AnyLine]:
     ]  # fmt: skip
 
 
+def late() -> list[AnyLine]:
+    """A root of an hour, in its second minute one of four; spans long after."""
+    hour = 60 * MINUTE
+    made: list[AnyLine] = []
+    for trace, root, end, tokens in (
+        ("1", 0, hour, {-59 * MINUTE: 16, hour - 1: 1, 7 * hour - 1: 2, 7 * hour + MINUTE: 4}),
+        ("2", MINUTE, 4 * hour, {25 * hour + 1: 8, -61 * MINUTE: 32}),
+    ):
+        times = [(root, end, 0), *((start, start + 1, n) for start, n in tokens.items())]
+        for i, (start, ends, n) in enumerate(times):
+            made.append(SpanLine(
+                project=LATE, writer="w/late@e", seq=len(made) + 1, trace_id=trace * 32,
+                id=f"{trace}{i:015x}", parent_span_id=f"{trace}{0:015x}" if i else "", name="ask",
+                start_time=at(start), end_time=at(ends),
+                attributes={"gen_ai.usage.input_tokens": n} if n else {},
+            ))  # fmt: skip
+    return made
+
+
 def scores() -> list[AnyLine]:
     values: list[tuple[str, str, float | str, dict[str, Any]]] = [
         *(("helpful", f"agent-{1 + n % 2}-bcdfg", n / 20, {}) for n in range(21)),
@@ -103,7 +123,7 @@ async def loaded(
     odd = odd_lines()
     batches: list[tuple[Signal, list[AnyLine]]] = [
         ("spans", traces()), ("traces", reports()), ("spans", crowd()), ("scores", scores()),
-        ("spans", odd["spans"]), ("traces", odd["traces"]), ("scores", odd["scores"]),
+        ("spans", odd["spans"]), ("traces", odd["traces"]), ("scores", odd["scores"]), ("spans", late()),
     ]  # fmt: skip
     async with filled(folder, batches) as both:
         yield both
@@ -210,6 +230,15 @@ async def test_pieces_are_round_cover_the_time_and_are_there_when_nothing_is(api
     assert (await api.get("/projects/local.empty/traces/series", by="revision"))["series"] == []
     for wrong in ({"buckets": "501"}, {"buckets": "0"}, {"by": "pod"}, {"limit": "5"}):
         await api.get(f"/projects/{PROJECT}/traces/series", expect=400, **wrong)
+
+
+async def test_tokens_are_looked_for_until_six_hours_after_the_last_root_and_a_day_after_the_time(
+    api: Api,
+) -> None:
+    path = f"/projects/{LATE}/traces/series"
+    for more, tokens in (({"to": at(MINUTE)}, 1 + 2 + 16), ({}, 1 + 2 + 4 + 16)):
+        [series] = (await api.get(path, **{**HOUR, **more}))["series"]
+        assert series["total"]["inputTokens"] == tokens, more
 
 
 async def test_scores_have_trend_distribution_and_shares(api: Api) -> None:

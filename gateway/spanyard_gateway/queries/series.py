@@ -27,18 +27,31 @@ MAX_SERIES = 20
 
 _HOUR_NS = 3_600 * 10**9
 _BEFORE_NS = _HOUR_NS
-_AFTER_NS = 24 * _HOUR_NS
-"""Spans that begin this much before or after the time that is asked for are looked for tokens and
-cost of its traces. The list follows each trace by its index; for a million of them that is dearer
-than all the rest."""
+_AFTER_NS = 6 * _HOUR_NS
+_MOST_AFTER_NS = 24 * _HOUR_NS
+"""Spans that begin so much before the time that is asked for, or after the last of its traces' roots
+has ended, are looked for tokens and cost; never later than a day after. The list follows each trace
+by its index; for a million of them that is dearer than all the rest."""
+
+_LAST_NS = 2**63 - 1
+_ENDS = " UNION ALL ".join(
+    f"SELECT max(end_time) AS at FROM {table} WHERE project = {{project:String}} AND {only}"
+    " AND start_time >= fromUnixTimestamp64Nano({from:Int64}, 'UTC')"
+    " AND start_time < fromUnixTimestamp64Nano({to:Int64}, 'UTC')"
+    for table, only in (("spans", "root = 1"), ("traces", "1"))
+)
+_LATE = (
+    "fromUnixTimestamp64Nano(least({latest:Int64}, greatest({to:Int64}, toUnixTimestamp64Nano("
+    f"(SELECT max(at) FROM ({_ENDS}))))) + {_AFTER_NS}, 'UTC')"
+)
 
 _GROUPS = {
     "none": ("''", "''"),
     "deployment": ("deployment", "''"),
     "revision": ("deployment", REVISION),
 }
-# Latest row first where two began at once, as the list in its usual order has it.
-_FACTS = "(start_ns, ended, status, duration_ns, deployment, pod)"
+_FACTS = ("ended", "status", "duration_ns")
+_WHOSE = ("deployment", "pod")
 
 
 async def trace_series(reader: Reader, project: str, query: Query, buckets: Buckets) -> TraceSeries:
@@ -53,46 +66,38 @@ class _Asked:
     """The questions of one request."""
 
     def __init__(self, project: str, query: Query, buckets: Buckets) -> None:
-        limited = query.between(buckets.start, buckets.end)
-        self._traces, self._params = first_rows(project, limited, _FACTS)
         self._by: str = query["by"]
         self._buckets = buckets
+        self._facts = _FACTS if self._by == "none" else (*_FACTS, *_WHOSE)
+        limited = query.between(buckets.start, buckets.end)
+        self._traces, self._params = first_rows(project, limited, self._facts)
 
     def _with_groups(self, traces: str) -> str:
         one, two = _GROUPS[self._by]
-        return (
-            "SELECT facts.1 AS start_ns, facts.2 AS ended, facts.3 AS status,"
-            " facts.4 AS duration_ns, facts.5 AS deployment, facts.6 AS pod,"
-            f" toString({one}) AS one, toString({two}) AS two, * EXCEPT facts FROM ({traces})"
-        )
+        return f"SELECT *, toString({one}) AS one, toString({two}) AS two FROM ({traces})"
 
     def largest(self) -> tuple[str, dict[str, Any]]:
         """The groups with most traces, one more than is shown."""
-        by_trace = f"SELECT argMax(best.1, best.2) AS facts FROM ({self._traces}) GROUP BY trace_id"
         select = (
-            f"SELECT one, two FROM ({self._with_groups(by_trace)}) GROUP BY one, two"
+            f"SELECT one, two FROM ({self._with_groups(self._traces)}) GROUP BY one, two"
             f" ORDER BY count() DESC, one, two LIMIT {MAX_SERIES + 1}"
         )
         return select, self._params
 
     def series(self, kept: list[tuple[str, str]] | None) -> tuple[str, dict[str, Any]]:
         """Per group and piece of the time, and (`whole`) per group; only `kept` by their names."""
-        nothing = "0, 0, '', 0, '', ''"
+        facts = ("start_ns", *self._facts)
         tokens = (
-            f"SELECT trace_id, CAST((({nothing}), (0, '', 0)), 'Tuple({_TYPES})') AS best,"
-            " toUInt8(0) AS hit, input_tokens, output_tokens, cost FROM spans"
-            " WHERE project = {project:String} AND ended = 1"
-            " AND start_time >= fromUnixTimestamp64Nano({early:Int64}, 'UTC')"
-            " AND start_time < fromUnixTimestamp64Nano({late:Int64}, 'UTC')"
+            "SELECT trace_id, sum(input_tokens) AS given, sum(output_tokens) AS got,"
+            " sum(cost) AS paid FROM spans WHERE project = {project:String}"
+            " AND ended = 1 AND start_time >= fromUnixTimestamp64Nano({early:Int64}, 'UTC')"
+            f" AND start_time < {_LATE}"
             " AND (input_tokens > 0 OR output_tokens > 0 OR cost != 0)"
+            " GROUP BY trace_id"
         )
         by_trace = (
-            "SELECT argMaxIf(best.1, best.2, hit) AS facts, sum(input_tokens) AS input_tokens,"
-            " sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM ("
-            f"SELECT trace_id, CAST(best, 'Tuple({_TYPES})') AS best, toUInt8(1) AS hit,"
-            " toUInt64(0) AS input_tokens, toUInt64(0) AS output_tokens, toFloat64(0) AS cost"
-            f" FROM ({self._traces}) UNION ALL {tokens}"
-            ") GROUP BY trace_id HAVING max(hit)"
+            f"SELECT {', '.join(facts)}, given, got, paid"
+            f" FROM ({self._traces}) AS t LEFT JOIN ({tokens}) AS s ON t.trace_id = s.trace_id"
         )
         other, params = "0", self._params
         if kept is not None:
@@ -104,15 +109,13 @@ class _Asked:
             f" {buckets.index_sql('start_ns')} AS piece, grouping(piece) AS whole,"
             " count() AS traces, countIf(status = 'error') AS errors, countIf(ended) AS ends,"
             " quantilesExactIf(0.5, 0.95, 0.99)(duration_ns, ended = 1) AS took,"
-            " sum(input_tokens) AS input, sum(output_tokens) AS output, sum(cost) AS costs"
+            " sum(given) AS input, sum(got) AS output, sum(paid) AS costs"
             f" FROM ({self._with_groups(by_trace)})"
             " GROUP BY GROUPING SETS ((other, g1, g2, piece), (other, g1, g2))"
         )
-        early, late = max(0, buckets.start - _BEFORE_NS), min(2**63 - 1, buckets.end + _AFTER_NS)
-        return select, params | buckets.params | {"early": early, "late": late}
-
-
-_TYPES = "Tuple(Int64, UInt8, String, UInt64, String, String), Tuple(Int64, String, UInt64)"
+        early = max(0, buckets.start - _BEFORE_NS)
+        latest = min(_LAST_NS, buckets.end + _MOST_AFTER_NS) - _AFTER_NS
+        return select, params | buckets.params | {"early": early, "latest": latest}
 
 
 async def _largest(reader: Reader, asked: _Asked) -> list[tuple[str, str]] | None:

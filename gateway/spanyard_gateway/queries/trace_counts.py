@@ -16,19 +16,15 @@ from spanyard_gateway.reader import Reader
 FACET_PARAMS = (*(name for name in PARAMS if name not in {"cursor", "order"}),)
 _OF_ROOTS = ("status", "name", "service", "deployment", "revision")
 FACETS = (*_OF_ROOTS, "model")
-_FACTS = "(status, name, service, deployment, pod)"
+_FACTS = ("status", "name", "service", "deployment", "pod")
 
 
 async def trace_facets(reader: Reader, project: str, query: Query) -> Facets:
     """The most frequent values of `FACETS`. Raises SearchError, DatabaseError."""
     rows, params = first_rows(project, query, _FACTS)
-    ids, _ = first_rows(project, query, "tuple(0)")
+    ids, _ = first_rows(project, query, ())
     # The revision of a trace, not of each row: it is dear.
-    traces = (
-        "(SELECT facts.1 AS status, facts.2 AS name, facts.3 AS service, facts.4 AS deployment,"
-        f" facts.5 AS pod, {REVISION} AS revision FROM (SELECT argMax(best.1, best.2) AS facts"
-        f" FROM ({rows}) GROUP BY trace_id))"
-    )
+    traces = f"(SELECT status, name, service, deployment, {REVISION} AS revision FROM ({rows}))"
     since = "1"
     if query["from"] is not None:  # as a search for any span has it
         since = f"start_time >= fromUnixTimestamp64Nano({{from:Int64}}, 'UTC') - {EARLIER_S}"

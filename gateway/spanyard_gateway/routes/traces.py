@@ -123,7 +123,8 @@ ENDPOINTS = [
         "traces",
         "Counts, failures, durations, tokens and cost of the traces that the list with the same "
         "filters has, by the time they began. Without `from` the hour before `to`. Tokens and cost "
-        "are those of spans that begin up to an hour before or a day after that time.",
+        "are those of spans that begin up to an hour before that time, or up to six hours after the "
+        "last of its root spans has ended, at most a day.",
         params=SERIES_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,
