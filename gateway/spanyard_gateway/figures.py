@@ -152,6 +152,9 @@ class Facet(msgspec.Struct, rename="camel", kw_only=True):
 class Facets(msgspec.Struct, rename="camel", kw_only=True):
     """All fields that can be counted; a field without a value that says something has no values."""
 
+    from_: str | None = msgspec.field(name="from", default=None)
+    """What was counted; null where one trace was asked for without a time."""
+    to: str | None = None
     facets: list[Facet]
 
 

@@ -254,21 +254,38 @@ async def test_lines_are_counted_by_their_values(api: Api) -> None:
         [facet] = (facet for facet in found["facets"] if facet["field"] == field)
         return {value["value"]: value["count"] for value in facet["values"]}
 
-    found = await api.get(f"{LOGS}/facets")
+    then = {"from": at(0), "to": at(60 * SECOND)}
+    for path in (f"{LOGS}/facets", f"{TRACES}/facets"):  # nothing was written in the last hour
+        lately = await api.get(path)
+        assert [facet["values"] for facet in lately["facets"]] == [[]] * len(lately["facets"])
+        assert lately["from"] < lately["to"]
+        told = await api.get(path, **{"from": at(0)})
+        assert told["from"] == at(0) < told["to"]
+        of_trace = await api.get(path, traceId=A)
+        assert (of_trace["from"], of_trace["to"]) == (None, None)
+        assert of_trace["facets"][0]["values"]
+        for wrong in ({"from": "2200-01-01T00:00:00Z"}, {"from": at(1), "to": at(1)}):
+            assert "from" in (await api.get(path, 400, **wrong))["detail"]
+    for path in (f"{LOGS}/histogram", f"{TRACES}/series"):
+        told = await api.get(path, 400, **{"from": "2200-01-01T00:00:00Z"})
+        assert told["detail"] == "from: not before now, and there is no `to`, so nothing can match"
+    found = await api.get(f"{LOGS}/facets", **then)
+    assert {name: found[name] for name in then} == then
     assert [facet["field"] for facet in found["facets"]] == [
         "level", "stream", "container", "deployment", "pod", "service",
     ]  # fmt: skip
     assert values(found, "level") == {"info": 3, "error": 2, "warn": 1, "fatal": 1}
     assert values(found, "container") == {"server": 6, "proxy": 1}
-    one = await api.get(f"{LOGS}/facets", limit="1", q="-level:fatal")
+    one = await api.get(f"{LOGS}/facets", limit="1", q="-level:fatal", **then)
     assert [(len(facet["values"]), facet["more"]) for facet in one["facets"]] == [
         (1, True), (1, True), (1, False), (1, False), (1, False), (1, False),
     ]  # fmt: skip
-    traces = await api.get(f"{TRACES}/facets")
+    traces = await api.get(f"{TRACES}/facets", **then)
     assert values(traces, "status") == {"unset": 2, "error": 1, "ok": 1}
     assert values(traces, "name") == {"answer": 2, "health": 1, "told": 1}
     assert values(traces, "model") == {"m-large": 2}
-    assert values(await api.get(f"{TRACES}/facets", q="tool:web_search"), "model") == {"m-large": 1}
+    searched = await api.get(f"{TRACES}/facets", q="tool:web_search", **then)
+    assert values(searched, "model") == {"m-large": 1}
 
 
 @pytest.mark.parametrize("path", [LOGS, f"{LOGS}/follow", f"{LOGS}/histogram", f"{LOGS}/facets"])

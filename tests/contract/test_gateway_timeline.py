@@ -64,6 +64,8 @@ def records() -> list[tuple[Signal, list[AnyLine]]]:
         ("spans", [root(1, 65 * S, S), root(2, 66 * S, S, "error"), root(3, 67 * S, 12 * S),
                    root(4, 68 * S, S, "error", parent_span_id="0000000000000001"),
                    root(5, 69 * S, 0, "error", end_time=None)]),
+        # The same span, told by two processes with the same number.
+        ("spans", [root(1, 65 * S, S, writer="p2/otlp@e")]),
         ("scores", [ScoreLine(**OWN, writer="p/scores@e", seq=1, name="helpful", value=0.25,
                               timestamp=at(70 * S), trace_id=f"{2:032x}", comment="so so")]),
     ]  # fmt: skip
@@ -194,7 +196,7 @@ async def test_what_is_not_notable_is_told_when_it_is_asked_for(api: Api) -> Non
         ("server:log", "listening"), ("server:log", "slow model xxxxxxxxx"),
     ]  # fmt: skip
     spans = await api.all_pages(PATH, kinds="span", order="asc", notable="false")
-    assert [item["traceId"][-1] for item in spans] == ["1", "2", "3"]
+    assert [item["traceId"][-1] for item in spans] == ["1", "1", "2", "3"]
     slow = await api.all_pages(PATH, kinds="span", order="asc", minDuration="20s")
     assert [(item["traceId"][-1], item["status"], item["detail"]) for item in slow] == [
         ("2", "error", "tool failed")

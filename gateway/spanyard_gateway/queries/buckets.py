@@ -7,6 +7,7 @@ pieces, and two plots of one time can be laid over each other.
 from dataclasses import dataclass
 
 from spanyard_core.clock import rfc3339
+from spanyard_core.errors import SettingError
 from spanyard_gateway.params import Query
 
 SECOND = 10**9
@@ -79,8 +80,17 @@ def _cut(start: int, end: int, step_s: int, aligned_s: int) -> Buckets:
     return Buckets(start, end, origin, step_s, -(-(end - origin) // (step_s * SECOND)))
 
 
-def buckets_of(query: Query, now_ns: int) -> Buckets:
-    """Those that a query's `from`, `to` and `buckets` ask for; `to` is now without one."""
+def range_of(query: Query, now_ns: int) -> tuple[int, int]:
+    """The time that is counted, in ns: to now without a `to`, from an hour before it without a
+    `from`. Raises SettingError when that is none."""
     end = max(1, now_ns if query["to"] is None else query["to"])
     start = max(0, end - DEFAULT_NS) if query["from"] is None else query["from"]
-    return bucketed(min(start, end - 1), end, query["buckets"] or 1)
+    if start >= end:
+        raise SettingError("from: not before now, and there is no `to`, so nothing can match")
+    return start, end
+
+
+def buckets_of(query: Query, now_ns: int) -> Buckets:
+    """Those that a query's `from`, `to` and `buckets` ask for. Raises SettingError."""
+    start, end = range_of(query, now_ns)
+    return bucketed(start, end, query["buckets"] or 1)

@@ -47,4 +47,4 @@ async def log_facets(reader: Reader, project: str, query: Query) -> Facets:
         most_frequent(FACETS, f"{log_rows(query)} WHERE {where.sql()}", query.limit),
         where.params,
     )
-    return facets_of(FACETS, rows, query.limit)
+    return facets_of(FACETS, rows, query)

@@ -45,11 +45,12 @@ class _Source:
     time: str
     a: str
     b: str
+    c: str
     columns: str
 
     def order(self, way: str) -> str:
         """As the table lies, so that only its first rows are read."""
-        return ", ".join(f"{column} {way}" for column in (self.time, self.a, self.b, "seq"))
+        return ", ".join(f"{column} {way}" for column in (self.time, self.a, self.b, self.c, "seq"))
 
 
 _NAMES = (
@@ -62,13 +63,14 @@ _LINE = (
     f" {REVISION}"
 )
 _SOURCES: dict[TimelineKind, _Source] = {
-    "build:log": _Source("logs", "timestamp", "writer", "''", _LINE),
-    "server:log": _Source("logs", "timestamp", "writer", "''", _LINE),
+    "build:log": _Source("logs", "timestamp", "writer", "''", "''", _LINE),
+    "server:log": _Source("logs", "timestamp", "writer", "''", "''", _LINE),
     "span": _Source(
         "spans",
         "start_time",
         "trace_id",
         "id",
+        "writer",
         f"toString(name), '', toString(status), substringUTF8(status_message, 1, {_TEXT}),"
         " duration_ns, trace_id, id, '', toString(pod), toString(container), toFloat64(0),"
         f" {REVISION}",
@@ -77,6 +79,7 @@ _SOURCES: dict[TimelineKind, _Source] = {
         "scores",
         "timestamp",
         "writer",
+        "''",
         "''",
         f"toString(name), '', '', substringUTF8(comment, 1, {_TEXT}), toUInt64(0), trace_id,"
         " span_id, '', toString(pod), toString(container), value,"
@@ -107,7 +110,7 @@ async def stored_entries(
         params |= where.params
     if not parts:
         return []
-    order = ", ".join(f"{column} {way}" for column in ("at", "rank", "a", "b", "n"))
+    order = ", ".join(f"{column} {way}" for column in ("at", "rank", "a", "b", "c", "n"))
     rows = await reader.rows(
         f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY {order} LIMIT {wanted}", params
     )
@@ -118,12 +121,12 @@ def _select(kind: TimelineKind, where: Where, way: str, wanted: int) -> str:
     source = _SOURCES[kind]
     inner = (
         f"SELECT toUnixTimestamp64Nano({source.time}), toInt64({KINDS.index(kind)}),"
-        f" toString({source.a}), toString({source.b}), seq, toString(writer),"
+        f" toString({source.a}), toString({source.b}), toString({source.c}), seq, toString(writer),"
         f" {rfc3339(source.time)}, {source.columns}"
         f" FROM {source.table} WHERE {where.sql()}"
         f" ORDER BY {source.order(way)} LIMIT {wanted}"
     )
-    names = ", ".join(("at", "rank", "a", "b", "n", "of", "time_text", *_NAMES))
+    names = ", ".join(("at", "rank", "a", "b", "c", "n", "of", "time_text", *_NAMES))
     # Named outside: an alias that is a column's name would take its place in the conditions.
     return f"(SELECT * FROM ({inner}) AS t ({names}))"
 
@@ -167,11 +170,13 @@ def _add_place(where: Where, kind: TimelineKind, behind: Place | None, *, descen
     at = "fromUnixTimestamp64Nano({p_at:Int64}, 'UTC')"
     if rank == behind.rank:
         where.add(
-            f"{source.time} {sign}= {at} AND ({source.time}, {source.a}, {source.b}, seq) {sign}"
-            f" ({at}, {{p_a:String}}, {{p_b:String}}, {{p_n:UInt64}})",
+            f"{source.time} {sign}= {at} AND ({source.time}, {source.a}, {source.b},"
+            f" {source.c}, seq) {sign}"
+            f" ({at}, {{p_a:String}}, {{p_b:String}}, {{p_c:String}}, {{p_n:UInt64}})",
             p_at=behind.at,
             p_a=behind.a,
             p_b=behind.b,
+            p_c=behind.c,
             p_n=behind.n,
         )
     else:
@@ -200,4 +205,4 @@ def _entry(row: dict[str, Any]) -> Entry:
         record_id=record,
         value=number(row["value"]) if kind == "score" else None,
     )
-    return Entry(Place(row["at"], row["rank"], row["a"], row["b"], row["n"]), item)
+    return Entry(Place(row["at"], row["rank"], row["a"], row["b"], row["c"], row["n"]), item)

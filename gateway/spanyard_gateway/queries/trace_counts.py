@@ -38,4 +38,4 @@ async def trace_facets(reader: Reader, project: str, query: Query) -> Facets:
             params,
         ),
     )
-    return facets_of(FACETS, [*of_roots, *of_spans], query.limit)
+    return facets_of(FACETS, [*of_roots, *of_spans], query)

@@ -10,6 +10,7 @@ from spanyard_gateway.figures import Facets, LogHistogram
 from spanyard_gateway.items import FollowPage, LogItem
 from spanyard_gateway.params import Query
 from spanyard_gateway.queries.buckets import buckets_of
+from spanyard_gateway.queries.facets import limited
 from spanyard_gateway.queries.follow import follow_logs
 from spanyard_gateway.queries.log_counts import (
     FACET_PARAMS,
@@ -38,7 +39,8 @@ async def _histogram(request: web.Request, query: Query) -> Any:
 
 
 async def _facets(request: web.Request, query: Query) -> Any:
-    return await log_facets(request.app[READER], project_of(request), query)
+    within = limited(query, request.app[CLOCK].time_ns())
+    return await log_facets(request.app[READER], project_of(request), within)
 
 
 ENDPOINTS = [
@@ -90,7 +92,8 @@ ENDPOINTS = [
         Facets,
         _facets,
         "logs",
-        description="Of level, stream, container, deployment, pod and service; `limit` values each.",
+        description="Of level, stream, container, deployment, pod and service; `limit` values each. "
+        "Without `from` of the hour before `to`, or of all of a trace that is named.",
         params=FACET_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,

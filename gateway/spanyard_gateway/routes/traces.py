@@ -14,6 +14,7 @@ from spanyard_gateway.items import Page, SpanItem, TraceDetail, TraceItem
 from spanyard_gateway.outlines import TraceOutline
 from spanyard_gateway.params import Query, trace_id
 from spanyard_gateway.queries.buckets import buckets_of
+from spanyard_gateway.queries.facets import limited
 from spanyard_gateway.queries.one_trace import (
     TraceAt,
     one_trace,
@@ -39,7 +40,8 @@ async def _series(request: web.Request, query: Query) -> Any:
 
 
 async def _facets(request: web.Request, query: Query) -> Any:
-    return await trace_facets(request.app[READER], project_of(request), query)
+    within = limited(query, request.app[CLOCK].time_ns())
+    return await trace_facets(request.app[READER], project_of(request), within)
 
 
 async def _found(request: web.Request, query: Query) -> TraceAt | web.Response:
@@ -138,7 +140,8 @@ ENDPOINTS = [
         _facets,
         "traces",
         description="Of their status, name, service, deployment and revision, and of the models of their "
-        "spans; `limit` values each.",
+        "spans; `limit` values each. Without `from` of the hour before `to`, or of the trace that is "
+        "named.",
         params=FACET_PARAMS,
         attributes=True,
         path_params=PROJECT_PATH,

@@ -6,13 +6,16 @@ known, of an Event that came again the last time and how often. More is not made
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from spanyard_core.resources.api import ResourceEvent
 from spanyard_core.resources.conditions import READY, find
 from spanyard_core.resources.kinds import Build, Deployment, Revision, resource_id
 from spanyard_gateway.params import time_ns
-from spanyard_gateway.timeline.entries import Entry, entry
+from spanyard_gateway.timeline.entries import Entry, Place, entry
 
 MAX_BUILDS = 50
 """The newest: a project keeps ten successful and ten failed ones by default."""
@@ -49,7 +52,17 @@ def entries(
     known = {revision.number for revision in deployment.status.revisions}
     of_events = (_event(event) for event in events if not _told_already(event, known))
     found = (*of_builds, *of_revisions, *of_events, _health(deployment))
-    return [one for one in found if one is not None]
+    return list(_told_apart(one for one in found if one is not None))
+
+
+def _told_apart(found: Iterable[Entry]) -> Iterator[Entry]:
+    """Events may say the same of two pods at once: each has its own place and id."""
+    seen: Counter[Place] = Counter()
+    for one in found:
+        again = seen[one.place]
+        seen[one.place] += 1
+        id_ = f"{one.item.id}/{again}" if again else one.item.id
+        yield Entry(one.place._replace(n=again), msgspec.structs.replace(one.item, id=id_))
 
 
 # --- builds ----------------------------------------------------------------------------------

@@ -34,10 +34,11 @@ class Place(NamedTuple):
     """Of its kind in KINDS."""
     a: str = ""
     b: str = ""
+    c: str = ""
     n: int = 0
 
 
-PLACE_TYPES: tuple[type, ...] = (int, int, str, str, int)
+PLACE_TYPES: tuple[type, ...] = (int, int, str, str, str, int)
 """Of a `Place` in a cursor."""
 
 

@@ -96,3 +96,11 @@ def test_a_revision_that_starts_serves_and_ends_within_a_second_does_so_in_this_
                    ready_at=second, ended_at=second)  # fmt: skip
     told = sorted(entries(deployment(one), [], []), key=lambda one: one.place)
     assert [one.item.status for one in told] == ["Starting", "Serving", "Replaced"]
+
+
+def test_events_that_say_the_same_at_once_are_told_apart() -> None:
+    event = ResourceEvent(
+        time="2026-11-21T10:00:00Z", type="Warning", reason="Unhealthy", message="no"
+    )
+    found = entries(deployment(), [], [event, event, event])
+    assert len({one.place for one in found}) == len({one.item.id for one in found}) == 3
