@@ -80,7 +80,9 @@ def project_of(team: Team) -> dict[str, Any]:
 WHEN = {"from": at(0), "to": at(60)}
 NEEDED: dict[str, dict[str, str]] = {
     "/projects/{id}/export": {"signal": "logs"},
+    "/projects/{id}/logs/facets": WHEN,
     "/projects/{id}/logs/histogram": WHEN,
+    "/projects/{id}/traces/facets": WHEN,
     "/projects/{id}/metrics/names": WHEN,
     "/projects/{id}/metrics/series": WHEN | {"name": "{own.secret}"},
     "/projects/{id}/scores/series": WHEN,
