@@ -102,7 +102,7 @@ def test_ctrl_c_ends_whatever_is_followed_without_a_word(
             user.shows(sign)
             user.press("\x03")
             assert user.wait() == 130, user.printed
-            assert "Traceback" not in user.printed
+            assert "Traceback" not in user.printed, user.printed
             assert user.echoes
             assert ("\x1b" in user.printed) == (words.startswith(("trace", "top")))
 
