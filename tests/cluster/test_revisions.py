@@ -1,8 +1,10 @@
 """Two revisions of a Deployment on a real cluster, told apart, and its story from commit to score."""
 
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ class Story:
 
     began: str
     commits: list[str]
+    refused: list[str]
+    """Requests that had no answer while the second one took the first one's place."""
     templates: dict[int, list[str]]
     """As the status tells them, by number of the revision."""
 
@@ -38,6 +42,28 @@ def ask(address: str, name: str, **how: str) -> None:
     query = "&".join(f"{key}={value}" for key, value in {"id": name, "fail": "no", **how}.items())
     with urllib.request.urlopen(f"{address}/ask?{query}", timeout=30) as answer:
         assert answer.read() == b"done"
+
+
+@contextmanager
+def always_asked(url: str) -> Iterator[list[str]]:
+    """Each request in a connection of its own, about twenty in a second; yields what went wrong."""
+    wrong: list[str] = []
+    enough = threading.Event()
+
+    def ask_on() -> None:
+        while not enough.wait(0.05):
+            try:
+                urllib.request.urlopen(url, timeout=10).close()
+            except OSError as error:
+                wrong.append(f"{time.strftime('%X')}: {error!r}")
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    try:
+        yield wrong
+    finally:
+        enough.set()
+        asking.join()
 
 
 def revisions(stack: Stack) -> dict[int, dict[str, Any]]:
@@ -74,18 +100,23 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
             for n in range(ASKED[1]):
                 ask(address, f"first-{n}", **BETTER)
             stack.cluster.apply(built(url, 2))
-            eventually(
-                "the second revision serves",
-                lambda: revisions(stack).get(2, {}).get("state") == "Serving",
-                stack, within=120,
-            )  # fmt: skip
             labels = f"spanyard.dev/deployment={NAME}"
-            eventually("the first one has ended", lambda: len(stack.pods(labels)) == 1, stack)
+            with always_asked(f"{address}/health") as refused:
+                eventually(
+                    "the second revision serves",
+                    lambda: revisions(stack).get(2, {}).get("state") == "Serving",
+                    stack, within=120,
+                )  # fmt: skip
+                eventually("the first one has ended", lambda: len(stack.pods(labels)) == 1, stack)
             for n in range(ASKED[2]):
                 ask(address, f"second-{n}", **WORSE, fail="yes" if n < FAILED else "no")
     told = {number: one["templates"] for number, one in revisions(stack).items()}
-    yield Story(began, commits, told)
+    yield Story(began, commits, refused, told)
     stack.cluster.kubectl("delete", "deployments.spanyard.dev", NAME, "-n", TEAM)
+
+
+def test_no_request_is_refused_while_one_revision_takes_the_others_place(story: Story) -> None:
+    assert story.refused == []
 
 
 def test_revisions_are_told_apart_by_errors_durations_tokens_and_scores(

@@ -23,6 +23,9 @@ CONTAINER = "server"
 HOME_VOLUME = "spanyard-home"
 HOME_PATH = "/spanyard/home"
 HOST = "0.0.0.0"  # noqa: S104 - in its pod: the Service must reach it
+DRAIN_S = 3
+"""Between a pod's removal from its Service and SIGTERM: nodes learn of it within about a second, and
+until then they send it connections. The kubelet's own `sleep` needs no program in the image."""
 _FIRST_PROCESS = """\
 child= stop=
 trap 'stop=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT QUIT
@@ -132,6 +135,7 @@ def _server(spec: DeploymentSpec, around: Around) -> Object:
         "securityContext": merged(parts.restricted(read_only=False), spec.security_context),
         # The last lines of a container that failed come with its status: nobody has to ask for them.
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_S}}},
         **probes(spec.health, spec.port),
     }
     if mounts:
@@ -142,8 +146,8 @@ def _server(spec: DeploymentSpec, around: Around) -> Object:
 
 
 def grace_seconds(spec: DeploymentSpec, reserve: float) -> int:
-    """The server's own time to end, and the collector's after it."""
-    return math.ceil(seconds(spec.termination_grace_period) + reserve)
+    """Until it gets no more requests, the server's own time to end, and the collector's after it."""
+    return math.ceil(DRAIN_S + seconds(spec.termination_grace_period) + reserve)
 
 
 def pod_security(spec: DeploymentSpec) -> Object:
