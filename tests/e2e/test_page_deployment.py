@@ -148,7 +148,7 @@ def test_a_failed_build_says_why_first_and_its_steps_lead_into_the_log(stack: Ro
         assert "ERROR gone" in card.inner_text()
         steps.get_by_role("button", name="install").click()
         page.wait_for_url("**line=*")
-        page.locator(".log-row.at", has_text="before").wait_for()
+        page.locator(".log-row", has_text="before").wait_for()
         found.go(f"{ROOM}?view=timeline&kinds=build")
         page.locator(".story-row.bad", has_text="failed: StepFailed").wait_for()
         page.keyboard.press("e")
