@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -232,7 +233,7 @@ def test_a_line_in_quarantine_is_mended_and_found_and_another_is_given_up_after_
         found.sees("Deleted: line 3")
         row("for nothing").wait_for(state="detached")
         found.is_fine()
-        story.until(f"projects/{PROJECT}/logs?text=mended")
+        story.until(f"projects/{PROJECT}/logs?text={quote(f'mended {TRAP}')}")
         search(found, "mended")
         log(found).get_by_text(TRAP).wait_for()
         assert page.locator("img[src=x]").count() == 0
