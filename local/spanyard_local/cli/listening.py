@@ -83,13 +83,18 @@ class Listening:
         return await client.__aenter__()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        noted = self._noted(work)
         with _told():
             try:
-                return self._runner.run(self._noted(work))
+                return self._runner.run(noted)
             except asyncio.CancelledError:
                 if self._unread:
                     reader.gone()
-                raise
+                # A Ctrl-C before the task's first step: the runner has forgotten that it came.
+                raise KeyboardInterrupt from None
+            finally:
+                noted.close()
+                work.close()
 
     async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
         self._working = asyncio.current_task()
