@@ -178,6 +178,24 @@ async def test_a_cancelled_read_ends_its_statement_and_leaves_the_pool_whole(
         )
 
 
+async def test_what_a_killed_read_still_had_to_say_is_in_nobody_elses_answer(
+    opened: Opener,
+) -> None:
+    talks = (
+        "SELECT toLowCardinality(toString(number % 1000)) AS text, sleepEachRow(0.00001)"
+        " FROM numbers(2000000) SETTINGS max_block_size = 5000"
+    )
+    async with opened(pool=1) as db:
+        for number in range(10):
+            read = asyncio.create_task(db.rows(talks))
+            await asyncio.sleep(0.02 + 0.02 * number)
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+            for _ in range(2):
+                assert await db.rows(f"SELECT {number} AS n") == [{"n": number}]
+
+
 async def test_a_cancelled_command_goes_on_until_it_is_killed(opened: Opener) -> None:
     async with opened(pool=2) as db:
         write = asyncio.create_task(db.command(SLOW, query_id="spanyard-6"))
