@@ -140,9 +140,14 @@ function options(width: number, height: number, many: number, latest: { current:
       setSelect: [
         (u) => {
           if (u.select.width < 4) return;
-          const [from, to] = [u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")];
+          const right = u.select.left + u.select.width;
+          const [from, to] = [u.posToVal(u.select.left, "x"), u.posToVal(right, "x")];
           u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-          zoom(from * 1000, to * 1000);
+          // A point stands for the time up to the next one: who brushes to the last means all of it.
+          const starts = u.data[0];
+          const nearest = starts[u.posToIdx(right)] ?? to;
+          const step = (starts[1] ?? 0) - (starts[0] ?? 0);
+          zoom(from * 1000, Math.max(to, nearest + step) * 1000);
         },
       ],
       draw: [(u) => latest.current.dots.forEach((dot) => drawDot(u, dot, colour))],
