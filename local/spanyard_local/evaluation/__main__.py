@@ -22,7 +22,7 @@ from spanyard_core.clock import SystemClock
 from spanyard_core.errors import SettingError, SpanyardError
 from spanyard_core.files import SystemFiles
 from spanyard_core.logs import setup_logs
-from spanyard_core.serve import operations_routes, serving
+from spanyard_core.serve import operations_routes, problem, serving
 from spanyard_core.settings import settings_or_exit, shown_settings
 from spanyard_core.storage import Storage, open_storage
 from spanyard_core.tasks import run_root_tasks
@@ -172,6 +172,12 @@ async def _starting(settings: ServerSettings, tls: Certificate | None) -> "Async
     waiting = _Waiting()
     app = web.Application()
     app.add_routes(operations_routes(lambda: waiting.problem, CollectorRegistry()))
+
+    async def not_yet(_: web.Request) -> web.Response:
+        # Not 404: who was connected before would take it for a server without what it asks for.
+        return problem(503, "Starting", waiting.problem, headers={"Retry-After": "1"})
+
+    app.router.add_route("*", "/{path:.*}", not_yet)
     context = tls.context if tls else None
     async with serving(app, settings.listen, settings.port, tls=context):
         yield waiting
@@ -180,8 +186,8 @@ async def _starting(settings: ServerSettings, tls: Certificate | None) -> "Async
 class _Waiting:
     problem = "starting"
 
-    def __call__(self, problem: str) -> None:
-        self.problem = problem
+    def __call__(self, told: str) -> None:
+        self.problem = told
 
 
 async def _watch(app: web.Application, clock: SystemClock) -> None:

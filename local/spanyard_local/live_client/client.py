@@ -12,7 +12,7 @@ import msgspec
 
 from spanyard_core.retry import Backoff
 from spanyard_local.live_client.dial import Connection, Door, TokenSource, dial
-from spanyard_local.live_client.errors import AwayError, LiveError, ProtocolError
+from spanyard_local.live_client.errors import AwayError, LiveError, NoLiveError, ProtocolError
 from spanyard_local.live_client.events import (
     Back,
     Event,
@@ -268,7 +268,8 @@ class LiveClient:
         dialing, self._dialing = self._dialing, None
         try:
             connection = dialing.result()
-        except AwayError as error:
+        except (AwayError, NoLiveError) as error:
+            # There were live streams here: what answers now is a gateway that begins, or a proxy.
             await self._lose(str(error))
             return
         self._take_over(connection)
