@@ -133,9 +133,11 @@ class Sitting:
         """All that came, as it came."""
         self._ours, theirs = pty.openpty()
         self._set_size()
+        # Whoever began the tests may have told its own size, and that would count for more.
+        given = {k: v for k, v in (env or os.environ).items() if k not in {"COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _CONTROLS, *map(str, words)], stdin=theirs, stdout=theirs,
-            stderr=theirs, cwd=cwd, env=env, start_new_session=True,
+            stderr=theirs, cwd=cwd, env=given, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
         self._changed = threading.Condition()

@@ -394,6 +394,23 @@ async def test_a_refused_upgrade_says_which_remedy(status: int, error: type[Live
                 pass
 
 
+async def test_a_gateway_that_begins_is_waited_for_though_it_has_no_live_streams_yet() -> None:
+    asked = 0
+    once, always = saying(HELLO, close=1001), saying(HELLO)
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            return web.json_response({"title": "Not Found"}, status=404)
+        return await (once if asked == 1 else always)(request)
+
+    async with answering(serve) as url, LiveClient(url) as live:
+        heard = [await live.next(10) for _ in range(2)]
+    assert [type(event) for event in heard] == [Lost, Back]
+    assert asked == 3
+
+
 async def test_nobody_is_followed_elsewhere_with_a_token() -> None:
     seen: list[str] = []
 
