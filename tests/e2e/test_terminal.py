@@ -99,7 +99,8 @@ def test_ctrl_c_ends_whatever_is_followed_without_a_word(
         plain = words == "logs dice -f"
         given = env | ({"NO_COLOR": "1"} if plain else {})
         with Sitting([*COMMAND, *words.split()], cwd=folder, env=given) as user:
-            user.shows(sign)
+            # It may have scrolled away, or been painted over, before it is looked at.
+            user.until(lambda me, sign=sign: sign in me.printed or sign in me.screen.text)  # type: ignore[misc]
             user.press("\x03")
             assert user.wait() == 130, user.printed
             assert "Traceback" not in user.printed, user.printed
