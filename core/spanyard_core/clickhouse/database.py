@@ -324,12 +324,12 @@ class Database:
                 if query_id in self._killed:
                     self._killed.discard(query_id)
                     whole = False
-                if self.in_process and not whole and client is not None:
+                spoilt = client if self.in_process and not whole else None
+                self._idle.put(None if spoilt else client)
+                if spoilt:
                     # What a statement that was killed still had to say is the beginning of the
                     # next one's answer on that handle of the engine (33 of 40 times; chdb 4.4).
-                    client.close()
-                    client = None
-                self._idle.put(client)
+                    spoilt.close()
 
         return await asyncio.get_running_loop().run_in_executor(self._workers, run)
 
