@@ -8,6 +8,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from spanyard_core.chunks import decode_facts, decoded_blocks
 from spanyard_core.clock import SystemClock
-from spanyard_core.errors import BadRecordError
+from spanyard_core.errors import BadRecordError, ObjectNotFoundError
 from spanyard_core.object_names import ChunkName, parse_key
 from spanyard_core.storage import open_storage
 from spanyard_local.layout import Layout
@@ -43,15 +44,18 @@ class Place:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
-        """Key → bytes of what is there."""
+        """Key → bytes of what is there; what goes away while one looks is not there."""
 
         async def read() -> dict[str, bytes]:
             storage = open_storage(self.url, options=self.options)
+            found: dict[str, bytes] = {}
             try:
-                keys = [info.key async for info in storage.list(prefix)]
-                return {key: await storage.read(key) for key in keys}
+                for key in [info.key async for info in storage.list(prefix)]:
+                    with suppress(ObjectNotFoundError):
+                        found[key] = await storage.read(key)
             finally:
                 await storage.close()
+            return found
 
         return asyncio.run(read())
 
@@ -82,8 +86,11 @@ class Place:
         wait_for(f"{count} {signal} of {project} in storage", lambda: stored() >= count)
 
     def records(self, project: str) -> list[dict[str, Any]]:
-        """Records of all chunks of a project, loaded or not, by writer and seq."""
-        found: list[dict[str, Any]] = []
+        """Records of all chunks of a project, loaded or not, by writer and seq.
+
+        A chunk that moves while one looks is at both places for a moment: it is one chunk. Where
+        it comes from is looked at first, so it cannot be missed."""
+        chunks: dict[str, bytes] = {}
         for root in ("observability/", "processed/"):
             for key, data in self.objects(root).items():
                 try:
@@ -92,9 +99,13 @@ class Place:
                     continue
                 if not isinstance(name, ChunkName) or name.project != project:
                     continue
-                _, at = decode_facts(data)
-                lines = b"".join(decoded_blocks(data[at:])).splitlines()
-                found += [msgspec.json.decode(line) for line in lines]
+                moved = chunks.setdefault(key.removeprefix(root), data)
+                assert moved == data, f"{key} is not what it was before it moved"
+        found: list[dict[str, Any]] = []
+        for data in chunks.values():
+            _, at = decode_facts(data)
+            lines = b"".join(decoded_blocks(data[at:])).splitlines()
+            found += [msgspec.json.decode(line) for line in lines]
         return sorted(found, key=lambda record: (record["writer"], record["seq"]))
 
 
