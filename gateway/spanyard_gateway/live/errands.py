@@ -160,7 +160,8 @@ class Errands:
         resume, signals = self._resume, self._passes.channel.signals
         if resume is None:
             return
-        target, since = self._passes.target, resume.at - MARGIN_MS
+        # A clock that went back has given tokens of times that are yet to come.
+        target, since = self._passes.target, min(resume.at, self._now_ms()) - MARGIN_MS
         stored = dict(await self._stored.begun_since(target, signals, since))
         # Those whose pods have gone meanwhile, however long they were silent.
         silent = [writer for writer in self._known if writer not in self._reached]

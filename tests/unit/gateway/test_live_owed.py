@@ -123,6 +123,24 @@ def test_the_rest_of_a_writer_that_was_stored_long_before_the_token_is_not_forgo
     play(scene())
 
 
+def test_a_token_of_a_time_that_is_yet_to_come_hides_no_pod_that_began_meanwhile() -> None:
+    async def scene() -> None:
+        it = Scene()
+        # The clock of the gateway that gave it was wrong by an hour, and was set right.
+        at = it.clock.time_ns() // 1_000_000 + 3_600_000
+        pod = it.world.new_pod()
+        await it.world.print(pod, 20)
+        await it.world.end(pod)
+        while not it.world.all[pod.writers[0].id].end_stored:
+            it.world.store()
+        _, task = await _resumed(it, Resume(at, {}), Inlet(1 << 20))
+        await asyncio.sleep(2)
+        assert it.lines() == [f"line {n}" for n in range(1, 21)]
+        task.cancel()
+
+    play(scene())
+
+
 def test_what_an_ended_writer_did_not_get_stored_is_told_as_dropped() -> None:
     async def scene() -> None:
         it = Scene()

@@ -174,6 +174,12 @@ async def test_too_large_a_message_ends_the_connection() -> None:
         ({"channel": CHANNEL, "history": 20_000}, "bad-history"),
         ({"channel": CHANNEL, "history": -1}, "bad-history"),
         ({"channel": CHANNEL, "filter": {"text": "x" * 2_000}}, "bad-channel"),
+        # All of it would stay in memory as long as somebody listens.
+        ({"channel": "server:local." + "x" * 200_000}, "bad-channel"),
+        ({"channel": "project:" + "x" * 200_000 + ".shop"}, "bad-channel"),
+        ({"channel": CHANNEL, "filter": {"container": ["x"] * 51}}, "bad-channel"),
+        ({"channel": CHANNEL, "filter": {"level": ["error"] * 51}}, "bad-channel"),
+        ({"channel": CHANNEL, "filter": {"stream": ["x" * 254]}}, "bad-channel"),
         ({"channel": CHANNEL, "id": ""}, "bad-id"),
         ({"channel": CHANNEL, "resume": {"at": -1, "seen": {}}}, "bad-resume"),
         ({"channel": CHANNEL, "resume": {"at": 10**30, "seen": {}}}, "bad-resume"),
