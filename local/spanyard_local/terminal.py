@@ -1,6 +1,8 @@
 """What the command line prints: tables, colours on a terminal only, human numbers."""
 
+import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -8,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+_UNPRINTED = re.compile(r"[^ -~]")
 _CODES = {
     "bold": "1",
     "dim": "2",
@@ -83,6 +86,8 @@ class Terminal:
 
 def width(text: str) -> int:
     """Columns that the text takes on a terminal."""
+    if text.isascii():
+        return len(text)  # most is, and a trace's table asks this 100,000 times
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
@@ -99,6 +104,23 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else chr(0x2400 + ord(c)) if ord(c) < 32 else "\ufffd" for c in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """A value as JSON that steers no terminal either: what cannot be printed is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "\n".join(
+        line if line.isprintable() else _UNPRINTED.sub(_escaped, line) for line in text.split("\n")
+    )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def count(n: int, noun: str) -> str:

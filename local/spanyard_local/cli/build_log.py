@@ -176,7 +176,7 @@ def conclude(context: Context, item: dict[str, Any]) -> int:
     if phase in {"", "Succeeded"}:
         return OK
     failure = item["resource"]["status"].get("failure")
-    print_failure(context.errors, context.note, failure)
+    print_failure(context.errors, context.errors.print, failure)
     context.note(f"build {item['id']}: {phase.lower()}")
     return NEGATIVE
 

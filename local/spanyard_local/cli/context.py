@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from spanyard_local.cli.parser import NEGATIVE, NO_ANSWER, OK, USAGE, Command
 from spanyard_local.cli.searching import with_place
 from spanyard_local.cli.tables import Column, Row, print_table
 from spanyard_local.server_client import ServerClient, ServerError
-from spanyard_local.terminal import Terminal
+from spanyard_local.terminal import Terminal, as_json, printable_lines
 
 
 class NotThereError(SpanyardError):
@@ -65,12 +64,13 @@ class Context:
         return time.time_ns()
 
     def note(self, text: str) -> None:
-        """A sentence beside the answer, on standard error: it does not disturb what is piped."""
-        self.errors.print(text)
+        """A sentence beside the answer, on standard error: it does not disturb what is piped. It may
+        have what a gateway or a program said."""
+        self.errors.print(printable_lines(text))
 
     def json(self, value: Any) -> None:
         """A value as one document."""
-        self.terminal.print(json.dumps(value, indent=2, ensure_ascii=False))
+        self.terminal.print(as_json(value, indent=2))
 
     def show(
         self, items: Iterable[dict[str, Any]], columns: Sequence[Column], row: Any, *, empty: str
@@ -78,7 +78,7 @@ class Context:
         """A list in the form that was asked for; `row` makes cells of an item."""
         if self.output == "jsonl":
             for item in items:
-                self.terminal.print(json.dumps(item, ensure_ascii=False))
+                self.terminal.print(as_json(item))
             return OK
         found = list(items)
         if self.output == "json":
@@ -121,5 +121,5 @@ def run(given: argparse.Namespace, terminal: Terminal) -> int:
                 f"  {p.get('where')}: {p.get('what')}" for p in problems if isinstance(p, dict)
             ]
             told = "\n".join(["not valid:", *lines])
-    print(f"spanyard: {told}", file=sys.stderr)
+    print(f"spanyard: {printable_lines(told)}", file=sys.stderr)
     return code

@@ -352,7 +352,7 @@ def _watch_rollout(
                 )
             return OK
         if end is False:
-            print_failure(context.errors, context.note, status.get("failure"))
+            print_failure(context.errors, context.errors.print, status.get("failure"))
             context.note(f"{deployment} does not run what was deployed: {said or 'see above'}")
             return NEGATIVE
         if time.monotonic() > deadline:

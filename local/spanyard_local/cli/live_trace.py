@@ -1,6 +1,5 @@
 """`spanyard trace --live`: a request while it runs, as a tree that grows in place."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from spanyard_local.cli.tables import cut, print_table
 from spanyard_local.cli.traces import span_table
 from spanyard_local.live_client import Event, Live, Over, Span, Spans
 from spanyard_local.server_client import ServerError
-from spanyard_local.terminal import Terminal, count
+from spanyard_local.terminal import Terminal, as_json, count
 
 QUIET_S = 3.0
 """After the last span's end: what a request does then still belongs to it, and is not known yet."""
@@ -102,7 +101,7 @@ def watch(context: Context) -> int:
             listening.subscribe(f"trace:{project}/{trace}", history=_HISTORY): project
             for project in projects
         }
-        return _Watch(context, listening, trace, wanted).run()
+        return Watch(context, listening, trace, wanted).run()
 
 
 def _where(context: Context) -> tuple[str, list[str]]:
@@ -125,7 +124,9 @@ def _where(context: Context) -> tuple[str, list[str]]:
     return trace, known
 
 
-class _Watch:
+class Watch:
+    """One call of the command."""
+
     def __init__(
         self, context: Context, listening: Listening, trace: str, wanted: dict[str, str]
     ) -> None:
@@ -148,17 +149,19 @@ class _Watch:
             return self._go_on()
 
     def _go_on(self) -> int:
-        quiet_since, painted = time.monotonic(), 0.0
+        quiet_since, paint_at = time.monotonic(), 0.0
         while True:
             event = self._listening.next(_REDRAW_S)
             now = time.monotonic()
-            if event is not None and self._take(event):
+            if event is not None and self.take(event):
                 quiet_since = now
-            if self._whole and self._found.over and now - quiet_since >= QUIET_S:
+            if now - quiet_since >= QUIET_S and self._whole and self._found.over:
                 break
-            if self._painting is not None and now - painted >= _REDRAW_S:
-                painted = now
+            if self._painting is not None and now >= paint_at:
                 self._painting.paint(self._draw)
+                # 10,000 spans take half a second to draw: not more than a tenth of the time.
+                done = time.monotonic()
+                paint_at = max(now + _REDRAW_S, done + 9 * (done - now))
         if self._painting is not None:
             self._painting.paint(self._draw, whole=True)
         return OK
@@ -167,15 +170,17 @@ class _Watch:
     def _whole(self) -> bool:
         return self._wanted.keys() <= self._lives
 
-    def _take(self, event: Event) -> bool:
+    def take(self, event: Event) -> bool:
         """Whether the trace went on."""
         if isinstance(event, Spans):
+            if event.id not in self._wanted:
+                return False  # said before its end: of another project, with the same id
             self._only(event.id)
             for span in event.items:
                 found = self._found.take(span)
                 if self._painting is None:
                     line = {"type": event.type, "projectId": self._project, **found}
-                    self._context.terminal.print(json.dumps(line, ensure_ascii=False))
+                    self._context.terminal.print(as_json(line))
             return True
         if isinstance(event, Live):
             self._lives.add(event.id)

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from spanyard_local.cli.parser import (
     filters,
 )
 from spanyard_local.cli.searching import add_search, search_of
-from spanyard_local.terminal import Terminal, printable
+from spanyard_local.terminal import Terminal, as_json, printable
 
 DEFAULT_LINES = 100
 LEVELS = ["debug", "info", "warn", "error", "fatal"]
@@ -149,7 +148,7 @@ def _print(context: Context, lines: Iterable[dict[str, Any]]) -> int:
     for line in lines:
         printed = True
         if context.output in {"json", "jsonl"}:
-            terminal.print(json.dumps(line, ensure_ascii=False))
+            terminal.print(as_json(line))
         elif context.given.plain:
             terminal.print(clean(terminal, line["message"]))
         else:

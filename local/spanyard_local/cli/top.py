@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ from spanyard_local.cli.parser import OK, Command
 from spanyard_local.cli.tables import cut, print_table
 from spanyard_local.cli.top_rows import COLUMNS, SORTS, cells, figures, ordered
 from spanyard_local.server_client import ServerError
-from spanyard_local.terminal import Terminal
+from spanyard_local.terminal import Terminal, as_json
 
 DEFAULT_OVER = "5m"
 _LOOK_S = 0.25
@@ -113,7 +112,7 @@ def _draw(context: Context, rows: list[dict[str, Any]], sort: str) -> Callable[[
 def _say(context: Context, rows: list[dict[str, Any]], sort: str) -> None:
     when = rfc3339(context.now_ns)
     for row in ordered(rows, sort):
-        context.terminal.print(json.dumps({"time": when, **row}, ensure_ascii=False))
+        context.terminal.print(as_json({"time": when, **row}))
 
 
 def _once(context: Context, live: Newest | None) -> int:
@@ -183,9 +182,12 @@ def _watch(context: Context, live: Newest | None, painting: Painting | None) -> 
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0.5 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.5 to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.5 to 3600")
     return value
 
 

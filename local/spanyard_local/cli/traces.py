@@ -22,6 +22,8 @@ from spanyard_local.terminal import printable
 
 DEFAULT_TRACES = 20
 _LONGEST_TEXT = 500
+DRAWN_DEPTH = 40
+"""A chain of 6,000 spans, each drawn further in, took two minutes, and no screen is that wide."""
 _STYLES = {"ok": ("green",), "error": ("red",)}
 
 
@@ -178,7 +180,8 @@ def _text(value: Any, *, full: bool) -> str:
 def tree(spans: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Spans with the lines that lead to them, parents first, children by their start.
 
-    A span whose parent is not there begins a tree of its own; so does one of a circle.
+    A span whose parent is not there begins a tree of its own; so does one of a circle. What lies
+    deeper than is drawn has its depth before its name.
     """
     known = {span["id"] for span in spans}
     children: dict[str, list[dict[str, Any]]] = {}
@@ -191,17 +194,19 @@ def tree(spans: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
 
     def below(first: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         # By hand, not by recursion: a trace may be deeper than Python's stack.
-        waiting = [("", "", span) for span in reversed(first)]
+        waiting = [("", "", 0, span) for span in reversed(first)]
         while waiting:
-            lead, branch, span = waiting.pop()
+            lead, branch, depth, span = waiting.pop()
             if span["id"] in shown:
                 continue
             shown.add(span["id"])
-            yield lead + branch, span
-            inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+            yield lead + branch + (f"({depth}) " if depth > DRAWN_DEPTH else ""), span
+            inner = lead
+            if depth < DRAWN_DEPTH:
+                inner += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
             under = children.get(span["id"], [])
             for i, child in enumerate(reversed(under)):
-                waiting.append((inner, "├─ " if i else "└─ ", child))
+                waiting.append((inner, "├─ " if i else "└─ ", depth + 1, child))
 
     yield from below(children.get("", []))
     for span in spans:

@@ -1,8 +1,10 @@
 """What commands make of live streams: each line once, whatever it comes by; a tree that grows; top."""
 
 import io
+import json
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from spanyard_local.cli.build_log import FINISHED, follow
 from spanyard_local.cli.listening import Listening
 from spanyard_local.cli.live_build import LiveBuild
 from spanyard_local.cli.live_lines import LiveLines, unknown_live
-from spanyard_local.cli.live_trace import GrowingTrace
+from spanyard_local.cli.live_trace import GrowingTrace, Watch
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.tables import Cell, print_table
 from spanyard_local.cli.top_rows import COLUMNS, SORTS, cells, figures, ordered
@@ -29,6 +31,7 @@ from spanyard_local.live_client import (
     Partial,
     Resume,
     Span,
+    Spans,
 )
 from spanyard_local.server_client import ServerClient, ServerError
 from spanyard_local.terminal import Terminal
@@ -265,6 +268,26 @@ def test_a_trace_grows_by_starts_and_ends_and_is_over_when_nothing_runs() -> Non
     trace.take(span(4, "root", end=True, attributes={"gen_ai.usage.input_tokens": "many"}))
     trace.take(span(1, "root"))  # an earlier word that comes later
     assert trace.over
+
+
+def test_of_two_projects_with_a_trace_of_this_id_one_is_shown() -> None:
+    out = io.StringIO()
+    left: list[str] = []
+    context: Any = SimpleNamespace(terminal=Terminal(out, False, False), output="json")
+    listening: Any = SimpleNamespace(unsubscribe=left.append)
+    watch = Watch(context, listening, "t", {"a": "local.a", "b": "local.b"})
+    for subscription in ("b", "a", "b"):  # what was under way still comes
+        watch.take(
+            Spans(
+                id=subscription, type="span:started", writer="w", first=1, last=1, left=0,
+                items=[span(1, "root")],
+            )
+        )  # fmt: skip
+    assert [json.loads(line)["projectId"] for line in out.getvalue().splitlines()] == [
+        "local.b",
+        "local.b",
+    ]
+    assert left == ["a"]
 
 
 # --- top -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """How values, tables and trees look; what a terminal must never be told."""
 
+import json
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from spanyard_local.cli.formats import (
     size,
 )
 from spanyard_local.cli.tables import Cell, Column, cut, print_table
-from spanyard_local.cli.traces import tree
-from spanyard_local.terminal import Terminal, width
+from spanyard_local.cli.traces import DRAWN_DEPTH, tree
+from spanyard_local.terminal import Terminal, as_json, width
 
 NOW = 1_795_000_000 * 10**9
 
@@ -103,6 +104,19 @@ def test_colours_of_programs_stay_on_a_terminal_and_nothing_else_steers_it(
     assert clean(Terminal.of(out), "plain") == "plain"
 
 
+@given(st.recursive(st.text() | st.integers(), st.lists, max_leaves=5), st.sampled_from([None, 2]))
+def test_json_says_the_same_and_steers_no_terminal(value: Any, indent: int | None) -> None:
+    shown = as_json(value, indent)
+    assert json.loads(shown) == value
+    assert all(c.isprintable() for c in shown.replace("\n", ""))
+
+
+def test_json_is_readable_where_it_may_be() -> None:
+    assert as_json({"漢字 é 🎉": "\x9b2J \u202e\U000e0041"}) == (
+        '{"漢字 é 🎉": "\\u009b2J \\u202e\\udb40\\udc41"}'
+    )
+
+
 COLUMNS = (Column("NAME", flexible=True), Column("N", right=True), Column("NOTE"))
 
 
@@ -173,4 +187,8 @@ def test_every_span_is_shown_once_whatever_its_parents_are(
 
 def test_a_trace_may_be_deeper_than_pythons_stack() -> None:
     spans = [span(n, n - 1 if n else None, 0) for n in range(5_000)]
-    assert len(list(tree(spans))) == 5_000
+    drawn = [branch for branch, _ in tree(spans)]
+    assert len(drawn) == 5_000
+    assert max(map(len, drawn)) < 4 * DRAWN_DEPTH, "nothing is wider than what a screen may have"
+    assert drawn[DRAWN_DEPTH] == " " * 3 * (DRAWN_DEPTH - 1) + "└─ "
+    assert drawn[4_999].endswith("└─ (4999) ")
