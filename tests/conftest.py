@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -33,6 +34,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
 
+
+# Who starts tests in the background of a script starts them without Ctrl-C, and the programs that
+# they start would have none either.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GRACE_S = 1.0
 """For tasks that are on their way out when their test ends."""

@@ -21,6 +21,7 @@ from spanyard_gateway.settings import GatewaySettings
 from spanyard_gateway.where import Where
 from tests.fakes.engine import engine_url
 from tests.fakes.gateway_api import eventually, running_gateway
+from tests.fakes.ports import own_port
 
 pytestmark = pytest.mark.engine
 HUGE = "SELECT sum(cityHash64(number)) AS n FROM numbers(100000000000)"
@@ -125,7 +126,7 @@ async def test_without_clickhouse_a_gateway_starts_and_answers_what_the_bucket_c
     await storage.write("builds/local.b/build.log", b"all of it\n")
     await storage.close()
     stop = asyncio.Event()
-    port = _free_port()
+    port = own_port()
     gateway = asyncio.create_task(
         run(
             GatewaySettings(
@@ -154,14 +155,6 @@ async def test_without_clickhouse_a_gateway_starts_and_answers_what_the_bucket_c
             assert response.status == 503
     stop.set()
     await gateway
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_before_it_is_connected_a_reader_says_where_to_without_the_password() -> None:

@@ -1,6 +1,5 @@
 """A repository as source: real git, over files and over HTTP."""
 
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from spanyard_sidecar.sources.git import (
     shown,
 )
 from tests.fakes.git_server import git, git_over_http, repository
+from tests.fakes.ports import own_port
 
 
 class Place:
@@ -114,9 +114,7 @@ def test_over_http_credentials_are_asked_for_and_shown_nowhere(
 
 
 def test_a_server_that_is_not_there_may_be_tried_again(place: Place) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = own_port()
     error = place.failure(f"http://127.0.0.1:{port}/repo", "main")
     assert isinstance(error, UnreachableError)
     assert f"127.0.0.1 port {port}" in error.facts["detail"]

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -42,6 +41,7 @@ from spanyard_sidecar.otlp.log import OtlpLog
 from spanyard_sidecar.otlp.receiver import Receiver
 from spanyard_sidecar.otlp.server import otlp_routes
 from tests.fakes.otlp_server import all_lines, open_log
+from tests.fakes.ports import own_port
 
 RESOURCE = Resource({"service.name": "agent", "service.version": "1.2"})
 COMPRESSIONS = pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
@@ -192,13 +192,6 @@ async def test_the_sdk_comes_again_after_503_and_it_is_stored_once(
     assert len(spans) == len({span["id"] for span in spans}) == 702
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def server_process(
     directory: Path, port: int, **environment: str
@@ -230,7 +223,7 @@ def server_process(
 def test_killed_before_its_answer_the_sdk_sends_again_and_it_is_stored_once(
     tmp_path: Path, point: str, compression: Compression
 ) -> None:
-    port = free_port()
+    port = own_port()
     log_file = tmp_path / "faults"
     exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}/v1/traces", compression=compression)
     provider = TracerProvider(resource=RESOURCE)
@@ -245,7 +238,7 @@ def test_killed_before_its_answer_the_sdk_sends_again_and_it_is_stored_once(
             tracer.start_span(f"step {i}").end()
 
         def restart() -> None:
-            assert first.wait(10) == -signal.SIGKILL
+            assert first.wait(60) == -signal.SIGKILL
             stack.enter_context(server_process(tmp_path / "otlp", port))
 
         restarting = Thread(target=restart)

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import sys
 import threading
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.asking import wait_for
+from tests.fakes.ports import own_port
 from tests.fakes.up import ROOT, Up
 
 PROJECT = "local.story"
@@ -91,9 +91,7 @@ class Story:
         (self.app / "spanyard.yaml").write_text(manifest, "utf-8")
         (self.app / "install.sh").write_text(INSTALL, "utf-8")
         self.edit("echo built")
-        with socket.socket() as free:  # one that a second `up` can have again
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = own_port()
         self._begin()
         return self
 

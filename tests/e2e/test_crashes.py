@@ -21,6 +21,7 @@ import pytest
 from tests.fakes.chain import Place, Pod, Server, assert_once, place_of, send_otlp
 from tests.fakes.crilog import CriLog
 from tests.fakes.losing_proxy import losing_proxy
+from tests.fakes.ports import own_port
 from tests.fakes.processes import clean_environ, wait_for
 from tests.fakes.threads import in_a_thread
 from tests.unit.sidecar.otlp.requests import span_request
@@ -289,8 +290,8 @@ def test_an_sdk_that_sends_again_to_the_next_collector_is_stored_once(
     tmp_path: Path, place: Place, server: Server, point: str
 ) -> None:
     pod = pod_of(tmp_path, point.partition(":")[0].replace(".", "-"))
-    with pod.collector(place, gateway=server.url, fault=point) as collector:
-        port = collector.otlp.rpartition(":")[2]
+    port = own_port()
+    with pod.collector(place, gateway=server.url, fault=point, otlp_port=port) as collector:
         application = start_application(pod, collector.otlp)
         collector.wait_killed()
     with pod.collector(place, gateway=server.url, otlp_port=port) as collector:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, Self
 import pytest
 
 from spanyard_core.storage import Storage, open_storage
+from tests.fakes.ports import own_port
 from tests.fakes.s3_server import S3Server
 
 _QUERY = """
@@ -121,7 +121,7 @@ class IngesterProcess:
         environ = {**os.environ, **setup.env, "SPANYARD_FAULT_LOG": str(setup.folder / "faults")}
         if fault:
             environ["SPANYARD_FAULT"] = fault
-        self.port = _free_port()
+        self.port = own_port()
         self._process = subprocess.Popen(
             [*_command(setup, {"port": str(self.port), **options})],
             env=environ,
@@ -195,13 +195,6 @@ class IngesterProcess:
     def tail(self) -> str:
         """The end of the log."""
         return (self.setup.folder / "log").read_text("utf-8", "replace")[-4000:]
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _command(setup: IngesterSetup, options: dict[str, str]) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Somebody at a terminal: a program on a real pseudoterminal, and what its screen shows."""
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -146,7 +147,7 @@ class Sitting:
         self._reader.start()
 
     def _read(self) -> None:
-        rest = b""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             try:
                 data = os.read(self._ours, 1 << 16)
@@ -154,9 +155,7 @@ class Sitting:
                 data = b""
             with self._changed:
                 if data:
-                    rest += data
-                    text = rest.decode("utf-8", "ignore")
-                    rest = rest[len(text.encode()) :] if len(rest) < 4 else b""
+                    text = decoder.decode(data)
                     self.printed += text
                     try:
                         self.screen.feed(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.ports import own_port
 from tests.fakes.processes import Program, fetch, wait_for
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
@@ -158,15 +159,13 @@ def test_help_and_fault_points_are_printed() -> None:
 
 def in_pod(folder: Path, **settings: str) -> Program:
     """With variables, as a pod has them, and a port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
     environ = {
         "KUBERNETES_SERVICE_HOST": "10.96.0.1",
         "SPANYARD_STORAGE": f"file://{folder}/bucket",
         "SPANYARD_PROJECT": "ns.app",
         "SPANYARD_SPOOL": f"{folder}/spool",
         "SPANYARD_LISTEN": "127.0.0.1",
-        "SPANYARD_PORT": port,
+        "SPANYARD_PORT": str(own_port()),
         "SPANYARD_OTLP_PORT": "0",
         "SPANYARD_TERMINATION_LOG": f"{folder}/termination-log",
         "SPANYARD_GRACE": "5s",

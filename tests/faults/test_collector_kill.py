@@ -24,6 +24,7 @@ import pytest
 
 from spanyard_core.chunks import ChunkFacts, check_chunk, decode_facts, decoded_blocks
 from spanyard_core.object_names import parse_key
+from tests.fakes.ports import own_port
 from tests.fakes.processes import Program, wait_for
 from tests.fakes.s3_server import S3Server
 
@@ -164,6 +165,7 @@ class Collectors:
         cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
         self.environ = environ | cache
         self.fault_log = folder / "faults"
+        self.otlp_port = own_port()  # one that is killed, and sent to: nobody else may answer there
 
     def start(self, fault: str = "") -> Program:
         environ = {**self.environ, "SPANYARD_FAULT_LOG": str(self.fault_log)}
@@ -177,7 +179,7 @@ class Collectors:
             "logs": str(self.folder / "logs"),
             "spans-dir": str(self.folder / "spans"),
             "flush-interval": "200ms",
-            "otlp-port": "0",
+            "otlp-port": str(self.otlp_port),
             "listen": "",
             "quiet": "200ms",
         }

@@ -15,10 +15,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +35,7 @@ from spanyard_core.object_names import ChunkName, parse_key
 from spanyard_core.storage import open_storage
 from tests.fakes.chain import Collector, Place, Pod, send_otlp
 from tests.fakes.losing_proxy import LosingProxy, losing_proxy
+from tests.fakes.ports import own_port
 from tests.fakes.processes import clean_environ, wait_for
 from tests.fakes.s3_server import BUCKET, REGION, S3Server, running_s3
 from tests.fakes.threads import in_a_thread
@@ -216,7 +215,7 @@ class Soak:
         lost = stalls = killed = 0
         peak = spool = 0
         with contextlib.ExitStack() as running:
-            self.otlp = OtlpClient(_own_port())
+            self.otlp = OtlpClient(own_port())
             collector = _started(pod, place, self.otlp)
             running.enter_context(self.otlp)
             for printing in self.lines.values():
@@ -317,17 +316,6 @@ def _started(pod: Pod, place: Place, otlp: OtlpClient) -> Collector:
     collector = pod.collector(place, flush_interval="500ms", otlp_port=otlp.port)
     otlp.url = collector.otlp
     return collector
-
-
-def _own_port() -> int:
-    """A free port of those that systems do not give away by themselves.
-
-    The collector's is free for a moment at each kill, and another program may be looking for one.
-    """
-    for port in range(20_000 + os.getpid() % 8_000, 30_000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise OSError("no port between 20,000 and 30,000 is free")
 
 
 def _progress(done: int, of: int) -> None:
