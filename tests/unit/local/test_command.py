@@ -232,3 +232,22 @@ def test_an_error_that_nobody_foresaw_of_the_system_is_a_sentence(
         monkeypatch.setattr(command, "_run", fail)
         assert run("demo") == code
         assert told in capsys.readouterr().err
+
+
+_INTERRUPTED = """
+from spanyard_local import __main__, command_line
+command_line.main = lambda argv: exec("raise KeyboardInterrupt")
+__main__.main()
+"""
+
+
+def test_a_ctrl_c_that_meets_code_made_from_text_ends_with_the_code_of_any_other(
+    tmp_path: Path,
+) -> None:
+    """As when a dataclass is loaded at that moment; `python -m` would end by the signal at last."""
+    (tmp_path / "interrupted.py").write_text(_INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "")
