@@ -225,7 +225,9 @@ def test_killed_before_its_answer_the_sdk_sends_again_and_it_is_stored_once(
 ) -> None:
     port = own_port()
     log_file = tmp_path / "faults"
-    exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}/v1/traces", compression=compression)
+    exporter = OTLPSpanExporter(
+        f"http://127.0.0.1:{port}/v1/traces", compression=compression, timeout=60
+    )
     provider = TracerProvider(resource=RESOURCE)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     tracer = provider.get_tracer("agent.loop")

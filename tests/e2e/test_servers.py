@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from spanyard_core.resources.kinds import Deployment
-from spanyard_local.servers.ports import free_port
 from tests.fakes.deployed import deployed, is_ready, is_stalled
+from tests.fakes.ports import own_port
 from tests.unit.servers.manifests import build, deployment
 
 SERVER = """
@@ -48,6 +48,12 @@ server.serve_forever()
 server.server_close()
 print("bye", flush=True)
 """
+STRAY = """
+import socket, time
+listening = socket.create_server(("127.0.0.1", {port}))  # soon there, whatever else runs
+print("serving version 1", flush=True)
+time.sleep(60)
+"""
 QUICK = {"path": "/health", "period": "200ms", "timeout": "2s", "startupTimeout": "15s"}
 
 
@@ -68,19 +74,29 @@ class Traffic:
         self.url = url
         self.versions: list[str] = []
         self.failures: list[str] = []
+        self._answers = [0, 0, 0]
+        """Per client."""
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._ask(keep_alive)) for keep_alive in (False, False, True)
+            asyncio.create_task(self._ask(client, keep_alive))
+            for client, keep_alive in enumerate((False, False, True))
         ]
         return self
+
+    async def go_on(self) -> None:
+        """Until each client has the answer to a request that it made after this was called."""
+        before = list(self._answers)
+        async with asyncio.timeout(60):
+            while any(now < then + 2 for now, then in zip(self._answers, before, strict=True)):
+                await asyncio.sleep(0.05)
 
     async def __aexit__(self, *_: object) -> None:
         self._stop.set()
         await asyncio.gather(*self._tasks)
 
-    async def _ask(self, keep_alive: bool) -> None:
+    async def _ask(self, client: int, keep_alive: bool) -> None:
         connector = aiohttp.TCPConnector(force_close=not keep_alive)
         async with aiohttp.ClientSession(connector=connector) as session:
             while not self._stop.is_set():
@@ -92,6 +108,7 @@ class Traffic:
                             self.failures.append(f"{response.status} {text}")
                         else:
                             self.versions.append(text.split()[1])
+                        self._answers[client] += 1
                 except aiohttp.ClientError as error:
                     self.failures.append(repr(error))
 
@@ -110,10 +127,10 @@ class TestRollouts:
             async with Traffic(first.endpoint) as traffic:
                 it.want(wanted(2, env=env(VERSION="2"), replicas=2))
                 second = await it.until(lambda s: is_ready(s, 2))
-                await asyncio.sleep(0.5)
+                await traffic.go_on()
                 it.want(wanted(3, env=env(VERSION="1"), replicas=2))
                 third = await it.until(lambda s: is_ready(s, 3))
-                await asyncio.sleep(0.5)
+                await traffic.go_on()
             assert traffic.failures == []
             changes = [a for a, b in itertools.pairwise(traffic.versions) if a != b]
             assert {*changes, traffic.versions[-1]} == {"1", "2"}
@@ -138,7 +155,7 @@ class TestRollouts:
             bad = "print('no config'); raise SystemExit(5)"
             await it.build(build("b2", created="2026-01-02"), {"server.py": bad})
             async with Traffic(it.status.endpoint) as traffic:
-                it.want(wanted(2, progressDeadline="2s"))
+                it.want(wanted(2, progressDeadline="5s"))
                 trying = await it.until(lambda s: s.failure is not None)
                 assert (trying.revision, trying.reason) == (1, "RollingOut")
                 status = await it.until(is_stalled)
@@ -161,7 +178,7 @@ class TestRollouts:
             assert restarts >= 2  # it was tried again, with a back-off
             # A newer build is another try, and mends it.
             await it.build(build("b3", created="2026-01-03"), {"server.py": SERVER})
-            it.want(wanted(2, progressDeadline="2s"))
+            it.want(wanted(2, progressDeadline="5s"))
             healed = await it.until(lambda s: is_ready(s, 3))
             assert (healed.build, healed.failure) == ("b3", None)
 
@@ -285,11 +302,10 @@ class TestHealth:
         self, tmp_path: Path
     ) -> None:
         async with deployed(tmp_path) as it:
-            stray = free_port()
-            code = SERVER.replace('int(os.environ["PORT"])', str(stray))
-            await it.build(build("b1"), {"server.py": code})
-            health = {**QUICK, "startupTimeout": "1s"}
-            it.want(wanted(health=health, progressDeadline="3s"))
+            stray = own_port()
+            await it.build(build("b1"), {"server.py": STRAY.format(port=stray)})
+            health = {**QUICK, "startupTimeout": "2s"}
+            it.want(wanted(health=health, progressDeadline="5s"))
             status = await it.until(is_stalled)
             assert status.failure is not None
             assert status.failure.reason == "NeverReady"
@@ -317,7 +333,7 @@ class TestFailures:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            ports = iter([port, *(free_port() for _ in range(3))])
+            ports = iter([port, *(own_port() for _ in range(3))])
             async with deployed(tmp_path, seams={"port": lambda: next(ports)}) as it:
                 await it.build(build("b1"), {"server.py": SERVER.replace("/health", "/h")})
                 it.want(wanted(health={**QUICK, "path": ""}, progressDeadline="20s"))

@@ -25,6 +25,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import spanyard
 
+PATIENCE_S = 60
+"""An SDK gives up after 10 s by default: on a busy machine, a collector takes longer to come back."""
+
 
 def span_files(prefix: str, count: int) -> dict[str, list[str]]:
     """Everything that goes into span files."""
@@ -45,7 +48,7 @@ def span_files(prefix: str, count: int) -> dict[str, list[str]]:
 
 def otlp(prefix: str, count: int) -> dict[str, list[str]]:
     """Everything that goes over OTLP, by the endpoint variable, gzip."""
-    gzip: dict[str, Any] = {"compression": Compression.Gzip}
+    gzip: dict[str, Any] = {"compression": Compression.Gzip, "timeout": PATIENCE_S}
     tracers = TracerProvider()
     tracers.add_span_processor(
         BatchSpanProcessor(OTLPSpanExporter(**gzip), schedule_delay_millis=100)
@@ -55,7 +58,9 @@ def otlp(prefix: str, count: int) -> dict[str, list[str]]:
         BatchLogRecordProcessor(OTLPLogExporter(**gzip), schedule_delay_millis=100)
     )
     reader = PeriodicExportingMetricReader(
-        OTLPMetricExporter(**gzip), export_interval_millis=3_600_000
+        OTLPMetricExporter(**gzip),
+        export_interval_millis=3_600_000,
+        export_timeout_millis=PATIENCE_S * 1000,
     )
     meters = MeterProvider([reader])
     tracer = tracers.get_tracer("application")
@@ -74,7 +79,7 @@ def otlp(prefix: str, count: int) -> dict[str, list[str]]:
         if not provider.force_flush():
             raise SystemExit("OTLP was not taken")
         provider.shutdown()
-    meters.shutdown()  # collects once, and sends
+    meters.shutdown(PATIENCE_S * 1000)  # collects once, and sends
     return {
         "spans": [f"{prefix}-otlp-span-{i}" for i in range(count)],
         "logs": [f"{prefix}-otlp-log-{i}" for i in range(count)],

@@ -23,7 +23,7 @@ from spanyard_core.storage import Storage, open_storage
 from spanyard_local.servers.runner import ServerRunner
 from tests.fakes.pods import FakePods
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def packed(files: Mapping[str, str]) -> bytes:
@@ -76,9 +76,14 @@ class Deployed:
         self, what: Callable[[DeploymentStatus], bool], patience: float = PATIENCE_S
     ) -> DeploymentStatus:
         """The first status from now on, the present one included, of which `what` is true."""
+        seen = max(0, len(self.statuses) - 1)
         try:
             async with asyncio.timeout(patience):
-                while not (self.statuses and what(self.status)):
+                while True:
+                    for status in self.statuses[seen:]:
+                        if what(status):
+                            return status
+                    seen = len(self.statuses)
                     if self.task.done():
                         await self.task
                     self.news.clear()
@@ -88,7 +93,6 @@ class Deployed:
         except TimeoutError:
             last = self.statuses[-1] if self.statuses else None
             raise AssertionError(f"it did not come to that; the last status is {last}") from None
-        return self.status
 
     async def until_event(self, reason: str, patience: float = PATIENCE_S) -> str:
         """The message of the first event with this reason."""
