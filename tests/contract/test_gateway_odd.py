@@ -92,7 +92,7 @@ async def test_a_trace_of_several_roots_is_on_one_page_only(
 ) -> None:
     items = await api.all_pages(TRACES, order=order, limit=limit)
     ids = [item["id"] for item in items]
-    assert len(ids) == len(set(ids)) == 9
+    assert len(ids) == len(set(ids)) == 10
     starts = [item["startTime"] for item in items]
     assert starts == sorted(starts, reverse=order == "desc")
     names = {item["id"]: item["name"] for item in items}
@@ -122,7 +122,13 @@ async def test_of_a_span_that_still_runs_the_last_word_counts(api: Api, limit: s
     [trace] = await api.all_pages(TRACES, traceId=OPEN)
     assert (trace["name"], trace["endTime"], trace["durationNs"]) == ("open 2", None, None)
     all_of_them = await seqs(api, SPANS, limit=limit)
-    assert all_of_them == [1, 2, 3, 4, 5, 6, 8, 11, 20, 21, 22, 30]
+    assert all_of_them == [1, 2, 3, 4, 5, 6, 8, 11, 20, 21, 22, 30, 31]
+
+
+async def test_a_span_that_ends_before_it_begins_is_found_by_its_trace(api: Api) -> None:
+    for what in ("", "/outline"):
+        [span] = (await api.get(f"/traces/{'4' * 32}{what}"))["spans"]
+        assert (span["startTime"], span["endTime"], span["durationNs"]) == (at(950), at(940), 0)
 
 
 async def test_spans_are_filtered_by_their_own_id_and_their_parents(api: Api) -> None:

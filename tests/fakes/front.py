@@ -46,7 +46,7 @@ _FILL = (
     """,
     """
     INSERT INTO trace_index (project, trace_id, start_time, end_time)
-    SELECT project, trace_id, min(start_time), max(end_time) FROM spans GROUP BY ALL
+    SELECT project, trace_id, min(start_time), max(greatest(start_time, end_time)) FROM spans GROUP BY ALL
     """,
 )
 

@@ -73,6 +73,8 @@ def odd_lines() -> dict[Signal, list[AnyLine]]:
                       attributes={"step": i})
                 for i in range(3)
             ),
+            # Its clock was set back while it ran.
+            _span(31, "set back", 950, trace_id="4" * 32, end_time=at(940)),
             # Events that no clock made.
             _span(20, "events", 900, trace_id=BAD_EVENTS,
                   events=[{"name": "no time"}, {"name": "bad time", "timestamp": "yesterday"},

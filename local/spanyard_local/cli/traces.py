@@ -18,7 +18,7 @@ from spanyard_local.cli.parser import (
 )
 from spanyard_local.cli.searching import add_search, search_of
 from spanyard_local.cli.tables import Cell, Column, Row, print_table
-from spanyard_local.terminal import printable
+from spanyard_local.terminal import count, printable
 
 DEFAULT_TRACES = 20
 _LONGEST_TEXT = 500
@@ -153,7 +153,7 @@ def _head(context: Context, found: dict[str, Any]) -> None:
     unfinished = sum(s["endTime"] is None for s in spans)
     parts = [
         clock(found["startTime"], utc=context.given.utc, now_ns=context.now_ns),
-        f"{len(spans):,} spans",
+        count(len(spans), "span"),
         f"{errors:,} with errors" if errors else "",
         f"{unfinished:,} unfinished" if unfinished else "",
         f"{number(tokens[0])} + {number(tokens[1])} tokens" if any(tokens) else "",
