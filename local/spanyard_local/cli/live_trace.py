@@ -139,6 +139,8 @@ class Watch:
         self._found = GrowingTrace()
         self._lives: set[str] = set()
         """Subscriptions whose history is over."""
+        self._past = 0
+        """Records of history."""
         plain = not context.terminal.live or context.output == "json"
         self._painting = None if plain else Painting(context.terminal)
 
@@ -176,6 +178,7 @@ class Watch:
             if event.id not in self._wanted:
                 return False  # said before its end: of another project, with the same id
             self._only(event.id)
+            self._past += len(event.items) if event.history else 0
             for span in event.items:
                 found = self._found.take(span)
                 if self._painting is None:
@@ -184,6 +187,10 @@ class Watch:
             return True
         if isinstance(event, Live):
             self._lives.add(event.id)
+            if self._past >= _HISTORY:
+                self._note(
+                    f"these are its newest {self._past:,} spans; without --live there are more"
+                )
             if self._whole and not self._project:
                 self._note("no span of it yet; waiting for the first (Ctrl-C ends it)")
         elif isinstance(event, Over) and len(self._wanted) > 1:

@@ -4,15 +4,15 @@ import argparse
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spanyard_core.clock import rfc3339
 from spanyard_local.cli import ids, reader
 from spanyard_local.cli.context import Context
-from spanyard_local.cli.formats import parse_time
 from spanyard_local.cli.keys import coming_back
 from spanyard_local.cli.keys import listening as keys_of_terminal
+from spanyard_local.cli.newest import Newest
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.parser import OK, Command
 from spanyard_local.cli.tables import cut, print_table
@@ -27,7 +27,7 @@ _TROUBLE = {0, 429, 502, 503, 504}
 """Answers after which it goes on asking."""
 
 
-def _ask(context: Context, live: "Newest | None") -> list[dict[str, Any]]:
+def _ask(context: Context, live: Newest | None) -> list[dict[str, Any]]:
     """A row per deployment that is declared. Raises ServerError."""
     from spanyard_gateway.params import duration_ns
 
@@ -53,44 +53,6 @@ def _ask(context: Context, live: "Newest | None") -> list[dict[str, Any]]:
         figures(one, totals.get((one["projectId"], one["name"])), seconds, lags.get(one["id"]))
         for one in found
     ]
-
-
-class Newest:
-    """How far what is stored lies behind what was printed, by the newest line of both."""
-
-    def __init__(self, context: Context, listening: Any) -> None:
-        self._context = context
-        self._listening = listening
-
-    def lags(self, deployments: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-        """Deployment → nanoseconds; it is not there where nobody can tell. Raises ServerError."""
-        from spanyard_local.live_client import Lines, Live, Over, Partial
-
-        lags: dict[str, int] = {}
-        for one in deployments:
-            subscription = self._listening.subscribe(f"server:{one['id']}", history=1)
-            printed = ""
-            times = {""}
-            while (event := self._listening.next(5)) is not None:
-                if event.id != subscription:
-                    continue
-                if isinstance(event, Lines):
-                    printed = f"{event.writer}#{event.items[-1].seq}" if event.items else printed
-                    times.add(max((item.timestamp for item in event.items), default=""))
-                if isinstance(event, Live | Over | Partial):
-                    break
-            self._listening.unsubscribe(subscription)
-            if not isinstance(event, Live):
-                continue
-            where = f"/projects/{ids.path(one['projectId'])}/logs"
-            [*stored] = self._context.client.pages(where, {"deployment": one["name"]}, most=1)
-            newest = parse_time(max(times))
-            if newest is None or (stored and stored[0]["recordId"] == printed):
-                lags[one["id"]] = 0
-            else:
-                kept = parse_time(stored[0]["timestamp"]) if stored else None
-                lags[one["id"]] = max(0, newest - kept if kept else self._context.now_ns - newest)
-        return lags
 
 
 # --- showing ---------------------------------------------------------------------------------

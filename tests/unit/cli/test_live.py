@@ -15,6 +15,7 @@ from spanyard_local.cli.listening import Listening
 from spanyard_local.cli.live_build import LiveBuild
 from spanyard_local.cli.live_lines import LiveLines, unknown_live
 from spanyard_local.cli.live_trace import GrowingTrace, Watch
+from spanyard_local.cli.newest import AT_ONCE, Newest
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.tables import Cell, print_table
 from spanyard_local.cli.top_rows import COLUMNS, SORTS, cells, figures, ordered
@@ -297,6 +298,55 @@ def deployment(name: str, ready: str = "True", **status: Any) -> dict[str, Any]:
     conditions = [{"type": "Ready", "status": ready, "reason": "Serving"}]
     return {"id": f"local.{name}", "projectId": "local.p", "name": name,
             "resource": {"status": {"conditions": conditions, **status}}}  # fmt: skip
+
+
+class Many:
+    """A `Listening` to deployments that print a line each; those that are silent answer nothing."""
+
+    def __init__(self, silent: str = "") -> None:
+        self.silent = silent
+        self.open: dict[str, str] = {}
+        self.most = self.asked = 0
+        self._events: list[Event] = []
+
+    def subscribe(self, channel: str, **_: Any) -> str:
+        name = f"s{self.asked}"
+        self.asked += 1
+        self.open[name] = channel
+        self.most = max(self.most, len(self.open))
+        if channel != self.silent:
+            line = Line(seq=7, line="x", timestamp=rfc3339(NOW), level="info")
+            told = Lines(id=name, type="server:log", writer=channel, first=7, last=7, left=0,
+                         items=[line])  # fmt: skip
+            self._events += [told, Live(id=name, resume=Resume(0, {}))]
+        return name
+
+    def unsubscribe(self, name: str) -> None:
+        del self.open[name]
+
+    def next(self, timeout: float) -> Event | None:
+        return self._events.pop(0) if self._events else None
+
+
+def test_top_of_hundreds_of_deployments_asks_for_some_at_each_look_and_one_holds_up_nobody() -> (
+    None
+):
+    stored = {"recordId": "else#1", "timestamp": rfc3339(NOW - 10**9)}
+    context: Any = SimpleNamespace(client=SimpleNamespace(pages=lambda *_, **__: [stored]))
+    listening = Many(silent="server:local.d7")
+    deployments = [deployment(f"d{n}") for n in range(500)]
+    newest = Newest(context, listening)
+    first = newest.lags(deployments)
+    assert (first.pop("local.d8"), len(first)) == (10**9, 498), "all but the silent one"
+    assert (listening.asked, listening.most, listening.open) == (500, AT_ONCE, {})
+    for look in range(1, 500 // AT_ONCE + 1):
+        assert len(newest.lags(deployments)) == 499
+        assert listening.asked == 500 + look * AT_ONCE
+    listening.silent = ""
+    for _ in range(500 // AT_ONCE):
+        found = newest.lags(deployments)
+    assert len(found) == 500, "each had its turn"
+    assert newest.lags(deployments[:3]).keys() == {"local.d0", "local.d1", "local.d2"}
 
 
 def test_top_adds_up_a_deployments_traces_and_sorts_the_worst_first() -> None:
