@@ -13,10 +13,9 @@ from spanyard_gateway.hanging import FINE, Mark, Patience
 from spanyard_gateway.items import ScoreItem, SpanItem, TraceDetail
 from spanyard_gateway.outlines import SpanOutline, TraceOutline
 from spanyard_gateway.queries.common import IDENTITY, any_json, together
-from spanyard_gateway.queries.hanging import Open, marks
 from spanyard_gateway.queries.scores import COLUMNS as SCORE_COLUMNS
 from spanyard_gateway.queries.scores import score_item
-from spanyard_gateway.queries.spans import spans_of_trace
+from spanyard_gateway.queries.spans import drawn_fields, marks_of_rows, spans_of_trace
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.where import Where
 
@@ -89,15 +88,10 @@ async def one_trace(reader: Reader, at: TraceAt, patience: Patience) -> TraceDet
     )
     if not spans and not told:
         return None
-    start, end = _times([(s.start_time, s.end_time) for s in spans], told)
     return TraceDetail(
-        id=at.trace,
-        project_id=at.project,
-        start_time=start,
-        end_time=end,
+        **_frame(at, spans, told),
         spans=spans[:MAX_SPANS],
         scores=scores,
-        truncated=len(spans) > MAX_SPANS,
         input=any_json(told.get("input", "")),
         output=any_json(told.get("output", "")),
         metadata=any_json(told.get("metadata", "")),
@@ -111,16 +105,7 @@ async def trace_outline(reader: Reader, at: TraceAt, patience: Patience) -> Trac
     )
     if not spans and not told:
         return None
-    start, end = _times([(s.start_time, s.end_time) for s in spans], told)
-    return TraceOutline(
-        id=at.trace,
-        project_id=at.project,
-        start_time=start,
-        end_time=end,
-        spans=spans[:MAX_SPANS],
-        scores=scores,
-        truncated=len(spans) > MAX_SPANS,
-    )
+    return TraceOutline(**_frame(at, spans, told), spans=spans[:MAX_SPANS], scores=scores)
 
 
 async def some_spans(
@@ -135,7 +120,7 @@ async def some_spans(
 async def _outlines(reader: Reader, at: TraceAt, patience: Patience) -> list[SpanOutline]:
     where = at.of_spans()
     rows = await reader.rows(
-        "SELECT * FROM (SELECT id, writer, parent_span_id, name, service, status, ended,"
+        "SELECT * FROM (SELECT id, trace_id, writer, parent_span_id, name, service, status, ended,"
         f" {rfc3339('start_time')} AS start_text, if(ended, {rfc3339('end_time')}, '') AS end_text,"
         " duration_ns, model, input_tokens, output_tokens, cost,"
         " mapFilter((k, v) -> k IN {kinds:Array(String)}, attribute_map) AS attributes,"
@@ -147,33 +132,16 @@ async def _outlines(reader: Reader, at: TraceAt, patience: Patience) -> list[Spa
         f" ORDER BY c_time, id LIMIT {MAX_SPANS + 1}",
         where.params | {"kinds": list(KIND_ATTRIBUTES)},
     )
-    opened = [
-        Open(at.trace, row["id"], row["writer"], row["c_time"], row["r_time"])
-        for row in rows
-        if not row["ended"]
-    ]
-    known = await marks(reader, at.project, opened, patience)
+    known = await marks_of_rows(reader, at.project, rows, patience)
     return [_outline(row, known.get((at.trace, row["id"]), FINE)) for row in rows]
 
 
 def _outline(row: dict[str, Any], mark: Mark) -> SpanOutline:
-    return SpanOutline(
-        id=row["id"],
-        parent_span_id=row["parent_span_id"],
-        name=row["name"],
-        start_time=row["start_text"],
-        end_time=row["end_text"] or None,
-        duration_ns=row["duration_ns"] if row["ended"] else None,
-        status=row["status"],
-        service=row["service"],
-        hung=mark.hung,
-        lost=mark.lost,
-        model=row["model"],
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        cost=row["cost"] or 0,  # of floats the default is not known again
-        attributes=row["attributes"],
+    drawn = SpanOutline(
+        **drawn_fields(row, mark), service=row["service"], attributes=row["attributes"]
     )
+    drawn.cost = drawn.cost or 0  # of floats the default is not known again
+    return drawn
 
 
 async def _scores(reader: Reader, at: TraceAt) -> list[ScoreItem]:
@@ -198,11 +166,20 @@ async def _report(reader: Reader, at: TraceAt, more: str) -> dict[str, Any]:
     return rows[0] if rows else {}
 
 
-def _times(spans: Sequence[tuple[str, str | None]], told: dict[str, Any]) -> tuple[str, str | None]:
-    """First start and last end; at least one of the two has something."""
-    starts = [start for start, _ in spans]
-    ends = [end for _, end in spans if end]
+def _frame(
+    at: TraceAt, spans: Sequence[SpanItem | SpanOutline], told: dict[str, Any]
+) -> dict[str, Any]:
+    """What both answers say of the trace as a whole: its first start, its last end. At least one
+    of `spans` and `told` has something."""
+    starts = [span.start_time for span in spans]
+    ends = [span.end_time for span in spans if span.end_time]
     if told:
         starts.append(told["start_text"])
         ends += [told["end_text"]] if told["end_text"] else []
-    return min(starts), max(ends, default=None)
+    return {
+        "id": at.trace,
+        "project_id": at.project,
+        "start_time": min(starts),
+        "end_time": max(ends, default=None),
+        "truncated": len(spans) > MAX_SPANS,
+    }

@@ -69,27 +69,46 @@ def span_item(row: dict[str, Any], mark: Mark = FINE) -> SpanItem:
     heavy = "attributes" in row
     return SpanItem(
         **identity(row),
-        id=row["id"],
+        **drawn_fields(row, mark),
         trace_id=row["trace_id"],
-        parent_span_id=row["parent_span_id"],
-        name=row["name"],
-        start_time=row["start_text"],
-        end_time=row["end_text"] or None,
-        duration_ns=row["duration_ns"] if row["ended"] else None,
-        status=row["status"],
         status_message=row["status_message"],
         span_kind=row["span_kind"],
-        hung=mark.hung,
-        lost=mark.lost,
-        model=row["model"],
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        cost=row["cost"],
         attributes=raw_json(row["attributes"]) if heavy else msgspec.UNSET,
         events=raw_json(row["events"], "[]") if heavy else msgspec.UNSET,
         links=raw_json(row["links"], "[]") if heavy else msgspec.UNSET,
         resource=raw_json(row["resource"]) if heavy else msgspec.UNSET,
     )
+
+
+def drawn_fields(row: dict[str, Any], mark: Mark) -> dict[str, Any]:
+    """What the whole span and its outline have in common."""
+    return {
+        "id": row["id"],
+        "parent_span_id": row["parent_span_id"],
+        "name": row["name"],
+        "start_time": row["start_text"],
+        "end_time": row["end_text"] or None,
+        "duration_ns": row["duration_ns"] if row["ended"] else None,
+        "status": row["status"],
+        "hung": mark.hung,
+        "lost": mark.lost,
+        "model": row["model"],
+        "input_tokens": row["input_tokens"],
+        "output_tokens": row["output_tokens"],
+        "cost": row["cost"],
+    }
+
+
+async def marks_of_rows(
+    reader: Reader, project: str, rows: Sequence[dict[str, Any]], patience: Patience
+) -> dict[tuple[str, str], Mark]:
+    """By trace and id: the marks of those rows that are not finished."""
+    opened = [
+        Open(row["trace_id"], row["id"], row["writer"], row["c_time"], row["r_time"])
+        for row in rows
+        if not row["ended"]
+    ]
+    return await marks(reader, project, opened, patience)
 
 
 def _filters(project: str, query: Query) -> Where:
@@ -110,12 +129,7 @@ async def _items(
     reader: Reader, rows: Sequence[dict[str, Any]], patience: Patience
 ) -> Callable[[dict[str, Any]], SpanItem]:
     """What makes the items of these rows: the unfinished ones of one project with their marks."""
-    opened = [
-        Open(row["trace_id"], row["id"], row["writer"], row["c_time"], row["r_time"])
-        for row in rows
-        if not row["ended"]
-    ]
-    known = await marks(reader, rows[0]["project"], opened, patience) if opened else {}
+    known = await marks_of_rows(reader, rows[0]["project"], rows, patience) if rows else {}
     return lambda row: span_item(row, known.get((row["trace_id"], row["id"]), FINE))
 
 

@@ -1,5 +1,6 @@
 """Traces of a project, and one trace with all its spans."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from spanyard_gateway.auth.caller import Caller
 from spanyard_gateway.auth.rights import READ, Across, InPath
 from spanyard_gateway.endpoints import Endpoint, PageOf
 from spanyard_gateway.figures import Facets, TraceSeries
+from spanyard_gateway.hanging import Patience
 from spanyard_gateway.items import Page, SpanItem, TraceDetail, TraceItem
 from spanyard_gateway.outlines import TraceOutline
 from spanyard_gateway.params import Query, trace_id
@@ -26,6 +28,7 @@ from spanyard_gateway.queries.series import PARAMS as SERIES_PARAMS
 from spanyard_gateway.queries.series import trace_series
 from spanyard_gateway.queries.trace_counts import FACET_PARAMS, trace_facets
 from spanyard_gateway.queries.traces import PARAMS, list_traces
+from spanyard_gateway.reader import Reader
 from spanyard_gateway.routes.common import PROJECT_PATH, patience_of, project_of
 from spanyard_gateway.state import CLOCK, READER, TENANTS
 
@@ -74,20 +77,18 @@ def _unknown(request: web.Request) -> web.Response:
     )
 
 
-async def _one(request: web.Request, query: Query) -> Any:
-    at = await _found(request, query)
-    if isinstance(at, web.Response):
-        return at
-    found = await one_trace(request.app[READER], at, patience_of(request))
-    return found or _unknown(request)
+def _answer(
+    whole: Callable[[Reader, TraceAt, Patience], Awaitable[TraceDetail | TraceOutline | None]],
+) -> Callable[[web.Request, Query], Awaitable[Any]]:
+    """The handler that says of a trace what `whole` finds."""
 
+    async def answer(request: web.Request, query: Query) -> Any:
+        at = await _found(request, query)
+        if isinstance(at, web.Response):
+            return at
+        return await whole(request.app[READER], at, patience_of(request)) or _unknown(request)
 
-async def _outline(request: web.Request, query: Query) -> Any:
-    at = await _found(request, query)
-    if isinstance(at, web.Response):
-        return at
-    found = await trace_outline(request.app[READER], at, patience_of(request))
-    return found or _unknown(request)
+    return answer
 
 
 async def _spans(request: web.Request, query: Query) -> Any:
@@ -152,7 +153,7 @@ ENDPOINTS = [
         "/traces/{id}",
         "One trace with all its spans",
         TraceDetail,
-        _one,
+        _answer(one_trace),
         "traces",
         params=("project",),
         path_params=TRACE_PATH,
@@ -164,7 +165,7 @@ ENDPOINTS = [
         "/traces/{id}/outline",
         "One trace with all its spans in outline",
         TraceOutline,
-        _outline,
+        _answer(trace_outline),
         "traces",
         "What a waterfall is drawn from: attributes, events, links and resources are left out, but "
         "for the attributes that tell what kind of step a span is. `/traces/{id}/spans` has them.",
