@@ -14,8 +14,8 @@ from spanyard_local.cli.listening import Listening
 from spanyard_local.cli.live_lines import told
 from spanyard_local.cli.painting import Painting
 from spanyard_local.cli.parser import OK
+from spanyard_local.cli.span_tree import span_table
 from spanyard_local.cli.tables import cut, print_table
-from spanyard_local.cli.traces import span_table
 from spanyard_local.live_client import Event, Live, Over, Span, Spans
 from spanyard_local.server_client import ServerError
 from spanyard_local.terminal import Terminal, as_json, count

@@ -1,7 +1,6 @@
 """`spanyard traces` and `spanyard trace`: requests as lists and as trees."""
 
 import argparse
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spanyard_local.cli import ids
@@ -17,14 +16,12 @@ from spanyard_local.cli.parser import (
     filters,
 )
 from spanyard_local.cli.searching import add_search, search_of
+from spanyard_local.cli.span_tree import span_table, status_cell
 from spanyard_local.cli.tables import Cell, Column, Row, print_table
 from spanyard_local.terminal import count, printable
 
 DEFAULT_TRACES = 20
 _LONGEST_TEXT = 500
-DRAWN_DEPTH = 40
-"""A chain of 6,000 spans, each drawn further in, took two minutes, and no screen is that wide."""
-_STYLES = {"ok": ("green",), "error": ("red",)}
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +70,7 @@ def _list(context: Context) -> int:
         return (
             short(trace["id"]),
             one_line(trace["name"]),
-            _status(trace["status"], trace["endTime"]),
+            status_cell(trace["status"], trace["endTime"]),
             duration(trace["durationNs"]),
             number(trace["spans"]),
             Cell(number(trace["errors"]), ("red",)) if trace["errors"] else "0",
@@ -83,12 +80,6 @@ def _list(context: Context) -> int:
         )
 
     return context.show(found, columns, row, empty="no trace matches; leave out a filter")
-
-
-def _status(status: str, end: str | None) -> Cell:
-    if end is None:
-        return Cell("unfinished", ("yellow",))
-    return Cell("-" if status == "unset" else status, _STYLES.get(status, ()))
 
 
 def _trace_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,21 +120,6 @@ def _trace(context: Context) -> int:
     return OK
 
 
-def span_table(spans: list[dict[str, Any]], begin: str) -> tuple[Sequence[Column], list[Row]]:
-    """Spans as a tree; `begin`: of the trace, where it has none."""
-    begin = min((span["startTime"] for span in spans), default=begin)
-    columns = (
-        Column("SPAN", flexible=True),
-        Column("START", right=True),
-        Column("DURATION", right=True),
-        Column("STATUS"),
-        Column("MODEL"),
-        Column("TOKENS", right=True),
-        Column("COST", right=True),
-    )
-    return columns, [_span_row(branch, span, begin) for branch, span in tree(spans)]
-
-
 def _head(context: Context, found: dict[str, Any]) -> None:
     terminal, spans = context.terminal, found["spans"]
     tokens = [
@@ -175,64 +151,6 @@ def _text(value: Any, *, full: bool) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = printable(one_line(text))
     return text if full or len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " … (--full)"
-
-
-def tree(spans: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Spans with the lines that lead to them, parents first, children by their start.
-
-    A span whose parent is not there begins a tree of its own; so does one of a circle. What lies
-    deeper than is drawn has its depth before its name.
-    """
-    known = {span["id"] for span in spans}
-    children: dict[str, list[dict[str, Any]]] = {}
-    for span in sorted(spans, key=lambda s: (s["startTime"], s["id"])):
-        parent = span["parentSpanId"]
-        children.setdefault(parent if parent in known and parent != span["id"] else "", []).append(
-            span
-        )
-    shown: set[str] = set()
-
-    def below(first: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        # By hand, not by recursion: a trace may be deeper than Python's stack.
-        waiting = [("", "", 0, span) for span in reversed(first)]
-        while waiting:
-            lead, branch, depth, span = waiting.pop()
-            if span["id"] in shown:
-                continue
-            shown.add(span["id"])
-            yield lead + branch + (f"({depth}) " if depth > DRAWN_DEPTH else ""), span
-            inner = lead
-            if depth < DRAWN_DEPTH:
-                inner += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
-            under = children.get(span["id"], [])
-            for i, child in enumerate(reversed(under)):
-                waiting.append((inner, "├─ " if i else "└─ ", depth + 1, child))
-
-    yield from below(children.get("", []))
-    for span in spans:
-        if span["id"] not in shown:
-            yield from below([span])
-
-
-def _span_row(branch: str, span: dict[str, Any], begin: str) -> Row:
-    tokens = span["inputTokens"] + span["outputTokens"]
-    error = span["status"] == "error"
-    return (
-        Cell(branch + one_line(span["name"]), ("red",) if error else ()),
-        "+" + (_offset(begin, span["startTime"]) or "0"),
-        duration(span["durationNs"]),
-        _status(span["status"], span["endTime"]),
-        span["model"],
-        number(tokens) if tokens else "",
-        cost(span["cost"]),
-    )
-
-
-def _offset(begin: str, start: str) -> str:
-    from spanyard_local.cli.formats import parse_time
-
-    first, then = parse_time(begin), parse_time(start)
-    return duration(then - first) if first is not None and then is not None and then > first else ""
 
 
 def _trouble(context: Context, spans: list[dict[str, Any]]) -> None:

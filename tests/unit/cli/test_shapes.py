@@ -20,8 +20,8 @@ from spanyard_local.cli.formats import (
     short,
     size,
 )
+from spanyard_local.cli.span_tree import DRAWN_DEPTH, tree
 from spanyard_local.cli.tables import Cell, Column, cut, print_table
-from spanyard_local.cli.traces import DRAWN_DEPTH, tree
 from spanyard_local.terminal import Terminal, as_json, width
 
 NOW = 1_795_000_000 * 10**9
