@@ -8,7 +8,7 @@ until it is done the resume token's time does not move past it.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,8 @@ class Passes(Protocol):
     @property
     def channel(self) -> Channel: ...
     def seen(self, writer: str) -> int: ...
+    def unknown(self, writers: Collection[str]) -> None: ...
+    def forget(self, writers: Mapping[str, int]) -> None: ...
     async def pass_on(self, block: Block) -> None: ...
     async def drop(self, writer: str, first: int, last: int, reason: str) -> None: ...
     async def partial(self, error: SpanyardError) -> None: ...
@@ -86,13 +88,17 @@ class Errands:
         self._resume = resume
         """Where the client was, until it is known what came since."""
         self._known: list[str] = []
+        self._unknown: dict[str, int] = {}
+        """Writers of the token that nobody knows → where the client was, and until when they are
+        waited for, monotonic."""
+        self._unknown_until = 0.0
         self._reached: Mapping[str, Reached] = {}
         self._looking = False
 
     @property
     def any(self) -> bool:
         """Whether `look_after` has anything to do."""
-        return bool(self._owed or self._resume)
+        return bool(self._owed or self._resume or self._unknown)
 
     @property
     def since_ms(self) -> int | None:
@@ -176,12 +182,24 @@ class Errands:
                 self._owed[writer] = _Owed(there.signal, resume.at, until)
             elif there.last > self._passes.seen(writer):
                 self._owed[writer] = _Owed(there.signal, resume.at, None)
+        strange = [w for w in self._known if w not in stored and w not in self._reached]
+        self._unknown, self._unknown_until = {w: self._passes.seen(w) for w in strange}, until
+        self._passes.unknown(self._unknown)
         self._resume, self._known, self._reached = None, [], {}
+
+    def _forget(self) -> None:
+        """What was in the token and nobody has heard of, as long as a pod's end is waited for."""
+        if self._unknown and self._clock.monotonic() >= self._unknown_until:
+            self._passes.forget(self._unknown)
+            self._unknown = {}
 
     async def _look(self) -> None:
         try:
             await self._what_came_since()
+            self._forget()
             writers = [writer for writer in self._owed if writer not in self._held]
+            if not writers:
+                return
             signals = self._passes.channel.signals
             stored = await self._stored.last_of(self._passes.target, signals, writers)
             ends = await self._stored.ends_of(writers)

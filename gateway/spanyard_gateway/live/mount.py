@@ -91,7 +91,7 @@ def mount_live(
     stored = ClickHouseStored(app[READER])
     hub = Hub(parts.finder, parts.upstream, stored, clock, random.Random())
     statuses = Statuses(lambda: resources_of(app), clock)
-    sockets = LiveSockets(hub, statuses, _find, _check, parts.limits)
+    sockets = LiveSockets(hub, statuses, _find, _check, parts.limits, _who)
     registry.register(_LiveMetrics(sockets))
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -157,6 +157,11 @@ async def _check(request: web.Request, target: Target) -> None:
         raise RefusedError(code, str(error)) from error
 
 
+def _who(request: web.Request) -> str:
+    person = Caller.of(request).person
+    return person.name if person is not None else ""
+
+
 class _LiveMetrics:
     def __init__(self, sockets: LiveSockets) -> None:
         self._sockets = sockets
@@ -179,4 +184,9 @@ class _LiveMetrics:
         )
         for reason, count in counts.dropped.items():
             dropped.add_metric([reason], count)
-        return [*found, dropped]
+        too_fast = CounterMetricFamily(
+            "spanyard_gateway_live_too_fast",
+            "Connections of listeners that were cut off because they said too much.",
+            value=counts.too_fast,
+        )
+        return [*found, dropped, too_fast]

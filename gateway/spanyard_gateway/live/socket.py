@@ -19,12 +19,15 @@ from spanyard_core.clock import rfc3339
 from spanyard_core.errors import SpanyardError
 from spanyard_core.serve import problem
 from spanyard_gateway.live.channels import BadChannelError, Channel, parse_channel
+from spanyard_gateway.live.holdings import AllHeldError, Held, Holdings, TooMuchHeldError
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.inlet import Inlet
+from spanyard_gateway.live.intake import Intake, Said, TooFastError
 from spanyard_gateway.live.messages import (
     VERSION,
     FromClient,
     Ping,
+    Resume,
     Subscribe,
     Unsubscribe,
     decode_client,
@@ -39,14 +42,8 @@ from spanyard_gateway.search.errors import SearchError
 log = logging.getLogger("spanyard.gateway")
 
 
-PLACES_EVERY_S = 1.0
-"""Pings in between are answered without resume tokens: these may have megabytes."""
-
-
-LARGE = 16 * 1024
-"""Characters of a message whose reading others would notice, were there many: see `_understood`."""
-REST = 3
-"""So many times as long as a large message took to read, no other one is."""
+TOO_FAST = "so much at once that others would wait; come again, and say less"
+"""Of the close with which such a client is cut off: 123 bytes are most."""
 
 
 class RefusedError(SpanyardError):
@@ -66,6 +63,9 @@ Find = Callable[[web.Request, Channel], Awaitable[Target]]
 Check = Callable[[web.Request, Target], Awaitable[None]]
 """Asked with every heartbeat of open subscriptions. Raises RefusedError: `away` says nothing."""
 
+Who = Callable[[web.Request], str]
+"""The name of the person who asks; empty where nobody is asked who they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
@@ -75,13 +75,31 @@ class SocketLimits:
     subscriptions: int = 64
     """Per connection."""
     resumed: int = 32_000
-    """Writers in the tokens of a connection's subscriptions: about 8 MB."""
-    resumed_in_all: int = 1_000_000
-    """The same, of all connections."""
+    """Writers in the tokens of a connection's subscriptions, until the database was asked for them:
+    about 9 MB, names included. From then on only those count that nobody knows."""
+    resumed_of_person: int = 128_000
+    """The same of all connections of a person, where it is known who they are."""
+    resumed_in_all: int = 250_000
+    """The same of all connections; then whoever holds most gives something back."""
     waiting_bytes: int = 1 << 20
     """Records that wait for a slow client, per subscription; memory that all of them share."""
     message_bytes: int = 256 * 1024
     """A client's largest: a resume token of 2,000 writers."""
+    said_burst: int = 1 << 20
+    """Bytes of messages that a connection may say at once: a page that comes back with ten channels
+    and 750 writers in each has 600 kB."""
+    said_rate: int = 64 * 1024
+    """And per second from then on: see `intake`."""
+    said_burst_of_person: int = 8 << 20
+    """The same of all connections of a person, where it is known who they are."""
+    said_rate_of_person: int = 512 * 1024
+    said_burst_in_all: int = 4 << 20
+    """Of all: 5,000 clients that come back together say 4 MB."""
+    said_rate_in_all: int = 4 << 20
+    """Of the loop's time about a fifth on the machine of docs/benchmarks.md."""
+    patience: float = 10.0
+    """Seconds that a message waits for its turn; then its client is cut off. Less than a ping and
+    its pong may take, or one who waits would seem dead."""
     heartbeat: float = 15.0
     """Seconds between heartbeats, and pings; without a pong within half of it the client is dead."""
     unanswered: float = 60.0
@@ -97,6 +115,8 @@ class LiveCounts:
 
     connections: int = 0
     subscriptions: int = 0
+    too_fast: int = 0
+    """Connections that were cut off because they said too much."""
     dropped: dict[str, int] = field(default_factory=dict)
 
 
@@ -105,21 +125,24 @@ class _Open:
     subscription: Subscription
     task: asyncio.Task[None]
     target: Target
-    resumed: int
-    """Writers in its token."""
+    held: Held
+    """Of the writers in its token."""
     checked: float
     """When its rights were last known, monotonic."""
 
 
 class _Connection:
-    def __init__(self, live: "LiveSockets", request: web.Request, ws: web.WebSocketResponse):
+    def __init__(
+        self, live: "LiveSockets", request: web.Request, ws: web.WebSocketResponse, inward: Said
+    ):
         self._live = live
+        self._inward = inward
+        self._person = live.who(request)
+        self._telling: set[asyncio.Task[None]] = set()
         self._request = request
         self._ws = ws
         self.say = Outlet(request, ws, live.limits.send_timeout).say
         self._open: dict[str, _Open] = {}
-        self._told = float("-inf")
-        """When all places were told last, monotonic."""
 
     async def run(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
@@ -143,8 +166,11 @@ class _Connection:
             with contextlib.suppress(ConnectionError):
                 await self.say(said("error", code="not-understood", message=str(error)))
             await self._ws.close(code=WSCloseCode.POLICY_VIOLATION)
+        except TooFastError:
+            self._live.counts.too_fast += 1
+            await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=TOO_FAST.encode())
         finally:
-            tasks = [beats, checks, *(each.task for each in self._open.values())]
+            tasks = [beats, checks, *self._telling, *(each.task for each in self._open.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -164,16 +190,9 @@ class _Connection:
 
     async def _heartbeat(self) -> None:
         clock = self._live.hub.clock
-        self._told = clock.monotonic()
-        tokens = {name: each.subscription.resume() for name, each in self._open.items()}
+        # Without the numbers: each was told with a message of its own, and all would be megabytes.
+        tokens = {name: Resume(each.subscription.at(), {}) for name, each in self._open.items()}
         await self.say(said("heartbeat", time=rfc3339(clock.time_ns()), resume=tokens))
-
-    async def _answer_ping(self) -> None:
-        clock = self._live.hub.clock
-        if clock.monotonic() - self._told >= PLACES_EVERY_S:
-            await self._heartbeat()
-        else:
-            await self.say(said("heartbeat", time=rfc3339(clock.time_ns()), resume={}))
 
     async def _check_again(self) -> None:
         limits, now = self._live.limits, self._live.hub.clock.monotonic()
@@ -197,9 +216,10 @@ class _Connection:
     async def _take(self, received: WSMessage) -> None:
         if received.type is not WSMsgType.TEXT:
             raise NotUnderstoodError("messages are JSON texts")
-        message = await self._understood(received.data)
+        await self._inward.turn(len(received.data))
+        message = _understood(received.data)
         if isinstance(message, Ping):
-            await self._answer_ping()
+            await self._heartbeat()
         elif isinstance(message, Unsubscribe):
             await self._end(message.id)
             await self.say(said("ended", id=message.id, reason="unsubscribed"))
@@ -214,22 +234,6 @@ class _Connection:
                 name, at = message.id[:200], error.at()
                 told = said("error", id=name, code="bad-query", message=str(error), at=at)
                 await self.say(told)
-
-    async def _understood(self, text: str) -> FromClient:
-        """Large ones are read one after the other, in a quarter of the time that there is: a token
-        of 256 KiB takes 2 ms, in which nobody else is served."""
-        try:
-            if len(text) < LARGE:
-                return decode_client(text)
-            clock = self._live.hub.clock
-            async with self._live.reading:
-                began = clock.monotonic()
-                try:
-                    return decode_client(text)
-                finally:
-                    await clock.sleep(REST * (clock.monotonic() - began))
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise NotUnderstoodError(f"not understood: {str(error)[:300]}") from error
 
     async def _subscribe(self, message: Subscribe) -> None:
         live = self._live
@@ -250,13 +254,42 @@ class _Connection:
         wish = Wish(message.id, channel, message.filter, message.history, message.resume)
         inlet = Inlet(live.limits.waiting_bytes)
         subscription = Subscription(wish, target, inlet, live.hub.stored, live.hub.clock, self.say)
-        if live.resumed + resumed > live.limits.resumed_in_all:
-            raise RefusedError("away", "resume: this gateway holds as many as it can; again soon")
-        live.resumed += resumed
+        held = self._hold(message.id, resumed)
+        if message.resume is not None:
+            message.resume.seen = {}  # the subscription has its own: of a flood nothing twice
+        subscription.holds = lambda count: live.holdings.shrink(held, count)
         work = self._serve(message.id, wish, target, inlet, subscription)
         task = asyncio.create_task(work, name=f"subscription to {channel}")
-        task.add_done_callback(lambda _: live.let_go(resumed))
-        self._open[message.id] = _Open(subscription, task, target, resumed, checked)
+        task.add_done_callback(lambda _: live.holdings.let_go(held))
+        self._open[message.id] = _Open(subscription, task, target, held, checked)
+
+    def _hold(self, name: str, count: int) -> Held:
+        """Memory for a token with so many writers. Raises RefusedError."""
+        holder = self._person or self
+        try:
+            return self._live.holdings.take(holder, count, lambda: self._give_up(name))
+        except TooMuchHeldError as error:
+            told = f"resume: {error.most:,} writers in all tokens of a person are most"
+            raise RefusedError("bad-resume", f"{told}; begin anew with history") from error
+        except AllHeldError as error:
+            told = "resume: this gateway holds as many writers as it can; again soon"
+            raise RefusedError("away", told) from error
+
+    def _give_up(self, name: str) -> None:
+        """End a subscription because others, who hold less, need its memory."""
+        each = self._open.pop(name, None)
+        if each is None:
+            return
+        each.task.cancel()
+        told = "resume: others need what its writers hold; again soon, or begin anew with history"
+        work = self._say_if_there(said("error", id=name, code="away", message=told))
+        task = asyncio.create_task(work, name="a listener is told that it gives way")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _say_if_there(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self.say(message)
 
     def _resumed(self, message: Subscribe) -> int:
         """Writers in the token. Raises RefusedError for one that cannot be."""
@@ -268,7 +301,7 @@ class _Connection:
         count = len(resume.seen)
         if count > 2 * MOST_RESUMED:
             raise RefusedError("bad-resume", "resume: too many writers; begin anew with history")
-        if count + sum(each.resumed for each in self._open.values()) > most:
+        if count + sum(each.held.count for each in self._open.values()) > most:
             told = f"resume: {most:,} writers in all tokens of a connection are most"
             raise RefusedError("bad-resume", f"{told}; use another connection, or begin anew")
         return count
@@ -319,6 +352,13 @@ class _Connection:
             await subscription.run(inlet.waiting_now(), attached.reached())
 
 
+def _understood(text: str) -> FromClient:
+    try:
+        return decode_client(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise NotUnderstoodError(f"not understood: {str(error)[:300]}") from error
+
+
 class LiveSockets:
     """The endpoint and its open connections."""
 
@@ -329,6 +369,7 @@ class LiveSockets:
         find: Find,
         check: Check,
         limits: SocketLimits | None = None,
+        who: Who = lambda _: "",
     ) -> None:
         self.hub = hub
         self.statuses = statuses
@@ -337,14 +378,9 @@ class LiveSockets:
         self.limits = limits or SocketLimits()
         self.counts = LiveCounts()
         self._sockets: set[web.WebSocketResponse] = set()
-        self.reading = asyncio.Lock()
-        """Held by who reads a large message."""
-        self.resumed = 0
-        """Writers in the tokens of all open subscriptions."""
-
-    def let_go(self, resumed: int) -> None:
-        """A subscription with so many writers in its token is over."""
-        self.resumed -= resumed
+        self._intake = Intake(self.limits)
+        self.who = who
+        self.holdings = Holdings(self.limits.resumed_of_person, self.limits.resumed_in_all)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from its upgrade to its end."""
@@ -365,7 +401,8 @@ class LiveSockets:
         self._sockets.add(ws)
         try:
             await ws.prepare(request)
-            await _Connection(self, request, ws).run()
+            async with self._intake.connection(self.who(request)) as inward:
+                await _Connection(self, request, ws, inward).run()
         except ConnectionError:
             log.debug("a listener went away")
         finally:

@@ -11,8 +11,9 @@ A writer that waits for the database holds up nobody but itself (`errands.py`).
 """
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from spanyard_core.clock import Clock
@@ -67,6 +68,11 @@ class Subscription:
         """Writer → records that the filter left out and nobody was told of."""
         self._before: set[str] = set()
         """Pods that were there at the beginning, when it was not known how far they were."""
+        self._pods: set[str] = set()
+        """Of which a collector is, or was, listened to."""
+        self.holds: Callable[[int], None] = lambda _: None
+        """Told how many writers of the token nobody knows, once that is known, and when they are
+        forgotten."""
         self._errands = Errands(self, stored, clock, wish.resume)
         self._behind_ms: int | None = clock.time_ns() // 1_000_000
         """All that came until then was passed on; None: there is nothing that was not."""
@@ -85,24 +91,39 @@ class Subscription:
         """The last number of the writer that is accounted for."""
         return self._seen.get(writer, 0)
 
-    def resume(self) -> Resume:
-        """Where a client that has read everything until now would go on.
+    def unknown(self, writers: Collection[str]) -> None:
+        """Neither the database nor a collector knows these writers of the token."""
+        self.holds(len(writers))
 
-        `at` never passes a time of which anything is still to be passed on or told.
-        """
-        seen = self._seen
-        if len(seen) > MOST_RESUMED:
-            seen = dict(list(seen.items())[-MOST_RESUMED:])
+    def forget(self, writers: Mapping[str, int]) -> None:
+        """These, of a token, have not been heard of for long. Only those of pods that are here may
+        still come: of the others a record that comes after all is passed on from the first."""
+        kept = 0
+        for writer, seq in writers.items():
+            if writer.partition("/")[0] in self._pods:
+                kept += 1
+            elif self._seen.get(writer) == seq:
+                del self._seen[writer]
+        self.holds(kept)
+
+    def resume(self) -> Resume:
+        """Where a client that has read everything until now would go on."""
+        first = max(0, len(self._seen) - MOST_RESUMED)
+        return Resume(self.at(), dict(itertools.islice(self._seen.items(), first, None)))
+
+    def at(self) -> int:
+        """The time of `resume()`, which never passes one of which anything is still to be passed on
+        or told."""
         now = self._clock.time_ns() // 1_000_000
-        at = min(now, self._behind_ms or now, self._errands.since_ms or now)
-        return Resume(at, dict(seen))
+        return min(now, self._behind_ms or now, self._errands.since_ms or now)
 
     async def run(self, joined: Sequence[Item], reached: dict[str, Reached]) -> None:
         """Pass on until cancelled. `joined`: what the first feeds had; `reached`: how far they were.
 
         Raises an ExceptionGroup of what failed.
         """
-        self._before = {item.pod for item in joined if isinstance(item, Joined)}
+        self._pods = {item.pod for item in joined if isinstance(item, Joined)}
+        self._before = set(self._pods)
         self._before -= {item.pod for item in joined if isinstance(item, Begun)}
         joined = [item for item in joined if not isinstance(item, Begun)]  # `reached` says it too
         async with asyncio.TaskGroup() as group:
@@ -157,6 +178,7 @@ class Subscription:
         if isinstance(item, Block):
             await self._advance(item)
         elif isinstance(item, Joined):
+            self._pods.add(item.pod)
             for block in item.blocks:
                 await self._advance(block)
         elif isinstance(item, Begun):

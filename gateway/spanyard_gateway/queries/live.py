@@ -4,6 +4,7 @@ The projection `by_batch` knows which batches hold a writer's numbers, so that a
 looking through a project's history.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,23 +123,35 @@ class ClickHouseStored:
         self, target: Target, signals: Sequence[LiveSignal], writers: Sequence[str]
     ) -> Mapping[str, Reached]:
         found: dict[str, Reached] = {}
+        wanted, sums = set(writers), _sums(writers)
         for signal in signals:
             where = _where(target, trace=False)
-            where.add("writer IN {writers:Array(String)}", writers=list(writers))
+            where.add("CRC32(writer) IN {writers:Array(UInt32)}", writers=sums)
             rows = await self._reader.rows(
                 f"SELECT writer, max(seq) AS last FROM {signal} WHERE {where.sql()} GROUP BY writer",
                 where.params,
             )
-            found |= {row["writer"]: Reached(signal, int(row["last"])) for row in rows}
+            found |= {
+                row["writer"]: Reached(signal, int(row["last"]))
+                for row in rows
+                if row["writer"] in wanted
+            }
         return found
 
     async def ends_of(self, writers: Sequence[str]) -> Mapping[str, int]:
         rows = await self._reader.rows(
             "SELECT subject, argMax(after_seq, seq) AS last FROM gaps"
-            " WHERE subject IN {writers:Array(String)} AND event = 'end' GROUP BY subject",
-            {"writers": list(writers)},
+            " WHERE CRC32(subject) IN {writers:Array(UInt32)} AND event = 'end' GROUP BY subject",
+            {"writers": _sums(writers)},
         )
-        return {row["subject"]: int(row["last"]) for row in rows}
+        wanted = set(writers)
+        return {row["subject"]: int(row["last"]) for row in rows if row["subject"] in wanted}
+
+
+def _sums(writers: Sequence[str]) -> list[int]:
+    """For a question about many names: the driver quotes text character by character, 40 ms for the
+    names of one token; whoever is answered looks at the names again."""
+    return [zlib.crc32(writer.encode()) for writer in writers]
 
 
 _BOTH: tuple[LiveSignal, ...] = ("logs", "spans")

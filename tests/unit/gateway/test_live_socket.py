@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import resource
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -147,15 +148,19 @@ async def test_garbage_is_told_and_ends_the_connection(said: str) -> None:
         await other.hear("heartbeat")
 
 
-async def test_pings_without_end_are_answered_without_all_places_each_time() -> None:
-    async with served() as (_, url), connected(url) as client:
+async def test_a_heartbeat_tells_times_and_no_numbers_which_messages_have_told() -> None:
+    async with served() as (gateway, url), connected(url) as client:
+        await gateway.world.print(gateway.world.new_pod(), 10)
         await client.say(type="subscribe", id="a", channel=CHANNEL)
-        await client.hear("live")
+        live = await client.hear("live")
+        assert live["resume"]["seen"]
         for _ in range(50):
             await client.say(type="ping")
         beats = [await client.hear("heartbeat") for _ in range(50)]
-        assert set(beats[0]["resume"]) == {"a"}
-        assert sum(len(beat["resume"]) for beat in beats) <= 5
+        for beat in beats:
+            assert set(beat["resume"]) == {"a"}
+            assert beat["resume"]["a"]["at"] >= live["resume"]["at"]
+            assert beat["resume"]["a"]["seen"] == {}
 
 
 async def test_too_large_a_message_ends_the_connection() -> None:
@@ -294,7 +299,7 @@ async def test_tokens_of_all_connections_are_bounded_and_let_go_with_their_subsc
             assert await resumed(three, "a") == "subscribed"
             assert await resumed(two, "a") == "away", "a client asks again for that"
         async with asyncio.timeout(10):
-            while gateway.live.resumed > 20:
+            while gateway.live.holdings.total > 20:
                 await asyncio.sleep(0.01)
         assert await resumed(two, "a") == "subscribed"
         await one.say(type="unsubscribe", id="a")
@@ -423,31 +428,84 @@ async def test_nobody_listening_costs_no_connection() -> None:
 
 
 @pytest.mark.slow
-async def test_a_flood_of_subscriptions_is_refused_and_nobody_else_notices() -> None:
-    """130 MB of them, each with a token of 2,000 writers; what is refused leaves nothing behind."""
+async def test_a_flood_of_subscriptions_is_held_back_and_nobody_else_notices() -> None:
+    """Twenty connections say as many as are taken, each with a token of 2,000 writers (200 kB)."""
+    rate, seconds = 2_000_000, 4.0
+    limits = SocketLimits(
+        said_burst=500_000, said_rate=400_000, said_burst_in_all=1_000_000, said_rate_in_all=rate,
+        resumed_in_all=20_000, patience=3.0,
+    )  # fmt: skip
     seen = {f"pod{n:04}-{'x' * 80}/app/0@e": n for n in range(2_000)}
-    async with served() as (gateway, url), connected(url) as other:
+    wish = {"type": "subscribe", "channel": CHANNEL, "resume": {"at": 1, "seen": seen}}
+    rest, size = json.dumps(wish)[1:], len(json.dumps(wish))
+    clock, answers, said = asyncio.get_running_loop().time, Counter[str](), 0
+    async with served(limits) as (gateway, url), connected(url) as other:
         pod = gateway.world.new_pod()
         await other.say(type="subscribe", id="a", channel=CHANNEL)
         await other.hear("live")
-        async with connected(url, max_msg_size=0) as flood:
-            before, refused = _resident_mb(), 0
-            for n in range(600):
-                resume = {"at": n, "seen": seen}
-                await flood.say(type="subscribe", id=str(n), channel=CHANNEL, resume=resume)
-                if n >= 16:  # 2,000 writers each
-                    error = await flood.hear("error")
-                    refused += error["code"] == "bad-resume"
-                if n % 100 == 0:
-                    await gateway.world.print(pod, 1)
-                    async with asyncio.timeout(10):
-                        assert (await other.hear("server:log"))["items"]
-            assert refused == 600 - 16
-            assert _resident_mb() - before < 60
-            assert len(gateway.live.counts.dropped) == 0
+        before, began = _resident_mb(), clock()
+
+        async def hear(flood: Client) -> None:
+            async for message in flood.socket:
+                answer = json.loads(message.data)
+                if answer["type"] in {"error", "subscribed"}:
+                    answers[answer.get("code", "subscribed")] += 1
+
+        async def pour() -> None:
+            nonlocal said
+            while clock() - began < seconds:
+                async with connected(url, max_msg_size=0) as flood:
+                    hearing = asyncio.create_task(hear(flood))
+                    with contextlib.suppress(ConnectionError, TimeoutError):
+                        while clock() - began < seconds and not hearing.done():
+                            said += 1
+                            async with asyncio.timeout(seconds):
+                                await flood.socket.send_str(f'{{"id":"{said}",{rest}')
+                    hearing.cancel()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(pour())
+            count, turns = 0, []
+            while clock() - began < seconds:
+                await asyncio.sleep(0.1)
+                await gateway.world.print(pod, 1)
+                count += 1
+                assert [i["seq"] for i in (await other.hear("server:log"))["items"]] == [count]
+                async with connected(url) as comes:
+                    before_it = answers.total()
+                    resume = {"at": 1, "seen": {"pod0/app/0@e": count}}
+                    await comes.say(type="subscribe", id="a", channel=CHANNEL, resume=resume)
+                    told = await comes.hear("subscribed", "error")
+                    assert told["type"] == "subscribed", "whoever holds little is not sent away"
+                    turns.append(answers.total() - before_it)
+        taken = answers.total() * size
+        assert 1_000_000 < taken <= 1_500_000 + rate * (clock() - began), "it is held back"
+        assert answers["subscribed"], "what comes in time is taken"
+        assert answers["away"], "and what is too much is refused"
+        assert sorted(turns)[len(turns) // 2] < 8, "and is not behind twenty who say much"
+        assert count > 5
+        assert _resident_mb() - before < 100
         async with asyncio.timeout(20):
             while gateway.live.counts.subscriptions > 1:
                 await asyncio.sleep(0.05)
+        assert gateway.live.holdings.total == 0
+
+
+@pytest.mark.slow
+async def test_who_says_more_than_anybody_waits_for_is_told_to_come_again_and_say_less() -> None:
+    limits = SocketLimits(said_burst=10_000, said_rate=1_000, patience=0.5)
+    async with served(limits) as (gateway, url), connected(url) as client:
+        for _ in range(3):
+            await client.say(type="ping")
+            await client.hear("heartbeat")
+        for _ in range(3):
+            await client.socket.send_str(" " * 8_000 + '{"type":"ping"}')
+        with contextlib.suppress(AssertionError):
+            while True:
+                await client.hear("heartbeat")
+        assert client.socket.close_code == 1013
+        assert gateway.live.counts.too_fast == 1
 
 
 def _resident_mb() -> float:

@@ -1,0 +1,188 @@
+"""How much clients may say: what each costs, and in which order those that wait have their turn.
+
+A message takes the loop time in proportion to its size, in which nobody else is served. So there is a
+rate for a connection, one for a person, and one for all together; what comes faster is not read on
+meanwhile, and waits with whoever says it. Among those that wait, who has said least has the next
+turn (start-time fair queueing): one who asks for little is not behind a hundred who ask for much.
+"""
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class TooFastError(Exception):
+    """It would have to wait for longer than anybody is waited for."""
+
+
+class Limits(Protocol):
+    """The part of `SocketLimits` that is kept here; bytes, bytes per second, seconds."""
+
+    @property
+    def said_burst(self) -> int: ...
+    @property
+    def said_rate(self) -> int: ...
+    @property
+    def said_burst_of_person(self) -> int: ...
+    @property
+    def said_rate_of_person(self) -> int: ...
+    @property
+    def said_burst_in_all(self) -> int: ...
+    @property
+    def said_rate_in_all(self) -> int: ...
+    @property
+    def patience(self) -> float: ...
+
+
+MESSAGE = 512
+"""Bytes that a message counts besides its own: the smallest takes the loop some 50 µs."""
+
+
+class Bucket:
+    """What may be taken: `burst` at once, `rate` per second. It may be overdrawn by one taking."""
+
+    def __init__(self, rate: int, burst: int, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._level, self._at = float(burst), now
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may be taken."""
+        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, -self._level / self._rate)
+
+    def take(self, size: int) -> None:
+        """After `wait` gave 0."""
+        self._level -= size
+
+
+@dataclass(eq=False)
+class _Flow:
+    """What belongs together when it is decided who is next: a person, or a connection of nobody."""
+
+    bucket: Bucket
+    one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """In the order in which they came: no connection of a person is for ever behind the others."""
+    connections: int = 0
+    finish: float = 0.0
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    finish: float
+    number: int
+    cost: int = field(compare=False)
+    turn: "asyncio.Future[None]" = field(compare=False)
+
+
+class Intake:
+    """Of all connections of a gateway. Times are the loop's."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._people: dict[str, _Flow] = {}
+        self._all: Bucket | None = None
+        self._waiting: list[_Waiting] = []
+        self._number = 0
+        self._passed = 0.0
+        """Where whoever had the last turn began; whoever was silent meanwhile begins there too."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self, person: str) -> AsyncIterator["Said"]:
+        """One connection of this person; empty where nobody is asked who they are."""
+        limits, now = self._limits, asyncio.get_running_loop().time()
+        own = Bucket(limits.said_rate, limits.said_burst, now)
+        flow = self._people.get(person) if person else None
+        if flow is None:
+            rate, burst = limits.said_rate_of_person, limits.said_burst_of_person
+            flow = _Flow(Bucket(rate, burst, now))
+            if person:
+                self._people[person] = flow
+        flow.connections += 1
+        try:
+            yield Said(self, own, flow)
+        finally:
+            flow.connections -= 1
+            if person and not flow.connections:
+                # Not before it is full again: who comes back at once is not somebody else.
+                full = limits.said_burst_of_person / limits.said_rate_of_person
+                asyncio.get_running_loop().call_later(full, self._forget, person)
+
+    def _forget(self, person: str) -> None:
+        flow = self._people.get(person)
+        if flow is not None and not flow.connections:
+            del self._people[person]
+
+    async def turn(self, own: Bucket, flow: _Flow, cost: int) -> None:
+        """Wait until so much may be taken. Raises TooFastError."""
+        now = asyncio.get_running_loop().time()
+        everybody = self._of_all(now)
+        if (
+            not flow.one_by_one.locked()
+            and not self._waiting
+            and not any(b.wait(now) for b in (own, flow.bucket, everybody))
+        ):
+            for bucket in (own, flow.bucket, everybody):
+                bucket.take(cost)
+            flow.finish = max(self._passed, flow.finish) + cost
+            return
+        try:
+            async with asyncio.timeout(self._limits.patience):
+                await _taken(own, cost)
+                async with flow.one_by_one:
+                    await _taken(flow.bucket, cost)
+                await self._turn_of_all(flow, cost)
+        except TimeoutError:
+            raise TooFastError from None
+
+    async def _turn_of_all(self, flow: _Flow, cost: int) -> None:
+        loop = asyncio.get_running_loop()
+        flow.finish = max(self._passed, flow.finish) + cost
+        self._number += 1
+        waiting = _Waiting(flow.finish, self._number, cost, loop.create_future())
+        heapq.heappush(self._waiting, waiting)
+        if self._timer is None:
+            self._next()
+        await waiting.turn
+
+    def _next(self) -> None:
+        """Give turns to those that may have one now."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        everybody = self._of_all(loop.time())
+        while self._waiting:
+            if self._waiting[0].turn.done():  # cancelled: it has gone
+                heapq.heappop(self._waiting)
+                continue
+            if seconds := everybody.wait(loop.time()):
+                self._timer = loop.call_later(seconds, self._next)
+                return
+            waiting = heapq.heappop(self._waiting)
+            everybody.take(waiting.cost)
+            self._passed = max(self._passed, waiting.finish - waiting.cost)
+            waiting.turn.set_result(None)
+
+    def _of_all(self, now: float) -> Bucket:
+        if self._all is None:  # the loop's time is not known before it runs
+            self._all = Bucket(self._limits.said_rate_in_all, self._limits.said_burst_in_all, now)
+        return self._all
+
+
+async def _taken(bucket: Bucket, cost: int) -> None:
+    while seconds := bucket.wait(asyncio.get_running_loop().time()):
+        await asyncio.sleep(seconds)
+    bucket.take(cost)
+
+
+class Said:
+    """What one connection says."""
+
+    def __init__(self, intake: Intake, own: Bucket, flow: _Flow) -> None:
+        self._intake, self._own, self._flow = intake, own, flow
+
+    async def turn(self, size: int) -> None:
+        """Wait until a message of so many bytes may be read. Raises TooFastError."""
+        await self._intake.turn(self._own, self._flow, size + MESSAGE)

@@ -1,0 +1,119 @@
+"""What clients may say, and who is next: under virtual time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spanyard_gateway.live.intake import MESSAGE, Intake, TooFastError
+from spanyard_gateway.live.socket import SocketLimits
+from tests.fakes.live_scene import play
+
+LARGE = 250_000 - MESSAGE
+"""A token of 2,000 writers."""
+
+
+def limits(**changed: float) -> SocketLimits:
+    usual: dict[str, Any] = {
+        "said_rate": 100_000, "said_burst": 1_000_000,
+        "said_rate_of_person": 200_000, "said_burst_of_person": 2_000_000,
+        "said_rate_in_all": 1_000_000, "said_burst_in_all": 1_000_000,
+        "patience": 10.0,
+    }  # fmt: skip
+    return SocketLimits(**(usual | changed))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_one_connection_has_its_burst_at_once_and_its_rate_from_then_on() -> None:
+    async def scene() -> None:
+        async with Intake(limits(patience=60.0)).connection("") as said:
+            began, times = now(), []
+            for _ in range(14):
+                await said.turn(LARGE)
+                times.append(now() - began)
+        assert times[:5] == [0.0] * 5, "a burst, and one that overdraws it"
+        assert times[5:] == pytest.approx([2.5 * n for n in range(1, 10)])
+
+    play(scene())
+
+
+def test_a_person_is_one_however_many_connections_and_stays_so_when_they_are_made_anew() -> None:
+    async def scene() -> None:
+        intake, began, count = Intake(limits(said_rate_in_all=10**9)), now(), 0
+
+        async def pours() -> None:
+            nonlocal count
+            while now() - began < 9.5:
+                async with intake.connection("ann") as said:
+                    for _ in range(3):
+                        await said.turn(LARGE)
+                        count += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(pours())
+        assert count * 250_000 <= 2_000_000 + 200_000 * (now() - began) + 4 * 250_000
+        async with intake.connection("bob") as said:
+            at = now()
+            await said.turn(LARGE)
+            assert now() == at, "another is not held up"
+        await asyncio.sleep(60)
+        assert not intake._people, "nobody is remembered for ever"
+
+    play(scene())
+
+
+def test_a_hundred_who_say_much_hold_up_nobody_who_says_little() -> None:
+    async def scene() -> None:
+        intake, passed = Intake(limits(patience=60.0)), 0
+
+        async def pours() -> None:
+            nonlocal passed
+            while True:
+                async with intake.connection("") as said:  # each time as one who was never here
+                    await said.turn(LARGE)
+                    passed += 1
+
+        pouring = [asyncio.create_task(pours()) for _ in range(100)]
+        began, waits = now(), []
+        for _ in range(20):
+            await asyncio.sleep(1.1)
+            async with intake.connection("") as said:
+                at = now()
+                for _ in range(3):
+                    await said.turn(500)
+                waits.append(now() - at)
+        took = now() - began
+        await stopped(pouring)
+        assert max(waits) <= 1.0, "three turns, each behind one that was begun"
+        assert 0.8 * took <= passed / 4 <= took + 2.0, "all of the rate is used, and no more"
+
+    play(scene())
+
+
+def test_who_would_wait_too_long_is_told_and_takes_nobodys_turn() -> None:
+    async def scene() -> None:
+        intake, began = Intake(limits()), now()
+
+        async def says() -> None:
+            async with intake.connection("") as said:
+                await said.turn(LARGE)
+
+        outcomes = await asyncio.gather(*(says() for _ in range(100)), return_exceptions=True)
+        refused = sum(isinstance(outcome, TooFastError) for outcome in outcomes)
+        assert now() - began == pytest.approx(10.0)
+        assert 44 <= outcomes.count(None) == 100 - refused <= 46, "burst, and ten seconds"
+        at = now()
+        await says()
+        assert now() - at <= 0.25, "of those who have gone nothing is left"
+
+    play(scene())
+
+
+async def stopped(tasks: "list[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
