@@ -8,6 +8,7 @@ import atexit
 import itertools
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -21,9 +22,17 @@ from spanyard_core.clickhouse.schema import migrate
 _numbers = itertools.count(1)
 
 
-@cache
+_beginning = threading.Lock()
+
+
 def engine_folder() -> Path:
     """The folder of this process's engine; gone when the process ends."""
+    with _beginning:  # a server's first requests come side by side, and all mean one folder
+        return _engine_folder()
+
+
+@cache
+def _engine_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="spanyard-engine-"))
     # Kept open, so that the engine (0.4 s) doesn't start anew for each test.
     engine = chdb.connect(str(folder))  # type: ignore[no-untyped-call]
