@@ -81,10 +81,9 @@ async def test_fifty_thousand_lines_a_second_are_stored_once_and_cost_little(
         shim_before, ours_before, began = cpu(shim), time.process_time(), time.monotonic()
         done = None
         async with asyncio.timeout(120):
-            while done is None:
+            while done is None or len(done.read_text().split()) < 3:
                 await asyncio.sleep(0.1)
                 done = next((tmp_path / "runs").glob("*/app/done"), None)
-        await asyncio.sleep(0.2)
         lines, took, server_cpu = done.read_text().split()
         shim_cpu = cpu(shim) - shim_before
     ours_cpu = time.process_time() - ours_before

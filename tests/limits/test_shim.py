@@ -244,7 +244,8 @@ class TestAKilledParent:
         told = spec(tmp_path, ())
         with self.up(tmp_path, sys.executable, "-I", "-S", "-c", CHATTER):
             wait_for("its first lines", lambda: (told.log_folder / "0.log").exists()
-                     and (tmp_path / "pids").exists() and len(messages(told)) > 3_000)  # fmt: skip
+                     and (tmp_path / "pids").exists() and (tmp_path / "pids").read_text()
+                     and len(messages(told)) > 3_000)  # fmt: skip
         with (tmp_path / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # waits for the shim, which holds it
         process, shim = map(int, (tmp_path / "pids").read_text().split())
