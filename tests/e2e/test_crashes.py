@@ -279,7 +279,7 @@ def test_an_sdk_that_sends_again_for_want_of_an_answer_is_stored_once(
     ):
         proxy.lose(1)
         application = start_application(pod, proxy.endpoint)
-        assert application.wait(60) == 0
+        assert application.wait(120) == 0
         assert collector.metrics()["otlp_duplicates_total"] >= 1, "no request came twice"
         collector.end()
     check_application(server, pod)
@@ -295,7 +295,7 @@ def test_an_sdk_that_sends_again_to_the_next_collector_is_stored_once(
         application = start_application(pod, collector.otlp)
         collector.wait_killed()
     with pod.collector(place, gateway=server.url, otlp_port=port) as collector:
-        assert application.wait(60) == 0
+        assert application.wait(120) == 0
         collector.end()
     assert point.partition(":")[0] in pod.passed
     check_application(server, pod)
