@@ -136,6 +136,7 @@ class Sitting:
         self._set_size()
         # Whoever began the tests may have told its own size, and that would count for more.
         given = {k: v for k, v in (env or os.environ).items() if k not in {"COLUMNS", "LINES"}}
+        given["PYTHONFAULTHANDLER"] = "1"
         self.process = subprocess.Popen(
             [sys.executable, "-c", _CONTROLS, *map(str, words)], stdin=theirs, stdout=theirs,
             stderr=theirs, cwd=cwd, env=given, start_new_session=True,
@@ -202,7 +203,13 @@ class Sitting:
 
     def wait(self, seconds: float = 60) -> int:
         """Its exit code; all that it printed has been read."""
-        code = self.process.wait(seconds)
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # a Python tells where it is
+            self.process.wait()
+            self._reader.join(10)
+            raise AssertionError(f"it did not end; it printed\n{self.printed}") from None
         self._reader.join(10)
         assert self.trouble is None, f"{self.trouble} in {self.printed[-500:]!r}"
         return code
