@@ -308,12 +308,11 @@ class TestEndToEnd:
         running = asyncio.ensure_future(chain.ingester.run(stop))
         while chain.ingester.loader.counts.rows < 2_000:
             await asyncio.sleep(0.02)
-            assert time.monotonic() - start < 60
-        took = time.monotonic() - start
-        assert took < 20, "seconds on a machine that does other things too"
+            assert time.monotonic() - start < 120
+        assert chain.ingester.filer.waiting > 100, "good ones wait for the bad ones before them"
         while chain.ingester.filer.waiting or chain.ingester.pending.held:
             await asyncio.sleep(0.05)
-            assert time.monotonic() - start < 120
+            assert time.monotonic() - start < 300
         stop.set()
         await running
         [row] = await chain.rows("SELECT count() AS n FROM quarantine FINAL")
