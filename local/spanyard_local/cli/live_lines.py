@@ -38,6 +38,7 @@ _WHY = {
     "not-stored": "neither their collector nor ClickHouse has them; `spanyard verify` tells more",
     "database-away": "their collector has them no longer, and ClickHouse does not answer",
     "not-told": "the gateway did not say why",
+    "moved-on": "the connection broke before history was told, and newer ones came",
 }
 
 _STATUS = {"not-found": 404, "forbidden": 403, "not-signed-in": 401}

@@ -91,8 +91,9 @@ class Passed(_Wire, frozen=True):
 
 
 class Dropped(_Wire, frozen=True):
-    """Records that will not come. `reason` as in docs/live.md; `not-told`: the client's own finding,
-    numbers that were skipped without a word."""
+    """Records that will not come. `reason` as in docs/live.md; two are the client's own findings.
+    `not-told`: numbers that were skipped without a word. `moved-on`: a history broke off, and is told
+    anew from later records on; `count` is then at most, where a filter leaves some out."""
 
     writer: str
     first: int

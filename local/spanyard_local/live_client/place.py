@@ -49,6 +49,8 @@ class Place:
         self._seen: dict[str, int] = dict(wish.resume.seen) if wish.resume else {}
         self._live = wish.resume is not None
         """Whether numbers follow each other: in history they only grow."""
+        self._broke: dict[str, int] = {}
+        """Writers of a history that broke off → where, until they are told of again."""
 
     def request(self) -> dict[str, object]:
         """The message that asks for what was not heard yet."""
@@ -79,13 +81,16 @@ class Place:
         if isinstance(event, Subscribed):
             # Asked again before history was over, it is told anew; what was shown is passed over.
             self._live = self.token is not None
+            self._broke = {} if self._live else dict(self._seen)
             yield event
         elif isinstance(event, Live):
             for writer, seq in event.resume.seen.items():
                 if seq > self._seen.get(writer, 0):
                     # The first time: what history left out before the stream begins.
                     yield from self._untold(writer, seq, 0)
+                yield from self._moved_on(writer, seq + 1)
                 self._reached(writer, seq)
+            self._broke.clear()
             self.token, self._live = Resume(event.resume.at, {}), True
             yield event
         elif isinstance(event, Lines | Spans):
@@ -104,6 +109,7 @@ class Place:
             del self._seen[next(iter(self._seen))]
 
     def _counted(self, event: Event, writer: str, last: int, count: int) -> Iterator[Event]:
+        self._broke.pop(writer, None)
         if last > self._seen.get(writer, 0):
             yield from self._untold(writer, last, count)
             self._reached(writer, last)
@@ -111,6 +117,7 @@ class Place:
 
     def _records(self, event: Lines | Spans) -> Iterator[Event]:
         seen = self._seen.get(event.writer, 0)
+        yield from self._moved_on(event.writer, event.first)
         if event.last <= seen:
             return
         if event.first <= seen and event.items and event.items[0].seq <= seen:
@@ -120,6 +127,19 @@ class Place:
             yield from self._untold(event.writer, event.last, len(event.items) + event.left)
         self._reached(event.writer, event.last)
         yield event
+
+    def _moved_on(self, writer: str, first: int) -> Iterator[Event]:
+        """The newest records that are told anew may all be later than those that were shown."""
+        seen = self._broke.pop(writer, first)
+        if (missing := first - seen - 1) > 0:
+            yield Dropped(
+                id=self.wish.id,
+                writer=writer,
+                first=seen + 1,
+                last=first - 1,
+                count=missing,
+                reason="moved-on",
+            )
 
     def _untold(self, writer: str, last: int, told: int) -> Iterator[Event]:
         if not self._live:

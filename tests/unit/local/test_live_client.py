@@ -459,6 +459,24 @@ def test_history_that_is_told_again_after_a_break_is_shown_once() -> None:
     assert "history" not in place.request()
 
 
+def test_a_history_that_has_moved_on_while_nobody_heard_it_leaves_no_silent_hole() -> None:
+    """Only the newest are told anew; what lies between them and those that were shown is told."""
+    told = [Subscribed(channel="c", pods=1), lines(3, 5, history=True)]
+    over = Live(id="a", resume=Resume(9, {"w": 24}))
+    for again, missing in (
+        ([lines(20, 24, history=True), over], (6, 19, 14)),
+        ([lines(6, 10, history=True), over], None),
+        ([lines(4, 8, history=True), over], None),
+        ([over], (6, 24, 19)),  # others' records are newer than all of its own
+    ):
+        place = Place(Wish("a", "server:a.b", history=5))
+        heard = [x for event in [*told, told[0], *again] for x in place.take(event)]
+        dropped = [event for event in heard if isinstance(event, Dropped)]
+        assert [(d.first, d.last, d.count) for d in dropped] == ([missing] if missing else [])
+        assert {d.reason for d in dropped} <= {"moved-on"}
+        assert seqs(list(place.take(lines(25, 25)))) == [25]
+
+
 def test_records_that_come_twice_are_passed_over_and_those_that_never_come_are_told() -> None:
     place = Place(Wish("a", "c:d", resume=Resume(1, {"w": 10})))
     assert list(place.take(lines(5, 10))) == []
