@@ -92,7 +92,7 @@ def ready(certificates: Certificates) -> bool:
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

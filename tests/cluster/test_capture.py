@@ -290,6 +290,8 @@ async def test_a_collector_that_is_killed_loses_nothing_and_the_server_never_not
         wait_for("the collector runs", lambda wanted=kills: collects(place, "victim", wanted))
         place.cluster.kill(place.namespace, "victim", "spanyard-collector")
     await_all(place, "victim")
+    # The kubelet waits 10 s with the second start, and starts nothing in a pod that ends.
+    wait_for("the collector runs again", lambda: collects(place, "victim", 2))
     assert status(place.pod("victim")).get("restartCount") == 0
     place.delete("victim")
     lines = [x for x in await place.lines() if x["pod"] == "victim" and x["container"] == "server"]

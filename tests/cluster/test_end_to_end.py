@@ -73,8 +73,9 @@ def test_kubectl_tells_the_story(stack: Stack, served: str) -> None:
     story = row("deployments", "shop")
     assert "shop-1" in story
     assert "True" in story
-    projects = stack.cluster.kubectl("get", "projects.spanyard.dev", "-n", TEAM)
-    assert "shop-1" in projects
+    eventually(
+        "the project's row has its build", lambda: "shop-1" in row("projects", "shop"), stack
+    )
     served_by = stack.pods("spanyard.dev/deployment=shop")
     assert [pod["metadata"]["labels"]["spanyard.dev/project"] for pod in served_by] == [PROJECT]
 

@@ -230,7 +230,10 @@ def test_a_build_that_fails_says_why(name: str, broken: Stack) -> None:
 
 def test_events_have_the_same_reasons(broken: Stack) -> None:
     broken.wait_for_phase("Build", "exit-code", "Failed")
-    found = broken.cluster.get(
-        "events", "-n", TEAM, "--field-selector", "involvedObject.name=exit-code"
-    )
-    assert "StepFailed" in {event["reason"] for event in found or []}
+
+    def reasons() -> set[str]:
+        about = "involvedObject.name=exit-code"
+        found = broken.cluster.get("events", "-n", TEAM, "--field-selector", about)
+        return {event["reason"] for event in found or []}
+
+    eventually("the Event, which follows the status", lambda: "StepFailed" in reasons(), broken)

@@ -103,7 +103,7 @@ def test_a_build_becomes_a_pod_and_the_pod_a_status(
         "the project knows",
         lambda: team.status("support", "projects").get("latestBuild") == "one",
     )
-    assert ("one", "Succeeded") in team.events()
+    wait_for("it is told", lambda: ("one", "Succeeded") in team.events())
     wait_for(
         "the pod goes",
         lambda: (

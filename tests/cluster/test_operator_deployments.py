@@ -209,7 +209,8 @@ async def test_a_bad_revision_leaves_the_old_one_serving_and_says_why(team: Team
         await becomes_ready(team, 1, replicas=2)
         team.build("shop-2", "b")
         await until("a pod of it starts", lambda: team.pods(2))
-        assert (ready(team.status()), team.status()["reason"]) == ("True", "RollingOut")
+        await until("it is said", lambda: team.status()["reason"] == "RollingOut")
+        assert ready(team.status()) == "True"
         for pod in team.pods(2):
             play_kubelet(team.api, pod, **CRASHED)
         await until("it is given up", lambda: stalled(team.status()) == "CrashLoop")

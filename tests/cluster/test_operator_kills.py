@@ -91,8 +91,11 @@ def test_an_operator_that_is_killed_again_and_again_builds_all_once(
     for server in servers:
         stack.wait_until_ready(server)
         assert stack.resource("Deployment", server)["status"]["build"] in names
-    project = stack.resource("Project", PROJECT)["status"]
-    assert project.get("running", 0) == 0
+    eventually(
+        "the project knows that none runs",
+        lambda: not stack.resource("Project", PROJECT)["status"].get("running", 0),
+        stack,
+    )
     stack.cluster.kubectl("delete", "deployments.spanyard.dev", *servers, "-n", TEAM)
 
 

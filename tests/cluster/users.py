@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from spanyard_local.live_client import Event, Lines, LiveClient, NoTokenError
 from tests.cluster.cluster import Cluster
-from tests.cluster.stack import RELEASE, TEAM, Stack
+from tests.cluster.stack import RELEASE, TEAM
 from tests.fakes.processes import wait_for
 
 
@@ -48,17 +48,19 @@ class Terminal:
             process.wait()
 
 
-def account(cluster: Cluster, name: str, *namespaces: str) -> None:
+def account(
+    cluster: Cluster, name: str, *namespaces: str, release: str = RELEASE, team: str = TEAM
+) -> None:
     """A ServiceAccount of the team that may look at these namespaces."""
     cluster.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": TEAM}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": team}},
         *(
             {
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
                 "metadata": {"name": name, "namespace": namespace},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-                            "name": f"{RELEASE}-viewer"},
-                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": TEAM}],
+                            "name": f"{release}-viewer"},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": team}],
             }
             for namespace in namespaces
         ),
@@ -68,12 +70,25 @@ def account(cluster: Cluster, name: str, *namespaces: str) -> None:
 class Listener:
     """The client for Python in a thread; ended with the block."""
 
-    def __init__(self, door: str, stack: Stack, who: str, channel: str) -> None:
+    def __init__(
+        self,
+        door: str,
+        cluster: Cluster,
+        who: str,
+        channel: str,
+        *,
+        team: str = TEAM,
+        history: int = 0,
+        pause_at: int = 0,
+    ) -> None:
+        """With `pause_at` it takes nothing after so many lines, until `go_on` is set."""
         self.events: list[tuple[float, Event]] = []
         self.renewed = 0
         self.problem: BaseException | None = None
-        self._door, self._stack, self._who = door, stack, who
-        self._channel = channel
+        self.go_on = threading.Event()
+        self._door, self._cluster, self._who = door, cluster, who
+        self._channel, self._team = channel, team
+        self._history, self._pause_at = history, pause_at
         self._token = ""
         self._ends = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=who)
@@ -90,9 +105,9 @@ class Listener:
     def token(self, renew: bool) -> str:
         if renew or not self._token:
             self.renewed += renew
-            created = ("create", "token", self._who, "-n", TEAM, "--duration=10m")
+            created = ("create", "token", self._who, "-n", self._team, "--duration=10m")
             try:
-                self._token = self._stack.cluster.kubectl(*created).strip()
+                self._token = self._cluster.kubectl(*created).strip()
             except RuntimeError as error:
                 raise NoTokenError(str(error)) from error
         return self._token
@@ -100,13 +115,24 @@ class Listener:
     async def _run(self) -> None:
         try:
             async with LiveClient(self._door, token=self.token) as live:
-                await live.subscribe(self._channel, id="a")
+                await live.subscribe(self._channel, history=self._history, id="a")
                 while not self._ends.is_set():
+                    if self._pauses():
+                        await asyncio.sleep(0.05)
+                        continue
                     event = await live.next(0.2)
                     if event is not None:
                         self.events.append((time.monotonic(), event))
         except BaseException as error:
             self.problem = error
+
+    def _pauses(self) -> bool:
+        return bool(self._pause_at) and not self.go_on.is_set() and self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether it has as many lines as it was to take, or more."""
+        return len(self.heard) >= self._pause_at
 
     def of(self, *kinds: type) -> list[Any]:
         return [event for _, event in self.events if isinstance(event, kinds)]

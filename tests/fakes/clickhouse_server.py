@@ -48,6 +48,7 @@ class Request:
 class ClickHouseServer:
     """A running server, what it was asked, and how it shall fail."""
 
+    host: str = "127.0.0.1"
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     lose_answers_to: str = ""
@@ -61,7 +62,7 @@ class ClickHouseServer:
 
     def url(self, database: str = "default", password: str = PASSWORD) -> str:
         secret = password.replace("/", "%2F").replace("#", "%23")
-        return f"http://{USER}:{secret}@127.0.0.1:{self.port}/{database}"
+        return f"http://{USER}:{secret}@{self.host}:{self.port}/{database}"
 
     def inserts(self) -> list[Request]:
         return [request for request in self.requests if request.statement.startswith("INSERT")]
@@ -163,15 +164,15 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
 
 @asynccontextmanager
-async def running_clickhouse() -> AsyncIterator[ClickHouseServer]:
-    """A server on a free port of the loopback interface."""
-    server = ClickHouseServer()
+async def running_clickhouse(host: str = "127.0.0.1") -> AsyncIterator[ClickHouseServer]:
+    """A server on a free port of this address."""
+    server = ClickHouseServer(host)
     app = web.Application(client_max_size=512 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(app, auto_decompress=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
         server.port = runner.addresses[0][1]
         yield server
