@@ -226,8 +226,8 @@ class ServerClient:
             return ServerError(f"the gateway {self._way.to} does not answer: {told}")
         return ServerError(
             f"no gateway answers at {self.address} ({reason}). Is one running? Start one with "
-            "`spanyard up PATH` or `spanyard demo`, or name another with --server or "
-            f"{SERVER_VARIABLE}."
+            "`spanyard up PATH` or `spanyard demo`, name another with --server or "
+            f"{SERVER_VARIABLE}, or a cluster with `spanyard login`."
         )
 
     def _told(self, error: urllib.error.HTTPError) -> ServerError:
@@ -260,7 +260,7 @@ def not_a_gateway(address: str) -> ServerError:
     """Somebody answers there, but not as a gateway does."""
     return ServerError(
         f"what answers at {address} is not a gateway of Spanyard; name one with --server or "
-        f"{SERVER_VARIABLE}"
+        f"{SERVER_VARIABLE}, or a cluster with `spanyard login`"
     )
 
 
