@@ -167,8 +167,8 @@ def _wait(
             ready = server.request("GET", "/readyz").status == 200
             if ready and server.request("GET", "/api/v1/namespaces/default").status == 200:
                 return
-        except OSError:
-            pass  # it does not listen yet, or has no certificate
+        except (OSError, http.client.HTTPException):
+            pass  # it does not listen yet, has no certificate, or answers half
         if time.monotonic() > deadline:
             log = (folder / "api.log").read_text("utf-8", "replace")[-3000:]
             raise RuntimeError(f"the API server was not ready after {START_SECONDS:g} s: {log}")

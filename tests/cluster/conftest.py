@@ -128,4 +128,4 @@ def terminal(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def door(terminal: Terminal) -> str:
     """Address that `spanyard port-forward` prints."""
     printed = terminal.start("forward", "port-forward", "--port", "0")
-    return wait_for("an address", lambda: printed.read_text("utf-8").strip(), within=30)
+    return wait_for("an address", lambda: printed.read_text("utf-8").strip())

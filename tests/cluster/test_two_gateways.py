@@ -22,6 +22,7 @@ from tests.cluster.sources import VERSION
 from tests.cluster.stack import ready, values
 from tests.cluster.users import Listener, account
 from tests.fakes.clickhouse_server import running_clickhouse
+from tests.fakes.losing_proxy import losing_proxy
 from tests.fakes.processes import fetch, wait_for
 from tests.fakes.threads import in_a_thread
 
@@ -74,10 +75,11 @@ def two(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             account(cluster, "reader", TEAM, release=RELEASE, team=TEAM)
             yield cluster
         finally:
-            remove(cluster)
+            remove(cluster, wait=False)
 
 
 def install(cluster: Cluster, folder: Path) -> None:
+    """Returns when all of it is ready, and the Deployment serves."""
     more: dict[str, Any] = {
         "watchNamespaces": [TEAM],
         "clickhouse": {"mode": "external", "urlSecret": {"name": "clickhouse"}},
@@ -87,20 +89,8 @@ def install(cluster: Cluster, folder: Path) -> None:
     usual = values(cluster, f"two-{secrets.token_hex(4)}")
     usual["operator"]["webhook"] = {"enabled": False}
     (folder / "values.json").write_text(json.dumps({**usual, **more}), "utf-8")
-    try:
-        cluster.helm(
-            "install", RELEASE, str(CHART), "-n", RELEASE, "-f", str(folder / "values.json"),
-            "--wait", "--timeout=240s",
-        )  # fmt: skip
-        deploy(cluster)
-    except BaseException as error:
-        error.add_note(told(cluster))
-        raise
-
-
-def deploy(cluster: Cluster) -> None:
     spec = {
-        "project": "talk", "image": cluster.image("test-python"),
+        "project": "talk", "image": cluster.image("test-python"), "terminationGracePeriod": "10s",
         "command": 'python3 -c "$PROGRAM"', "env": [{"name": "PROGRAM", "value": TALKS}],
     }  # fmt: skip
     for kind, name, asked in (("Project", "talk", {}), ("Deployment", NAME, spec)):
@@ -110,19 +100,27 @@ def deploy(cluster: Cluster) -> None:
     def serves() -> bool:
         return ready(cluster.get("deployments.spanyard.dev", NAME, "-n", TEAM))
 
-    wait_for("it serves", serves, within=180, every=0.5)
+    try:
+        cluster.helm(
+            "install", RELEASE, str(CHART), "-n", RELEASE, "-f", str(folder / "values.json"),
+            "--wait", "--timeout=240s",
+        )  # fmt: skip
+        wait_for("it serves", serves, within=180, every=0.5)
+    except BaseException as error:
+        error.add_note(told(cluster))
+        raise
 
 
-def remove(cluster: Cluster) -> None:
-    for kind in ("deployments", "projects"):
-        cluster.kubectl(
-            "delete", f"{kind}.spanyard.dev", "--all", "-n", TEAM, "--timeout=60s", check=False
-        )
-    with contextlib.suppress(RuntimeError):  # it is not there
-        cluster.helm("uninstall", RELEASE, "-n", RELEASE, "--wait", "--timeout=60s")
+def remove(cluster: Cluster, *, wait: bool = True) -> None:
     cluster.kubectl(
-        "delete", "namespace", TEAM, RELEASE, "--ignore-not-found", "--timeout=120s", check=False
+        "delete", "deployments.spanyard.dev", "--all", "-n", TEAM, "--timeout=60s", check=False
     )
+    with contextlib.suppress(RuntimeError):  # it is not there
+        cluster.helm("uninstall", RELEASE, "-n", RELEASE)
+    cluster.kubectl(
+        "delete", "namespace", TEAM, RELEASE, "--ignore-not-found", "--timeout=120s",
+        f"--wait={str(wait).lower()}", check=False,
+    )  # fmt: skip
 
 
 def told(cluster: Cluster) -> str:
@@ -192,35 +190,30 @@ def exported(cluster: Cluster, address: str) -> list[int]:
 def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_live(
     two: Cluster,
 ) -> None:
-    """Each line once, in order: over a gateway that is deleted and over one that is killed."""
-    address = (
-        f"http://{two.get('service', f'{RELEASE}-gateway', '-n', RELEASE)['spec']['clusterIP']}"
-    )
+    """Each line once, in order: over a gateway that is killed and over one that is deleted."""
+    service = two.get("service", f"{RELEASE}-gateway", "-n", RELEASE)["spec"]["clusterIP"]
     wait_for("both gateways", lambda: both_ready(two), within=120, every=0.5)
-    with Listener(
-        address, two, "reader", CHANNEL, team=TEAM, history=OLD, pause_at=200
-    ) as listener:
-        wait_for("the first of history", lambda: listener.paused or listener.problem, within=60)
-        assert listener.problem is None
-        first = wait_for("a gateway serves", lambda: serving(two), within=30)
-        two.kubectl("delete", "pod", first, "-n", RELEASE, "--wait=false")
-        wait_for("it ends", lambda: first not in gateways(two))
-        listener.go_on.set()
-        listener.wait("the connection breaks", Lost)
-        listener.wait("the end of history", Live, within=90)
-        kinds = [type(event) for _, event in listener.events]
-        assert kinds.index(Lost) < kinds.index(Live), "it broke in the middle of history"
-        heard = len(listener.heard)
-        wait_for("live lines", lambda: len(listener.heard) > heard + 100)
-        second = wait_for("a gateway serves", lambda: serving(two), within=30)
-        assert second != first
-        wait_for("two again", lambda: both_ready(two), within=120, every=0.5)
-        breaks = len(listener.of(Lost))
-        two.kill(RELEASE, second, "gateway")
-        wait_for("the connection breaks", lambda: len(listener.of(Lost)) > breaks)
-        wait_for("it is there again", lambda: len(listener.of(Back)) > breaks, within=60)
-        heard = len(listener.heard)
-        wait_for("live lines", lambda: len(listener.heard) > heard + 100, within=90)
+    with in_a_thread(losing_proxy(80, service), "slow line") as line:
+        line.hold_after(1 << 20)
+        with Listener(line.endpoint, two, "reader", CHANNEL, team=TEAM, history=OLD) as listener:
+            wait_for("the line is full", lambda: line.held or listener.problem)
+            first = wait_for("a gateway serves", lambda: serving(two))
+            two.kill(RELEASE, first, "gateway")
+            wait_for("it was killed", lambda: restarts(two, first), every=0.5)
+            line.go_on()
+            listener.wait("the connection breaks", Lost)
+            assert listener.of(Lines)
+            assert not listener.of(Live), "it broke in the middle of history"
+            listener.wait("the end of history", Live)
+            lines_go_on(listener)
+            wait_for("two again", lambda: both_ready(two), within=120, every=0.5)
+            second = wait_for("a gateway serves", lambda: serving(two))
+            two.kubectl("delete", "pod", second, "-n", RELEASE, "--wait=false")
+            wait_for("the connection breaks", lambda: len(listener.of(Lost)) == 2)
+            wait_for("it is there again", lambda: len(listener.of(Back)) == 2)
+            lines_go_on(listener)
+            third = wait_for("a gateway serves", lambda: serving(two))
+            assert third != second
     assert listener.problem is None
     assert listener.of(Dropped) == []
     found = numbers(listener)
@@ -228,8 +221,24 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
     assert found[0] < OLD < found[-1]
 
     def stored() -> bool:
-        kept = exported(two, address)
+        kept = exported(two, f"http://{service}")
         assert len(set(kept)) == len(kept), "a line is stored twice"
         return set(found) <= set(kept)
 
     wait_for("all of them are in ClickHouse", stored, every=1)
+
+
+def restarts(cluster: Cluster, pod: str) -> int:
+    [one] = cluster.get("pod", pod, "-n", RELEASE)["status"]["containerStatuses"]
+    return int(one["restartCount"])
+
+
+def lines_go_on(listener: Listener) -> None:
+    """Two seconds of them."""
+    seen = len(listener.heard)
+
+    def look() -> bool:
+        assert listener.problem is None, listener.problem
+        return len(listener.heard) > seen + 100
+
+    wait_for("lines go on", look, within=90)

@@ -79,16 +79,13 @@ class Listener:
         *,
         team: str = TEAM,
         history: int = 0,
-        pause_at: int = 0,
     ) -> None:
-        """With `pause_at` it takes nothing after so many lines, until `go_on` is set."""
         self.events: list[tuple[float, Event]] = []
         self.renewed = 0
         self.problem: BaseException | None = None
-        self.go_on = threading.Event()
         self._door, self._cluster, self._who = door, cluster, who
         self._channel, self._team = channel, team
-        self._history, self._pause_at = history, pause_at
+        self._history = history
         self._token = ""
         self._ends = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=who)
@@ -117,27 +114,16 @@ class Listener:
             async with LiveClient(self._door, token=self.token) as live:
                 await live.subscribe(self._channel, history=self._history, id="a")
                 while not self._ends.is_set():
-                    if self._pauses():
-                        await asyncio.sleep(0.05)
-                        continue
                     event = await live.next(0.2)
                     if event is not None:
                         self.events.append((time.monotonic(), event))
         except BaseException as error:
             self.problem = error
 
-    def _pauses(self) -> bool:
-        return bool(self._pause_at) and not self.go_on.is_set() and self.paused
-
-    @property
-    def paused(self) -> bool:
-        """Whether it has as many lines as it was to take, or more."""
-        return len(self.heard) >= self._pause_at
-
     def of(self, *kinds: type) -> list[Any]:
         return [event for _, event in self.events if isinstance(event, kinds)]
 
-    def wait(self, what: str, *kinds: type, within: float = 30.0) -> Any:
+    def wait(self, what: str, *kinds: type, within: float = 60.0) -> Any:
         """The first of these."""
 
         def look() -> Any:

@@ -1,7 +1,9 @@
-"""A TCP proxy that loses answers: the server does what it was asked, the client is not told."""
+"""A TCP proxy that loses answers, or holds them back: the server does what it was asked, the client is
+not told."""
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,11 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class LosingProxy:
-    """Forwards to a port on loopback."""
+    """Forwards to a port on loopback, or on `host`."""
 
     target: int
+    host: str = "127.0.0.1"
     port: int = 0
+    held: int = 0
+    """Bytes of answers that wait to be passed on, while something holds them back."""
     _left: int = 0
+    _room: int | None = None
 
     @property
     def endpoint(self) -> str:
@@ -23,9 +29,22 @@ class LosingProxy:
         """Close the connection instead of passing on the next `answers` answers."""
         self._left = answers
 
+    def hold_after(self, size: int) -> None:
+        """Pass on so many bytes more; then take little, as a client does who takes nothing."""
+        self._room = size
+
+    def go_on(self) -> None:
+        """Pass on all again."""
+        self._room = None
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Both directions of one connection; when either ends, so does the other."""
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        line = socket.socket()
+        # As little as may be: what lies in here was told already, to who sent it.
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        line.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(line, (self.host, self.target))
+        there, back = await asyncio.open_connection(sock=line)
         pumps = [
             asyncio.create_task(_pump(reader, back), name="proxy: request"),
             asyncio.create_task(self._answers(there, writer), name="proxy: answer"),
@@ -46,6 +65,12 @@ class LosingProxy:
             if self._left > 0:
                 self._left -= 1
                 return
+            self.held = len(data)
+            while self._room is not None and self._room < len(data):
+                await asyncio.sleep(0.02)
+            self.held = 0
+            if self._room is not None:
+                self._room -= len(data)
             writer.write(data)
             await writer.drain()
 
@@ -57,9 +82,9 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def losing_proxy(target: int) -> AsyncIterator[LosingProxy]:
+async def losing_proxy(target: int, host: str = "127.0.0.1") -> AsyncIterator[LosingProxy]:
     """Serve on a free loopback port in front of `target` until the block ends."""
-    proxy = LosingProxy(target)
+    proxy = LosingProxy(target, host)
     open_ones: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

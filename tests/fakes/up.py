@@ -82,7 +82,7 @@ class Up:
 
     def address(self, of: str = "gateway") -> str:
         """Where something listens."""
-        return str(self.until(lambda e: e["event"] == "addresses")[of])
+        return str(self.until(lambda e: e["event"] == "addresses", 180)[of])
 
     def endpoint(self, deployment: str, seconds: float = 60, revision: int = 1) -> str:
         """Where a deployment serves, once it does."""
