@@ -30,6 +30,9 @@ END_S = 30.0
 HELD_BYTES = 1 << 20
 """Blocks that wait for an errand, which other listeners have in memory too; beyond, the oldest are
 fetched from the database like what was before them."""
+MOST_HOLES = 5_000
+"""Writers of which blocks wait for the database at a time. A pod can make as many as it likes, with
+writers that it invents and numbers that it skips."""
 MARGIN_MS = 60_000
 """What was planned just before the client left may have become visible after."""
 
@@ -115,6 +118,11 @@ class Errands:
         if held is not None:
             held.add(item)
         return held is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that no other may."""
+        return len(self._held) >= MOST_HOLES
 
     def begin(self, block: Block) -> None:
         """Fetch what the block skips, then pass on the block."""

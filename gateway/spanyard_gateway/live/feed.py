@@ -42,6 +42,10 @@ LAST_LOOK_S = 30.0
 flush interval, upload and load take 7."""
 LOOK_EVERY_S = 2.0
 
+MOST_WRITERS = 50_000
+"""Of a pod, remembered: 5 MB. A pod can name as many as it likes; beyond, the one that was silent for
+longest is forgotten, and should it speak again it is a new one."""
+
 OPEN_SPANS = 20_000
 """Spans of a pod that began and have not ended, remembered to tell a start from an update."""
 
@@ -168,6 +172,7 @@ class Feed:
             known = self._seen.get(writer)
             if known is None or known.last < reached.last:
                 self._seen[writer] = reached
+        self._forget_silent()
         self._begun = True
         for inlet in self._inlets:
             inlet.offer(Begun(self.pod.uid, dict(stored)))
@@ -231,6 +236,7 @@ class Feed:
             return
         self._seen.pop(fresh.writer, None)  # who was heard last stands last
         self._seen[fresh.writer] = Reached(fresh.signal, fresh.last)
+        self._forget_silent()
         if not fresh.records:
             return  # metrics and the like: nobody here is shown them
         if fresh.signal == "spans":
@@ -240,6 +246,10 @@ class Feed:
         while self._fresh_size > self._keep and len(self._fresh) > 1:
             self._fresh_size -= self._fresh.popleft().size
         self._came.set()
+
+    def _forget_silent(self) -> None:
+        while len(self._seen) > MOST_WRITERS:
+            del self._seen[next(iter(self._seen))]
 
     def _mark_starts(self, block: Block) -> None:
         for record in block.records:

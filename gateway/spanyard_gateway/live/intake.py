@@ -39,6 +39,10 @@ class Limits(Protocol):
 
 MESSAGE = 512
 """Bytes that a message counts besides its own: the smallest takes the loop some 50 µs."""
+SHARE = 12
+"""So many times as long as a message took to decode no other one is taken, where the rate of all
+would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a
+quarter of what a large one costs, so that two thirds of the loop's time are left to all else."""
 
 
 class Bucket:
@@ -139,6 +143,12 @@ class Intake:
         except TimeoutError:
             raise TooFastError from None
 
+    def took(self, seconds: float, cost: int) -> None:
+        """What was counted as `cost` bytes took the loop so long."""
+        really = int(seconds * SHARE * self._limits.said_rate_in_all)
+        if really > cost:
+            self._of_all(asyncio.get_running_loop().time()).take(really - cost)
+
     async def _turn_of_all(self, flow: _Flow, cost: int) -> None:
         loop = asyncio.get_running_loop()
         flow.finish = max(self._passed, flow.finish) + cost
@@ -182,7 +192,13 @@ class Said:
 
     def __init__(self, intake: Intake, own: Bucket, flow: _Flow) -> None:
         self._intake, self._own, self._flow = intake, own, flow
+        self._cost = 0
 
     async def turn(self, size: int) -> None:
         """Wait until a message of so many bytes may be read. Raises TooFastError."""
-        await self._intake.turn(self._own, self._flow, size + MESSAGE)
+        self._cost = size + MESSAGE
+        await self._intake.turn(self._own, self._flow, self._cost)
+
+    def took(self, seconds: float) -> None:
+        """So long the loop was busy with the message that had the last turn."""
+        self._intake.took(seconds, self._cost)

@@ -23,7 +23,9 @@ class Resume(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def possible(self) -> bool:
         """Whether there are such times and numbers."""
-        return 0 <= self.at < LATEST_MS and all(0 <= n < MOST_SEQ for n in self.seen.values())
+        numbers = self.seen.values()
+        in_range = not numbers or (min(numbers) >= 0 and max(numbers) < MOST_SEQ)
+        return in_range and 0 <= self.at < LATEST_MS
 
 
 class Subscribe(msgspec.Struct, tag_field="type", tag="subscribe", forbid_unknown_fields=True):

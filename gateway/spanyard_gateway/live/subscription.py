@@ -32,6 +32,9 @@ MOST_HISTORY = 10_000
 MOST_RESUMED = 2_000
 """Writers in a resume token: of those that ended long ago nothing more comes."""
 
+MOST_KNOWN = 50_000
+"""Writers that are remembered of those that came, 5 MB; beyond, as in `feed.MOST_WRITERS`."""
+
 Say = Callable[[bytes], Awaitable[None]]
 
 
@@ -201,10 +204,11 @@ class Subscription:
         fresh = block.after(self.seen(writer))
         if fresh is None:
             return
-        if fresh.first > self.seen(writer) + 1:
+        if fresh.first > self.seen(writer) + 1 and not self._errands.full:
             self._errands.begin(fresh)
-        else:
-            await self.pass_on(fresh)
+            return
+        await self.drop(writer, 1, fresh.first - 1, "too-many-holes")
+        await self.pass_on(fresh)
 
     def _begun(self, begun: Begun) -> None:
         was_there = begun.pod in self._before
@@ -227,6 +231,8 @@ class Subscription:
     def _reached(self, writer: str, last: int) -> None:
         self._seen.pop(writer, None)  # whoever spoke last stands last: tokens have room for so many
         self._seen[writer] = last
+        if len(self._seen) > MOST_KNOWN and (silent := next(iter(self._seen))) not in self._left:
+            del self._seen[silent]
 
     async def pass_on(self, block: Block) -> None:
         """All of the block: the writer's next records."""

@@ -155,4 +155,5 @@ const REASONS: Record<string, string> = {
   "slow-client": "this page could not keep up",
   "not-stored": "they are not stored; the room Proof says more",
   "database-away": "ClickHouse did not answer",
+  "too-many-holes": "too much of what is stored was being fetched already",
 };

@@ -37,6 +37,7 @@ _WHY = {
     "slow-client": "they came faster than they could be shown",
     "not-stored": "neither their collector nor ClickHouse has them; `spanyard verify` tells more",
     "database-away": "their collector has them no longer, and ClickHouse does not answer",
+    "too-many-holes": "too much of what is stored was being fetched for you already",
     "not-told": "the gateway did not say why",
     "moved-on": "the connection broke before history was told, and newer ones came",
 }

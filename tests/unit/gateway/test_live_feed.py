@@ -93,3 +93,15 @@ async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newe
     async with fed(*starts, span(21, "s20"), span(22, "s1")) as feed:
         await asyncio.sleep(0.1)
         assert set().union(*(block.updates for block in joined(feed))) == {21}
+
+
+async def test_a_pod_that_names_writers_without_end_makes_nothing_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "MOST_WRITERS", 10)
+    blocks = [
+        Block(f"pod/{n}/0@e", 1, 1, [LogRecord(1, "2026-11-21T10:00:00Z", "info", "m")], 1)
+        for n in range(30)
+    ]
+    async with fed(*blocks) as feed:
+        assert list(feed.reached) == [f"pod/{n}/0@e" for n in range(20, 30)]

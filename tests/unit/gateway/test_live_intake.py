@@ -113,6 +113,26 @@ def test_who_would_wait_too_long_is_told_and_takes_nobodys_turn() -> None:
     play(scene())
 
 
+def test_where_messages_take_long_fewer_are_taken() -> None:
+    async def scene() -> None:
+        intake, passed = Intake(limits()), 0
+
+        async def pours() -> None:
+            nonlocal passed
+            async with intake.connection("") as said:
+                while True:
+                    await said.turn(LARGE)
+                    said.took(0.05)  # at 1 MB/s, 600 kB worth
+                    passed += 1
+
+        pouring = [asyncio.create_task(pours()) for _ in range(8)]
+        await asyncio.sleep(30)
+        await stopped(pouring)
+        assert 30 / 0.6 - 1 <= passed <= 30 / 0.6 + 4
+
+    play(scene())
+
+
 async def stopped(tasks: "list[asyncio.Task[Any]]") -> None:
     for task in tasks:
         task.cancel()

@@ -6,14 +6,14 @@ import gc
 import pytest
 
 from spanyard_core.errors import DatabaseUnavailableError
-from spanyard_gateway.live import subscription
+from spanyard_gateway.live import errands, subscription
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.inlet import Inlet, Joined
 from spanyard_gateway.live.messages import Resume
 from spanyard_gateway.live.records import Block, block_of_lines
 from spanyard_gateway.live.subscription import Subscription, Wish
 from tests.fakes.live_scene import TARGET, Scene, Task, play
-from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, line
+from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, Writer, line
 
 
 class Tracked(Block):
@@ -255,5 +255,84 @@ def test_listeners_that_cannot_keep_up_get_fewer_and_larger_messages() -> None:
             said = [m for m in it.heard[before:] if m["type"] == "server:log"]
         assert sum(len(m["items"]) for m in said) == 200
         assert len(said) < 20, "what comes while others have their turn is one message"
+
+    play(scene())
+
+
+def test_a_writer_of_a_token_that_nobody_knows_is_forgotten_once_it_was_looked_for() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            own = pod.writers[0].id
+            strange = {f"gone/{n}/0@e": 7 for n in range(5)} | {f"{pod.live.uid}/side/0@e": 7}
+            at = it.clock.time_ns() // 1_000_000
+            it.world.database_away = True
+            inlet, held = Inlet(1 << 20), list[int]()
+            async with it.hub.attached(TARGET, inlet) as attached:
+                wish = Wish(
+                    "r",
+                    parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"),
+                    Filter(),
+                    resume=Resume(at, {own: 10, **strange}),
+                )
+                here = Subscription(wish, TARGET, inlet, it.hub.stored, it.clock, it.say)
+                here.holds = held.append
+                running = here.run(inlet.waiting_now(), attached.reached())
+                task = asyncio.create_task(running)
+                await asyncio.sleep(60)
+                assert held == [], "not as long as the database cannot be asked"
+                it.world.database_away = False
+                await asyncio.sleep(10)
+                assert held == [6], "from now on only those count that nobody knows"
+                assert len(here.resume().seen) == 7
+                await asyncio.sleep(40)
+                assert held == [6, 1], "but what its pod may still say is waited for"
+                assert set(here.resume().seen) == {own, f"{pod.live.uid}/side/0@e"}
+                await it.world.print(pod, 3)
+                await asyncio.sleep(1)
+                assert here.seen(own) == 13
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    play(scene())
+
+
+def test_of_writers_without_end_those_are_remembered_that_spoke_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscription, "MOST_KNOWN", 4)
+
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            for _ in range(10):
+                it.world.new_writer(pod)
+                await it.world.print(pod, 1)
+                await asyncio.sleep(0.1)
+            assert list(it.subscription._seen) == [writer.id for writer in pod.writers[-4:]]
+
+    play(scene())
+
+
+def test_of_holes_without_end_so_many_are_filled_and_the_rest_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(errands, "MOST_HOLES", 3)
+
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            names = [f"{pod.live.uid}/{n}/0@e" for n in range(5)]
+            it.world.spoken = tuple(block_of_lines(n, 11, line(n, 11, 1.0)) for n in names)
+            for name in names:
+                it.world.all[name] = Writer(name)
+            await it.world.print(pod, 1)
+            await asyncio.sleep(1)
+            told = [m for m in it.heard if m["type"] == "dropped"]
+            assert [(m["reason"], m["count"]) for m in told] == [("too-many-holes", 10)] * 2
+            await asyncio.sleep(30)
+            told = [m for m in it.heard if m["type"] == "dropped"][2:]
+            assert [(m["reason"], m["count"]) for m in told] == [("not-stored", 10)] * 3
+            assert it.lines().count("line 11") == 6, "what came with them is shown"
 
     play(scene())
