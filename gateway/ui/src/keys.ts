@@ -1,5 +1,5 @@
 /** Keys of the page: those of every room, and those that a room adds while it is there. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 export const KEYS = [
   ["Ctrl-K", "go anywhere, do anything"],
@@ -27,7 +27,8 @@ export function busy(event: KeyboardEvent): boolean {
 export function useRoomKeys(acts: Record<string, (() => void) | undefined>): void {
   const latest = useRef(acts);
   latest.current = acts;
-  useEffect(() => {
+  // With the drawing, not after it: who sees the room may press a key at once.
+  useLayoutEffect(() => {
     let before = "";
     const pressed = (event: KeyboardEvent): void => {
       const after = before;

@@ -1,5 +1,5 @@
 /** Where the reader is: the address of the page is the whole state of a view. */
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 export interface Place {
   /** `["traces", "local.support", "e07e…"]` below `/ui/`. */
@@ -69,7 +69,8 @@ export function choose(query: Record<string, string | undefined>, replace = true
 
 export function usePlace(): Place {
   const [place, set] = useState(here);
-  useEffect(() => {
+  // With the drawing, not after it: a place that changes in between would be missed for ever.
+  useLayoutEffect(() => {
     const tell = (): void => set(here());
     changed.add(tell);
     addEventListener("popstate", tell);

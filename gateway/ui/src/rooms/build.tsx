@@ -79,20 +79,25 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
           Older lines cannot be shown: {older.problem.message}
         </div>
       )}
-      <LogView
-        lines={stream.lines}
-        version={stream.version}
-        before={stream.before}
-        older={older.older}
-        loading={older.loading}
-        name={id}
-        live={running}
-        whole
-        jump={jump}
-        grouped={{ about: (name) => aboutStep(name, status), folded: first.current ?? [] }}
-        everything={status?.logComplete ? async () => (await get<{ text: string }>(`builds/${part(id)}/logs`)).text : undefined}
-        empty={stream.started ? "It has printed nothing yet." : "Loading …"}
-      />
+      {/* What is folded at first depends on how it stands: lines that are quicker wait for it. */}
+      {status || build.error ? (
+        <LogView
+          lines={stream.lines}
+          version={stream.version}
+          before={stream.before}
+          older={older.older}
+          loading={older.loading}
+          name={id}
+          live={running}
+          whole
+          jump={jump}
+          grouped={{ about: (name) => aboutStep(name, status), folded: first.current ?? [] }}
+          everything={status?.logComplete ? async () => (await get<{ text: string }>(`builds/${part(id)}/logs`)).text : undefined}
+          empty={stream.started ? "It has printed nothing yet." : "Loading …"}
+        />
+      ) : (
+        <div class="skeleton" />
+      )}
     </>
   );
 }
