@@ -15,7 +15,7 @@ def wait_for(gateway: str, path: str) -> None:
                 if json.load(answer).get("items", True):
                     return
         except urllib.error.HTTPError as error:
-            if error.code != 404:
+            if error.code not in {404, 503}:  # 503: its database has much to do, or begins
                 raise
         assert time.monotonic() < deadline, path
         time.sleep(0.2)

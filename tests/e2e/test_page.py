@@ -97,7 +97,7 @@ def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stac
         assert re.search(rf"/ui/traces/local\.support/{trace}", found.page.url)
         found.sees("Where is my order 4711?")  # the conversation
         found.page.get_by_role("tree").press("j")
-        assert "span=" in found.page.url
+        found.page.wait_for_url("**span=*")
         found.page.go_back()
         assert found.troubles == []
 
@@ -106,7 +106,8 @@ def test_what_spans_hold_is_asked_for_when_they_are_looked_at_and_once(stack: St
     with tab(stack.gateway) as found:
         page, asked = found.page, list[str]()
         page.on("request", lambda request: asked.append(request.url))
-        found.go(f"traces/local.support/{stack.trace}")
+        with page.expect_response(lambda answer: f"/traces/{stack.trace}/spans?" in answer.url):
+            found.go(f"traces/local.support/{stack.trace}")
         found.sees("What about refunds 5?")
         calls = page.get_by_role("treeitem").filter(has_text="model call")
         calls.last.click()
@@ -180,6 +181,7 @@ def test_plots_carry_the_numbers_that_the_gateway_has_and_lead_to_traces(stack: 
         found.sees("invoke_agent")
         page.go_back()
         plot = page.locator("figure", has_text="Requests").locator(".u-over")
+        plot.hover()  # once it stands still: what comes above moves it
         box = plot.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 40)
@@ -196,6 +198,7 @@ def test_scores_are_told_by_revision_and_lead_to_the_worst_traces(stack: Stack) 
         page = found.page
         found.go("scores?name=helpfulness")
         found.sees("too few to judge by")
+        page.locator(".shares .num").nth(9).wait_for()
         assert page.locator(".shares .num").count() == 10
         page.locator(".worst a").first.click()
         page.wait_for_url("**/ui/traces/local.support/*")

@@ -1,5 +1,6 @@
 """The log of a build in a real browser: its steps fold, by hand and by keys, links and hits open them."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,36 @@ def head(found: Tab, step: str) -> Any:
 def lines(found: Tab) -> list[str]:
     """Those that are seen."""
     return [str(text) for text in found.page.locator(".said-line").all_inner_texts()]
+
+
+def to_the_top(found: Tab) -> None:
+    """Scroll there, and stay: a drawing that was on its way takes who follows back to the end."""
+    found.page.wait_for_function(
+        """() => {
+            const box = document.querySelector(".log-lines");
+            if (box.scrollTop === 0) return true;
+            box.scrollTop = 0;
+            return false;
+        }""",
+        polling=200,
+    )
+
+
+def late(found: Tab, build: str) -> None:
+    """From now on the page learns how the build stands a second after all else."""
+
+    def answer(route: Any) -> None:
+        found.page.wait_for_timeout(1_000)
+        route.continue_()
+
+    def socket(ours: Any) -> None:
+        theirs = ours.connect_to_server()
+        theirs.on_message(
+            lambda text: None if json.loads(text)["type"] == "build:status" else ours.send(text)
+        )
+
+    found.page.route(re.compile(rf"/builds/{re.escape(build)}$"), answer)
+    found.page.route_web_socket(re.compile("/ws$"), socket)
 
 
 def is_folded(found: Tab, step: str, folded: bool = True) -> None:
@@ -93,19 +124,21 @@ def test_steps_fold_by_hand_by_keys_and_open_for_links_hits_and_who_follows(stor
         found.go(f"builds/{build}?project={PROJECT}")
         torn = page.locator(".said-line", has_text="ERROR torn")
         torn.wait_for()
-        page.locator(".log-lines").evaluate("box => { box.scrollTop = 0; }")
+        to_the_top(found)
         is_folded(found, "install")
         is_folded(found, "build", False)
         page.get_by_role("list", name="steps").get_by_role("button", name="install").click()
         is_folded(found, "install", False)
         page.locator(".log-head.at", has_text="install").wait_for()
         found.sees("made ready")
-        # A link to a line of a folded step opens it.
+        # A link to a line of a folded step opens it, also when the lines come before the word of what failed.
         page.locator(".log-row", has_text="part 7 is there").locator("a").first.click()
         link = page.url
         assert "line=" in link
         page.goto("about:blank")
+        late(found, build)
         page.goto(re.sub(r"&?fold=[^&]*", "", link))
+        page.get_by_role("region", name="failure").wait_for()
         page.locator(".log-row.at", has_text="part 7 is there").wait_for()
         assert torn.count() == 0
         # Within a step its head stays above; it folds from there.

@@ -34,6 +34,7 @@ def test_lines_are_searched_narrowed_opened_and_seen_in_their_place(stack: Stack
         page.get_by_role("option", name="level:").wait_for()
         box.fill('"question answered"')
         box.press("Enter")
+        page.wait_for_url(re.compile(r"q=%22question\+answered%22"))
         page.locator(".log-row", has_text="question answered").first.wait_for()
         rows = page.locator(".log-row:not(.told)").all_inner_texts()
         assert rows

@@ -27,6 +27,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield it
 
 
+def there(what: Any, count: int) -> None:
+    """So many of them, as soon as the page is drawn."""
+    from playwright.sync_api import expect
+
+    expect(what).to_have_count(count, timeout=20_000)
+
+
 def test_what_hangs_or_is_lost_is_marked_until_it_ends(story: Story) -> None:
     answer = story.ask("riddle of the sphinx", "sphinx")
     marks = ["hung"]  # of an unfinished one after ten minutes, and of one whose process has ended
@@ -47,27 +54,27 @@ def test_what_hangs_or_is_lost_is_marked_until_it_ends(story: Story) -> None:
         found.go(f"traces?project={PROJECT}")
         row = page.locator(".traces tbody tr", has_text="question")
         row.get_by_text("hung", exact=True).wait_for(timeout=60_000)
-        assert row.get_by_text("running", exact=True).count() == 0
+        there(row.get_by_text("running", exact=True), 0)
         found.is_fine()
         row.get_by_role("link").first.click()
         heading = page.locator("#room .head")
         heading.get_by_text("hung", exact=True).wait_for()
         chat = page.get_by_role("treeitem").filter(has_text="chat slow-model")
-        assert chat.locator(".span.hung").count() == 1
+        there(chat.locator(".span.hung"), 1)
         chat.click()
         found.sees("Nothing was heard of it, nor of any span below it")
         found.is_fine()
         marks[:] = ["lost"]
         page.reload()
         heading.get_by_text("lost", exact=True).wait_for()
-        assert chat.locator(".span.lost").count() == 1
+        there(chat.locator(".span.lost"), 1)
         found.sees("The process that began it has ended")
         found.is_fine()
         marks.clear()
         story.open("sphinx")
         story.open("sphinx-tool")
         heading.get_by_text("ok", exact=True).wait_for(timeout=30_000)
-        assert page.locator(".span.hung, .span.lost").count() == 0
+        there(page.locator(".span.hung, .span.lost"), 0)
         assert answer.result() in page.url
 
 
@@ -99,7 +106,7 @@ def test_older_lines_come_as_one_scrolls_up_and_new_ones_are_counted_meanwhile(
         pill.click()
         log(found).get_by_text("flood once more").wait_for()
         page.get_by_role("button", name="Following").wait_for()
-        assert pill.count() == 0
+        there(pill, 0)
         story.say("flood at last")
         log(found).get_by_text("flood at last").wait_for()
 

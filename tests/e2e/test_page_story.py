@@ -88,7 +88,7 @@ def test_an_edit_is_built_before_the_readers_eyes_and_its_failure_stands_first(
             assert told in card.inner_text()
         log(found).get_by_text("there is no glue").wait_for()
         assert card.bounding_box()["y"] < log(found).bounding_box()["y"]
-        assert page.get_by_text("Building").count() == 0
+        page.get_by_text("Building").first.wait_for(state="detached")
         found.is_fine()
         story.edit("echo mended")
         page.go_back()
