@@ -1,8 +1,13 @@
 """`spanyard`: where it begins."""
 
 import atexit
+import os
 import signal
+import sys
 from collections.abc import Sequence
+
+_AGAIN_S = 0.05
+"""A Ctrl-C that got lost comes once more after so many seconds."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -10,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # `python -m` remembers a Ctrl-C that met code made from text, as for each dataclass that is loaded,
     # and ends by that signal at last, whatever exit code it was given; unless the signal is held back.
     atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
+    sys.unraisablehook = _unraisable
     # The command takes a fifth of a second to load: Ctrl-C ends that without a word.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -20,6 +26,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         command(argv)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C where nothing can be raised is lost: one of two hundred while modules are loaded."""
+    if not isinstance(what.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+        return
+    import threading
+
+    # From another thread: right here it would be lost again.
+    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 if __name__ == "__main__":

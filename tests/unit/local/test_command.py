@@ -235,19 +235,37 @@ def test_an_error_that_nobody_foresaw_of_the_system_is_a_sentence(
 
 
 _INTERRUPTED = """
+import time, weakref
 from spanyard_local import __main__, command_line
-command_line.main = lambda argv: exec("raise KeyboardInterrupt")
+
+class Dies:
+    pass
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+def loses_it(argv):
+    dies = Dies()
+    told = weakref.ref(dies, interrupt)
+    del dies
+    time.sleep(60)
+
+def meets_text(argv):
+    exec("interrupt()", {"interrupt": interrupt})
+
+command_line.main = MEETS
 __main__.main()
 """
 
 
-def test_a_ctrl_c_that_meets_code_made_from_text_ends_with_the_code_of_any_other(
-    tmp_path: Path,
+@pytest.mark.parametrize("how", ["meets_text", "loses_it"])
+def test_a_ctrl_c_while_something_is_loaded_ends_with_the_code_of_any_other(
+    tmp_path: Path, how: str
 ) -> None:
-    """As when a dataclass is loaded at that moment; `python -m` would end by the signal at last."""
-    (tmp_path / "interrupted.py").write_text(_INTERRUPTED)
+    """One that meets code made from text, as for each dataclass, or a place that raises nothing."""
+    (tmp_path / "interrupted.py").write_text(_INTERRUPTED.replace("MEETS", how))
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"],
-        check=False, capture_output=True, text=True, cwd=tmp_path,
+        check=False, capture_output=True, text=True, cwd=tmp_path, timeout=30,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "")
