@@ -12,7 +12,6 @@ import json
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.binaries import BinariesMissingError, built
+from tests.fakes.ports import own_port
 
 START_SECONDS = 120.0
 """On two busy cores; ten are usual."""
@@ -107,7 +107,7 @@ def running_api_server() -> Iterator[ApiServer]:
     binaries = built()
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
-        client, peer, port = _free_ports(3)
+        client, peer, port = (own_port() for _ in range(3))
         etcd_url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
         etcd = stack.enter_context(
             _child(
@@ -195,14 +195,6 @@ def _make_key(file: Path) -> None:
     if openssl is None:
         raise BinariesMissingError("there is no openssl to make a key with: install it")
     subprocess.run([openssl, "genrsa", "-out", str(file), "2048"], check=True, capture_output=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 from spanyard_core.resources import crds
 from spanyard_core.resources.kinds import PLURALS
 from tests.cluster.apiserver import Answer, ApiServer
+from tests.fakes.ports import own_port
 from tests.fakes.processes import wait_for
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -83,7 +84,7 @@ def running_operator(
     with tempfile.TemporaryDirectory(prefix="spanyard-operator-") as made:
         folder = Path(made)
         kubeconfig = api.kubeconfig(folder / "kubeconfig")
-        port, log = _free_port(), folder / "log"
+        port, log = own_port(), folder / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [
@@ -111,14 +112,6 @@ def running_operator(
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 class Team:

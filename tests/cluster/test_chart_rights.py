@@ -7,7 +7,6 @@ build and a deployment; so does the gateway's view of resources. The API server 
 import asyncio
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from spanyard_gateway.kube_resources import KubeResources
 from tests.cluster import chart
 from tests.cluster.apiserver import ApiServer, running_api_server
 from tests.cluster.controllers import play_kubelet, running_controllers
+from tests.fakes.ports import own_port
 
 SHA = "sha256:" + "ab" * 32
 TEAM = "team-a"
@@ -77,12 +77,6 @@ def is_narrow(server: ApiServer) -> bool:
     return server.request("GET", place).status == 404
 
 
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
-
-
 @contextmanager
 def running_operator(server: ApiServer, folder: Path) -> Iterator[Path]:
     """As a process, with the rights of its account alone. Gives its log."""
@@ -97,7 +91,7 @@ def running_operator(server: ApiServer, folder: Path) -> Iterator[Path]:
         "SPANYARD_NAMESPACES": "team-a,team-b" if is_narrow(server) else "",
         "SPANYARD_LISTEN": "127.0.0.1",
         "SPANYARD_PORT": "0",
-        "SPANYARD_WEBHOOK_PORT": str(free_port()),
+        "SPANYARD_WEBHOOK_PORT": str(own_port()),
         "SPANYARD_LOG_LEVEL": "debug",
         "SPANYARD_KEEP_PODS": "0s",
     }

@@ -15,6 +15,7 @@ from spanyard_core.storage import open_storage
 from tests.cluster.apiserver import ApiServer
 from tests.fakes.clickhouse_server import ClickHouseServer, running_clickhouse
 from tests.fakes.objects import log_chunk
+from tests.fakes.ports import own_port
 from tests.fakes.processes import Program, fetch, metrics, wait_for
 from tests.fakes.threads import in_a_thread
 
@@ -50,7 +51,7 @@ class Replicas:
         settings = {
             "storage": f"file://{self.bucket}",
             "clickhouse": self.clickhouse.url(),
-            "port": str(_free_port()),
+            "port": str(own_port()),
             "lease": "on",
             "lease-name": self.lease,
             "lease-namespace": "default",
@@ -88,14 +89,6 @@ class Replicas:
         path = f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{self.lease}"
         found: dict[str, Any] = self.api.request("GET", path).body["spec"]
         return found
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture
