@@ -165,6 +165,12 @@ class _Binding:
             if field.name == WORDS:
                 raise self._wrong("`*` alone finds everything; put a word before it", value)
             return Compare(">", 0) if field.kind in {"number", "duration"} else Present()
+        if "*" in value.text and not value.quoted and field.kind in {"words", "part", "label"}:
+            raise self._wrong(
+                "`*` stands at the end alone, for what a word or value begins with; text: finds any "
+                f'part of a text. To find it as it is put it in quotes: "{value.text[:80]}"',
+                value,
+            )
         if field.kind in {"words", "part"} and value.sign:
             raise self._wrong(
                 f"{field.name} is text, which has no size: leave out `{value.sign}`", value

@@ -88,6 +88,13 @@ def _term(text: str, at: int) -> Term:
         for lead in ("@", "attr."):
             if name.startswith(lead):
                 key = name.removeprefix(lead)
+                if not key:
+                    raise SearchError(
+                        f"after `{lead}` comes the name of an attribute, as in {lead}user.id:u-17",
+                        text,
+                        at,
+                        field.end() + 1,
+                    )
                 return _with_values(text, at, key, field.end(), attribute=True)
         return _with_values(text, at, name, field.end(), attribute=False)
     if text[at] == '"':

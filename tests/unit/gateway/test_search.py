@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spanyard_gateway.live.records import LogRecord
+from spanyard_gateway.live.records import LiveSignal, LogRecord, Record, SpanRecord
 from spanyard_gateway.live.searching import search_test
 from spanyard_gateway.search.bound import Part, bound
 from spanyard_gateway.search.docs import with_table
@@ -19,7 +19,7 @@ from spanyard_gateway.search.values import text_test
 from spanyard_gateway.search.words import line_of_words
 
 PAGE = Path(__file__).parents[3] / "docs" / "search.md"
-PIECES = ["level:", "error", '"', "(", ")", "-", " OR ", " AND ", "NOT ", "@a:", "attr.", ":", ",", "*", ">", ">=2s", " ", "\\", "tokens:", "é", "😀", "\ud800", "\0", "\t"]  # fmt: skip
+PIECES = ["level:", "error", '"', "(", ")", "-", " OR ", " AND ", "NOT ", "@a:", "attr.", "attr.:", ":", ",", "*", ">", ">=2s", " ", "\\", "tokens:", "é", "😀", "\ud800", "\0", "\t"]  # fmt: skip
 
 
 def told(node: Node) -> str:
@@ -73,6 +73,11 @@ def test_a_text_is_read_as_a_tree(text: str, tree: str) -> None:
         ("logs", "message:>x", ">x", "has no size"),
         ("logs", "pod:>x", ">x", "has no size"),
         ("logs", "*", "*", "finds everything"),
+        ("logs", "a *time", "*time", "at the end alone"),
+        ("logs", "ti*me*", "ti*me*", "at the end alone"),
+        ("logs", "text:*out", "*out", 'in quotes: "*out"'),
+        ("spans", "name:*chat", "*chat", "at the end alone"),
+        ("logs", "a attr.:1", "attr.:", "comes the name of an attribute"),
         ("logs", "@user", "@user", "comes `:` and its value"),
         ("logs", '@"a b"', '@"a b"', "comes `:` and its value"),
         ("spans", "level:error", "level", "field of logs, not of spans"),
@@ -103,6 +108,7 @@ def test_a_place_is_counted_as_browsers_count() -> None:
     assert found.value.at() == {"start": 5, "end": 6}
 
 
+@example("attr.:1")
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=30).map("".join))
 def test_any_text_is_a_query_or_a_mistake_with_its_place(text: str) -> None:
     for signal in FIELDS:
@@ -110,10 +116,19 @@ def test_any_text_is_a_query_or_a_mistake_with_its_place(text: str) -> None:
         if wrong is None:
             found = list(terms(parse(text)))
             assert all(text[term.start : term.end].strip() for term in found)
+            for live in LIVE[signal]:
+                assert search_test(text, (live,))(RECORDS[live]) in {True, False}
             continue
         assert 0 <= wrong.start < wrong.end <= len(text)
         at, units = wrong.at(), len(text.encode("utf-16-le", "surrogatepass")) // 2
         assert 0 <= at["start"] < at["end"] <= units
+
+
+LIVE: dict[Signal, tuple[LiveSignal, ...]] = {"logs": ("logs",), "spans": ("spans",), "traces": ()}
+RECORDS: dict[LiveSignal, Record] = {
+    "logs": LogRecord(1, "2026-11-21T10:00:00Z", "error", "a time out"),
+    "spans": SpanRecord(1, "1" * 16, "a" * 32, "chat", "2026-11-21T10:00:00Z", None),
+}
 
 
 def mistake(text: str, signal: Signal) -> SearchError | None:
