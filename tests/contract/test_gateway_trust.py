@@ -1,282 +1,32 @@
 """What a pod can do with the rights that it has: its own new objects, and nothing else.
 
-The gateway listens, the bucket is a real S3 server, a server with GCS's wire protocol, or a
-directory. Each row of the attack table is tried as the pod would try it.
+The gateway listens; each row of the attack table is tried as the pod would try it.
 """
 
 import asyncio
-import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-from prometheus_client import CollectorRegistry
-from yarl import URL
 
 from spanyard_core.build_objects import artifact_key, meta_key, source_key
-from spanyard_core.clock import SystemClock, rfc3339
-from spanyard_core.errors import ObjectExistsError, ObjectNotFoundError, StorageRefusedError
-from spanyard_core.object_names import writer_hash
-from spanyard_core.records import LogLine
-from spanyard_core.serve import serving
-from spanyard_core.storage import Storage, digest_of, open_storage
-from spanyard_gateway.app import make_app
 from spanyard_gateway.auth import rates
-from spanyard_gateway.objects import gcs, s3, through
 from spanyard_gateway.objects.through import TICKET
-from spanyard_gateway.settings import GatewaySettings
-from spanyard_sidecar.gateway_storage import GatewayStorage
-from tests.fakes.gateway_api import T0, RecordingIngester, chunk
-from tests.fakes.gcs_server import GcsServer
-from tests.fakes.reviews import FakeReviews
+from tests.fakes.pod_at_gateway import (
+    BUILDER,
+    FOREIGN,
+    OLD,
+    OTHERS,
+    SERVER,
+    SOURCE,
+    WRITER,
+    chunk_key,
+    gateway,
+    part_key,
+    put,
+)
 from tests.fakes.s3_server import S3Server
-
-WRITER, OTHERS = "uid-1/server/0@e1", "uid-2/server/0@e1"
-SERVER, BUILDER, FOREIGN = "token-1", "token-b", "token-2"
-SOURCE = "sha256:" + "5" * 64
-OLD = "sha256:" + "6" * 64
-
-
-def chunk_key(writer: str = WRITER, project: str = "a.x", first: int = 1, **changes: str) -> str:
-    made = {"root": "observability", "signal": "logs", "time": "20261121T144500Z"} | changes
-    tail = f"{made['time']}_{writer_hash(writer)}-{first}-{first + 9}.jsonl.zst"
-    return f"{made['root']}/{made['signal']}/{project}/{tail}"
-
-
-def part_key(build: str = "a.b", writer: str = "uid-b/build/0@e1") -> str:
-    return f"builds/{build}/log/build-{writer_hash(writer)}-1-9.jsonl.zst"
-
-
-def put(key: str, data: bytes = b"data", writer: str = "", **changes: Any) -> dict[str, Any]:
-    sha256 = hashlib.sha256(data).hexdigest()
-    return {
-        "op": "put",
-        "key": key,
-        "size": len(data),
-        "sha256": sha256,
-        "writer": writer,
-    } | changes
-
-
-def resource(kind: str, namespace: str, name: str, spec: dict[str, Any], **status: Any) -> Any:
-    return {
-        "apiVersion": "spanyard.dev/v1alpha1", "kind": kind, "spec": spec, "status": status,
-        "metadata": {"name": name, "namespace": namespace, "uid": f"uid of {namespace}.{name}"},
-    }  # fmt: skip
-
-
-def tenants() -> FakeReviews:
-    """Two teams, a and b: a pod of a's server, one of its build, and a server of b."""
-    kube = FakeReviews()
-    server = {"spanyard.dev/project": "x", "spanyard.dev/deployment": "d"}
-    build = {"spanyard.dev/project": "x", "spanyard.dev/build": "b"}
-    kube.pod(SERVER, "a", "d-server-1", "uid-1", server)
-    kube.pod(BUILDER, "a", "b-build-2", "uid-b", build, build="uid of a.b")
-    kube.pod(FOREIGN, "b", "d-server-1", "uid-2", server)
-    archive = {"project": "x", "source": {"archive": {"digest": SOURCE}}}
-    for namespace in ("a", "b"):
-        kube.objects["builds", namespace, "b"] = resource(
-            "Build", namespace, "b", archive, phase="Building", attempt=2
-        )
-        kube.objects["builds", namespace, "old"] = resource(
-            "Build", namespace, "old", {**archive, "source": {"archive": {"digest": OLD}}},
-            phase="Succeeded", attempt=1,
-        )  # fmt: skip
-        kube.objects["builds", namespace, "other"] = resource(
-            "Build", namespace, "other", {**archive, "project": "y"}, phase="Succeeded"
-        )
-        kube.objects["deployments", namespace, "d"] = resource(
-            "Deployment", namespace, "d",
-            {"project": "x", "buildRef": {"name": "old"}, "command": "run"},
-        )  # fmt: skip
-    return kube
-
-
-@dataclass
-class Pod:
-    """A pod that asks the gateway, with its token, and sends what it got."""
-
-    session: aiohttp.ClientSession
-    storage: Storage
-    kube: FakeReviews
-    token: str = SERVER
-    said: list[str] = field(default_factory=list)
-
-    def named(self, token: str) -> "Pod":
-        return Pod(self.session, self.storage, self.kube, token)
-
-    async def sign(self, wish: Any, expect: int = 200) -> Any:
-        async with self.session.post(
-            "/internal/objects/sign", json=wish, headers={"Authorization": f"Bearer {self.token}"}
-        ) as answer:
-            assert answer.status == expect, (wish, await answer.text())
-            return await answer.json()
-
-    async def send(
-        self, signed: Any, data: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        told = dict(signed["headers"] if headers is None else headers)
-        told.pop("Content-Length", None)
-        if data is not None:
-            told["Content-Length"] = str(len(data))
-        url = signed["url"]
-        async with self.session.request(
-            signed["method"], URL(url, encoded=True), data=data, headers=told,
-            skip_auto_headers=("Content-Type",),
-        ) as answer:  # fmt: skip
-            return answer.status, await answer.read()
-
-
-@asynccontextmanager
-async def gateway(url: str, **options: Any) -> AsyncIterator[Pod]:
-    storage, kube = open_storage(url, **options), tenants()
-    settings = GatewaySettings(storage=url, clickhouse="chdb:///c", auth="kubernetes")
-    app = make_app(settings, database=None, storage=storage, ingester=RecordingIngester(),
-                   clock=SystemClock(), registry=CollectorRegistry(), kube=kube)  # fmt: skip
-    async with (
-        serving(app, "127.0.0.1", 0) as address,
-        aiohttp.ClientSession(address.url) as session,
-    ):
-        yield Pod(session, storage, kube)
-    await storage.close()
-
-
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3), "gs"])
-def bucket(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """URL and options of an empty bucket of each kind."""
-    if request.param == "file":
-        yield f"file://{tmp_path}/bucket", {}
-    elif request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        for name, value in server.env.items():
-            monkeypatch.setenv(name, value)
-        yield server.url_for(f"trust {tmp_path.name}"), {"options": server.options}
-    else:
-        google: GcsServer = request.getfixturevalue("gcs_server")
-        key = rsa.generate_private_key(65537, 2048)
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        google.trust(public.decode())
-        account = tmp_path / "account.json"
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        account.write_text(json.dumps(
-            {"type": "service_account", "client_email": "g@example.com", "private_key": pem}
-        ))  # fmt: skip
-        monkeypatch.setattr(gcs, "VARIABLES", ("TEST_GOOGLE_ACCOUNT",))
-        monkeypatch.setenv("TEST_GOOGLE_ACCOUNT", str(account))
-        yield google.url_for(f"trust {tmp_path.name}"), {"options": google.options}
-
-
-async def test_a_pod_adds_its_own_objects_and_replaces_none(bucket: Any) -> None:
-    url, options = bucket
-    async with gateway(url, **options) as pod:
-        key = chunk_key()
-        signed = await pod.sign(put(key, b"hello", WRITER))
-        assert signed["expiresIn"] <= 300
-        # Not other bytes, not another length, not without a condition, and not too late.
-        statuses = {}
-        for about, data, left_out in (
-            ("longer", b"hello!", ""), ("shorter", b"hell", ""), ("other bytes", b"jello", ""),
-            *((f"without {name}", b"hello", name) for name in signed["headers"]
-              if name != "Content-Length"),
-        ):  # fmt: skip
-            if about == "other bytes" and url.startswith("gs:"):
-                continue  # GCS knows no sha256; the ingester computes it
-            headers = {k: v for k, v in signed["headers"].items() if k != left_out}
-            statuses[about], _ = await pod.send(signed, data, headers)
-        assert all(400 <= status < 500 for status in statuses.values()), statuses
-        assert not await pod.storage.exists(key)
-        assert (await pod.send(signed, b"hello"))[0] == 200
-        assert await pod.storage.read(key) == b"hello"
-        # The same request again, its own past, and what is there told instead of signed.
-        assert (await pod.send(signed, b"hello"))[0] in {412, 403}
-        known = {"exists": True, "sha256": hashlib.sha256(b"hello").hexdigest(), "size": 5}
-        assert await pod.sign(put(key, b"jello", WRITER), 409) == known
-        assert await pod.sign({"op": "head", "key": key, "writer": WRITER}) == known
-        assert await pod.storage.read(key) == b"hello"
-        await pod.sign({"op": "head", "key": chunk_key(first=99), "writer": WRITER}, 404)
-        # Other methods on the signed address.
-        for method in ("GET", "DELETE", "POST", "HEAD"):
-            status, said = await pod.send({**signed, "method": method}, None)
-            assert status in {400, 403, 404, 405, 411, 415, 501}, (method, said)
-            assert b"hello" not in said
-        assert await pod.storage.read(key) == b"hello"
-
-
-async def test_the_storage_of_pods_works_with_it(bucket: Any, tmp_path: Path) -> None:
-    url, options = bucket
-
-    def storage_of(pod: Pod, token: str) -> GatewayStorage:
-        file = tmp_path / token
-        file.write_text(token)
-        return GatewayStorage(f"gateway+{pod.session._base_url}", token_file=str(file))
-
-    async with gateway(url, **options) as pod:
-        lines = [LogLine(project="a.x", writer=WRITER, seq=n, timestamp=rfc3339(T0), level="info",
-                         message="line") for n in (1, 2)]  # fmt: skip
-        key, data = chunk("logs", list(lines))
-        server, builder = storage_of(pod, SERVER), storage_of(pod, BUILDER)
-        await server.write(key, data, if_absent=True)
-        with pytest.raises(ObjectExistsError):
-            await server.write(key, data, if_absent=True)
-        assert await server.digest(key) == digest_of(data) == await pod.storage.digest(key)
-        packed = tmp_path / "artifact.tar.zst"
-        packed.write_bytes(b"packed" * 1_000_000)
-        await builder.write_file(artifact_key("a.b", 2), packed)
-        await builder.write_file(artifact_key("a.b", 2), packed)  # an answer was lost
-        packed.write_bytes(b"other")
-        with pytest.raises(ObjectExistsError):
-            await builder.write_file(artifact_key("a.b", 2), packed)
-        with pytest.raises(ObjectNotFoundError):
-            await builder.read(source_key(SOURCE))
-        await pod.storage.write(source_key(SOURCE), b"0123456789")
-        assert await builder.read(source_key(SOURCE)) == b"0123456789"
-        assert await builder.read(source_key(SOURCE), start=2, length=3) == b"234"
-        assert await builder.read(source_key(SOURCE), start=8, length=9) == b"89"
-        assert await builder.read(source_key(SOURCE), start=10, length=1) == b""
-        with pytest.raises(StorageRefusedError):
-            await server.read(key)
-        for storage in (server, builder):
-            await storage.close()
-
-
-async def test_of_two_at_once_one_wins(bucket: Any) -> None:
-    url, options = bucket
-    async with gateway(url, **options) as pod:
-        wishes = [await pod.sign(put(chunk_key(), data, WRITER)) for data in (b"one", b"two")]
-        sent = await asyncio.gather(
-            *(pod.send(s, d) for s, d in zip(wishes, (b"one", b"two"), strict=True))
-        )
-        statuses = sorted(status for status, _ in sent)
-        assert statuses[0] == 200
-        assert statuses[1] in {409, 412}
-
-
-async def test_a_signature_ends(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, options = bucket
-    for module in (s3, gcs, through):
-        monkeypatch.setattr(module, "SIGNED_SECONDS", 1 if module is not through else -6)
-    async with gateway(url, **options) as pod:
-        signed = await pod.sign(put(chunk_key(), b"late", WRITER))
-        if not url.startswith("file:"):
-            await asyncio.sleep(2.2)
-        status, _ = await pod.send(signed, b"late")
-        assert status in {400, 403}
-        assert not await pod.storage.exists(chunk_key())
-
 
 ATTACKS: list[tuple[str, str, Any]] = [
     # (what is tried, with which pod's token, the wish)

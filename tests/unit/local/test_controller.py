@@ -1,9 +1,8 @@
-"""The laptop's controller: what it starts, ends, retries and removes, on runners that only tell."""
+"""The laptop's controller and builds: what it starts, ends, retries and removes."""
 
 import asyncio
-import contextlib
 import errno
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,175 +12,23 @@ import pytest_asyncio
 
 from spanyard_core.clock import SystemClock
 from spanyard_core.resources import builds as life
-from spanyard_core.resources.conditions import is_true
 from spanyard_core.resources.kinds import (
-    API_VERSION,
     ArtifactStatus,
-    Build,
-    BuildStatus,
-    Deployment,
     DeploymentStatus,
-    Kind,
     Revision,
 )
 from spanyard_core.resources.reasons import explain
-from spanyard_core.storage import Storage, open_storage
-from spanyard_local.controller import Controller
-from spanyard_local.controller_builds import MOST_ATTEMPTS, Builds, Changed
-from spanyard_local.controller_servers import Servers
+from spanyard_core.storage import open_storage
+from spanyard_local.controller_builds import MOST_ATTEMPTS
 from spanyard_local.store import ResourceStore
-
-NOW = "2026-11-21T12:00:00Z"
-
-
-def manifest(kind: str, name: str, **spec: Any) -> Mapping[str, Any]:
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-def build(name: str, project: str = "shop", **spec: Any) -> Mapping[str, Any]:
-    source = {"directory": {"path": "/src"}}
-    return manifest("Build", name, project=project, source=source, **spec)
-
-
-def deployment(name: str, **spec: Any) -> Mapping[str, Any]:
-    return manifest("Deployment", name, project="shop", follow=True, command="./run", **spec)
-
-
-class Attempts:
-    """A runner of builds whose attempts end when the test says so."""
-
-    def __init__(self) -> None:
-        self.running: dict[str, asyncio.Future[str]] = {}
-        self.started: list[tuple[str, int]] = []
-        self.most = 0
-        self.silent = False
-        """Whether it takes its time to say that it builds."""
-        self.slow_end: asyncio.Event | None = None
-        """Until it is set, cancelled attempts do not end."""
-
-    async def run(
-        self,
-        build: Build,
-        *,
-        attempt: int,
-        changed: Changed,
-        cancel: asyncio.Event,
-        logs_whole: Callable[[], bool],
-    ) -> BuildStatus:
-        name = build.metadata.name
-        assert name not in self.running, "started twice"
-        self.started.append((name, attempt))
-        end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.running[name] = end
-        self.most = max(self.most, len(self.running))
-        cancelled = asyncio.create_task(cancel.wait())
-        status = life.begun(build, now=NOW)
-        try:
-            if not self.silent:
-                await changed(status)
-            await asyncio.wait({end, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-            result = end.result() if end.done() else "Cancelled"
-            if result == "Cancelled" and self.slow_end is not None:
-                await self.slow_end.wait()
-        finally:
-            del self.running[name]
-            cancelled.cancel()
-            await asyncio.gather(cancelled, return_exceptions=True)
-        if result == "Succeeded":
-            artifact = ArtifactStatus(key=f"builds/local.{name}/artifact.tar.zst")
-            return life.succeeded(build, status, artifact, now=NOW, log_complete=True)
-        return life.failed(build, status, explain(result), now=NOW, log_complete=True)
-
-    def end(self, name: str, how: str = "Succeeded") -> None:
-        self.running[name].set_result(how)
-
-    def break_(self, name: str) -> None:
-        self.running[name].set_exception(RuntimeError("a mistake"))
-
-
-class Server:
-    """A runner of a deployment that notes what it is told."""
-
-    made: "list[Server]"
-
-    def __init__(self, deployment: Deployment, changed: Any, event: Any) -> None:
-        self.deployment = deployment
-        self.changed = changed
-        self.event = event
-        self.builds: Sequence[Build] = ()
-        self.ended = asyncio.Event()
-        self.failing = asyncio.Event()
-
-    def want(self, deployment: Deployment, builds: Sequence[Build]) -> None:
-        self.deployment = deployment
-        self.builds = builds
-
-    async def run(self) -> None:
-        waits = [asyncio.create_task(e.wait()) for e in (self.ended, self.failing)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        if self.failing.is_set():
-            raise RuntimeError("a mistake")
-
-    async def stop(self) -> None:
-        self.ended.set()
-
-
-class World:
-    """A controller that runs."""
-
-    def __init__(self, store: ResourceStore, storage: Storage) -> None:
-        self.store = store
-        self.storage = storage
-        self.attempts = Attempts()
-        self.servers: list[Server] = []
-        self.unstored = False
-        clock = SystemClock()
-        builds = Builds(
-            store, self.attempts, storage, clock, at_once=2, unstored=lambda _: self.unstored
-        )
-        self.cleaned: list[str] = []
-        servers = Servers(
-            store, self._make, clock, clean=lambda d: self.cleaned.append(d.metadata.uid)
-        )
-        self.controller = Controller(store, builds, servers, clock)
-
-    def _make(self, deployment: Deployment, changed: Any, event: Any) -> Server:
-        self.servers.append(Server(deployment, changed, event))
-        return self.servers[-1]
-
-    def build(self, name: str) -> Build:
-        found = self.store.find("Build", f"local.{name}")
-        assert isinstance(found, Build)
-        return found
-
-    async def until(self, what: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
-            while not what():
-                await asyncio.sleep(0.002)
-
-    async def quiet(self) -> None:
-        """Let it do what it wants to do."""
-        await asyncio.sleep(0.05)
-
-    async def gone(self, kind: Kind, name: str) -> None:
-        await self.until(lambda: self.store.find(kind, f"local.{name}") is None)
-
-
-@contextlib.asynccontextmanager
-async def running(world: World) -> AsyncIterator[World]:
-    await world.controller.begin()
-    task = asyncio.create_task(world.controller.run())
-    try:
-        yield world
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await world.controller.stop()
+from tests.fakes.controlled import (
+    NOW,
+    World,
+    build,
+    deployment,
+    manifest,
+    running,
+)
 
 
 @pytest_asyncio.fixture
@@ -225,10 +72,10 @@ async def test_a_build_that_a_kill_interrupted_is_started_again_and_a_finished_o
     await world.store.set_status(c, often)
     async with running(world):
         await world.until(lambda: world.attempts.running)
+        await world.until(lambda: world.build("a").status.reason == "Interrupted")
+        await world.until(lambda: world.build("c").status.reason == "TooManyAttempts")
         await world.quiet()
         assert world.attempts.started == [("a", 2)]
-        assert world.build("a").status.reason == "Interrupted"
-        assert world.build("c").status.reason == "TooManyAttempts"
         world.attempts.end("a")
         await world.until(lambda: world.build("a").status.phase == "Succeeded")
 
@@ -330,6 +177,7 @@ async def test_retention_removes_old_builds_but_none_that_serves(world: World) -
     async with running(world):
         await world.gone("Build", "old")
         await world.gone("Build", "bad")
+        await world.told("Project", "shop", 2)
         await world.quiet()
     assert [b.metadata.name for b in world.store.builds()] == ["new", "serves"]
     assert len([i async for i in world.storage.list("builds/")]) == 2
@@ -400,63 +248,3 @@ async def test_what_fails_at_the_end_of_a_build_is_tried_again_later_and_stands_
         await world.store.delete("Build", "local.a")
         await world.gone("Build", "a")
     assert tried <= 2
-
-
-async def test_a_project_goes_when_its_children_are_gone(world: World) -> None:
-    await world.store.apply([manifest("Project", "shop"), build("a"), deployment("web")])
-    async with running(world):
-        await world.until(lambda: world.attempts.running and world.servers)
-        await world.store.delete("Project", "local.shop")
-        await world.until(
-            lambda: world.store.projects()[0].status.conditions[0].reason == "Deleting"
-        )
-        (condition, *_) = world.store.projects()[0].status.conditions
-        assert "1 builds and 1 deployments" in condition.message
-        await world.store.delete("Build", "local.a")
-        await world.store.delete("Deployment", "local.web")
-        await world.gone("Project", "shop")
-    assert world.servers[0].ended.is_set()
-
-
-async def test_a_deployment_has_one_runner_that_hears_of_every_wish(world: World) -> None:
-    await world.store.apply([manifest("Project", "shop"), deployment("web")])
-    async with running(world):
-        await world.until(lambda: world.servers)
-        await world.store.apply([deployment("web", port=9000), build("a")])
-        (server,) = world.servers
-        await world.until(lambda: server.deployment.spec.port == 9000 and server.builds)
-        await server.changed(DeploymentStatus(endpoint="http://127.0.0.1:1"))
-        server.event("Normal", "Serving", "it serves")
-        await world.until(lambda: world.store.deployments()[0].status.endpoint)
-        assert not world.cleaned
-        await world.store.delete("Deployment", "local.web")
-        await world.gone("Deployment", "web")
-        assert server.ended.is_set()
-        assert world.cleaned == [server.deployment.metadata.uid]
-        await world.store.apply([deployment("web")])
-        await world.until(lambda: len(world.servers) == 2)
-        assert world.servers[1].deployment.metadata.uid != server.deployment.metadata.uid
-
-
-async def test_a_runner_that_fails_is_made_again_and_it_is_told(world: World) -> None:
-    await world.store.apply([manifest("Project", "shop"), deployment("web")])
-    async with running(world):
-        await world.until(lambda: world.servers)
-        world.servers[0].failing.set()
-        await world.until(lambda: len(world.servers) == 2)
-        await world.quiet()
-        (event,) = await world.store.events("Deployment", "local.web")
-        assert (event.reason, event.message) == ("InternalError", "a mistake")
-
-
-async def test_at_the_start_nothing_is_ready_whatever_the_last_run_said(world: World) -> None:
-    await world.store.apply([manifest("Project", "shop"), deployment("web")])
-    (web,) = world.store.deployments()
-    status = DeploymentStatus(ready_replicas=1, replicas=1, endpoint="http://127.0.0.1:1")
-    await world.store.set_status(web, status)
-    await world.controller.begin()
-    (web,) = world.store.deployments()
-    assert not is_true(web.status.conditions, "Ready")
-    assert is_true(web.status.conditions, "Reconciling")
-    assert (web.status.ready_replicas, web.status.replicas) == (0, 1)
-    assert web.status.endpoint == "http://127.0.0.1:1"

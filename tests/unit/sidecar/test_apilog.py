@@ -1,116 +1,25 @@
 """Capture `api`: everything a run said is stored once, or a gap says that something is not."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator
-from typing import Any, cast
 
 import pytest
 
-from spanyard_core.kube import Kube
 from spanyard_sidecar.apilog.follower import LATE
-from spanyard_sidecar.apilog.sources import ApiSources
-from spanyard_sidecar.collector import Collector
 from spanyard_sidecar.model import Stored
-from spanyard_sidecar.settings import CollectorSettings
-from tests.fakes.pod_logs import FakePodLogs, FakeRun
-from tests.unit.sidecar.machine import DIRECTORY, IDENTITY, Machine, messages, virtual
-
-
-def collector_of(machine: Machine, kube: FakePodLogs, **options: Any) -> Collector:
-    settings = CollectorSettings(
-        storage="sim:///",
-        project=IDENTITY.project,
-        deployment=IDENTITY.deployment,
-        pod=IDENTITY.pod,
-        pod_uid=IDENTITY.pod_uid,
-        spool=DIRECTORY,
-        capture="api",
-        grace=options.pop("grace", 30),
-        quiet=0.5,
-        exclude_containers=["spanyard-collector"],
-    )
-
-    def sources(made: Collector) -> list[ApiSources]:
-        api = ApiSources(
-            cast("Kube", kube),
-            machine.clock,
-            machine.rng,
-            made.identity,
-            exclude=settings.exclude_containers,
-            wake=lambda: made.pipeline.wake(),  # noqa: PLW0108 - made later
-            changed=lambda: made.pipeline.changed(),  # noqa: PLW0108 - the same
-        )
-        made.background["api"] = api.run
-        made.more_troubles.append(lambda: api.trouble)
-        return [api]
-
-    return Collector(
-        settings,
-        files=machine.disk.view(),
-        clock=machine.clock,
-        storage=machine.bucket.view(),
-        rng=machine.rng,
-        sources=sources,
-        **options,
-    )
-
-
-@contextlib.asynccontextmanager
-async def collecting(
-    machine: Machine, kube: FakePodLogs, **options: Any
-) -> AsyncIterator[Collector]:
-    """Ends in order."""
-    collector = collector_of(machine, kube, **options)
-    await collector.open()
-    stop = asyncio.Event()
-    running = asyncio.create_task(collector.run(stop))
-    try:
-        yield collector
-    finally:
-        stop.set()
-        await running
-
-
-@contextlib.asynccontextmanager
-async def one_server() -> AsyncIterator[tuple[Machine, FakePodLogs]]:
-    """The container `server` runs, and a collector follows it."""
-    machine = Machine()
-    kube = FakePodLogs(machine.clock)
-    await kube.start("server")
-    async with collecting(machine, kube):
-        yield machine, kube
-
-
-def writer(machine: Machine, run: str) -> str:
-    """The one whose lines are stored under `container/restart`."""
-    starts = f"{IDENTITY.pod_uid}/{run}@"
-    found = {
-        line["writer"]
-        for key in machine.bucket.objects
-        if "/logs/" in key
-        for line in machine_lines(machine, key)
-        if line["writer"].startswith(starts)
-    }
-    assert len(found) <= 1, found
-    return found.pop() if found else ""
-
-
-def machine_lines(machine: Machine, key: str) -> list[dict[str, Any]]:
-    from tests.unit.sidecar.machine import lines_of
-
-    return lines_of(machine.bucket.objects[key].data)
-
-
-def stored(machine: Machine, run: str) -> list[str]:
-    name = writer(machine, run)
-    return messages(machine.stored(name)) if name else []
-
-
-def gaps(machine: Machine, run: str) -> list[str]:
-    name = writer(machine, run)
-    return [e for e in machine.events(name, where="bucket") if e.startswith("gap")] if name else []
+from tests.fakes.pod_logs import FakePodLogs
+from tests.unit.sidecar.api_capture import (
+    collecting,
+    collector_of,
+    facts_of,
+    gaps,
+    machine_lines,
+    one_server,
+    proven,
+    stored,
+    writer,
+)
+from tests.unit.sidecar.machine import Machine, messages, virtual
 
 
 @virtual
@@ -287,72 +196,6 @@ async def test_a_line_longer_than_a_record_may_be_is_split_and_one_that_breaks_o
 
 
 @virtual
-async def test_a_run_that_came_and_went_unseen_is_told() -> None:
-    async with one_server() as (machine, kube):
-        await kube.say("server", "zero")
-        await machine.clock.sleep(10)
-        kube.away = True
-        for text in ("one", "two"):
-            await kube.start("server")
-            await kube.say("server", text)
-        await machine.clock.sleep(10)
-        kube.away = False
-        await machine.clock.sleep(60)
-    assert stored(machine, "server/0") == ["zero"]
-    assert gaps(machine, "server/0") == ["gap unreadable"]
-    assert stored(machine, "server/1") == ["one"]
-    assert stored(machine, "server/2") == ["two"]
-
-
-@pytest.mark.parametrize("lag", [0.1, 0.8, 1.4, 2.0, 5.0])
-@pytest.mark.parametrize("first_life", [6, 12])
-def test_a_run_that_crashes_at_once_is_not_taken_for_the_one_before_however_late_the_status(
-    lag: float, first_life: int
-) -> None:
-    @virtual
-    async def check() -> None:
-        machine = Machine()
-        kube = FakePodLogs(machine.clock, lag=lag)
-        async with collecting(machine, kube):
-            for run, life in enumerate([first_life, 1.5, 1.5]):
-                await kube.start("server")
-                await kube.say("server", *(f"{run} {n}" for n in range(3)))
-                await machine.clock.sleep(life)
-                if run:
-                    await kube.stop("server", backing_off=True)
-                    await machine.clock.sleep(12)
-        for run in range(3):
-            assert stored(machine, f"server/{run}") == [f"{run} {n}" for n in range(3)]
-            assert not gaps(machine, f"server/{run}")
-
-    check()
-
-
-@pytest.mark.parametrize("followed", [True, False])
-def test_a_run_that_the_runtime_removed_is_complete_if_it_was_followed_to_its_end(
-    *, followed: bool
-) -> None:
-    @virtual
-    async def check() -> None:
-        async with one_server() as (machine, kube):
-            await kube.say("server", *"abc")
-            await machine.clock.sleep(10)
-            kube.away = not followed
-            await kube.say("server", "d")
-            await kube.stop("server")
-            await machine.clock.sleep(0.1)
-            await kube.start("server")
-            kube.runs["server"][0].removed = True
-            await machine.clock.sleep(5)
-            kube.away = False
-            await machine.clock.sleep(60)
-        assert stored(machine, "server/0") == (list("abcd") if followed else list("abc"))
-        assert gaps(machine, "server/0") == ([] if followed else ["gap unreadable"])
-
-    check()
-
-
-@virtual
 async def test_a_lost_spool_goes_on_after_the_last_line_that_is_stored() -> None:
     async with one_server() as (machine, kube):
         await kube.say("server", *"abc")
@@ -384,12 +227,6 @@ async def test_a_lost_spool_goes_on_after_the_last_line_that_is_stored() -> None
     (other,) = set(new) - {old}
     assert messages(machine.stored(other)) == list("de")
     assert machine.events(other, where="bucket")[0] == "begin continues"
-
-
-def facts_of(machine: Machine, key: str) -> Any:
-    from spanyard_core.chunks import decode_facts
-
-    return decode_facts(machine.bucket.objects[key].data)[0]
 
 
 @pytest.mark.slow
@@ -445,11 +282,3 @@ def test_whatever_happens_nothing_is_twice_and_what_is_missing_is_told(seed: int
             proven(machine, f"server/{restart}", run)
 
     check()
-
-
-def proven(machine: Machine, name: str, run: FakeRun) -> None:
-    found = stored(machine, name)
-    assert len(found) == len(set(found)), "twice"
-    assert found == [line for line in run.written if line in set(found)], "out of order"
-    if found and len(found) < len(run.written):
-        assert gaps(machine, name), f"{name}: {len(run.written) - len(found)} lost and not told"
