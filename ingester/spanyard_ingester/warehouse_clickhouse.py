@@ -244,16 +244,17 @@ _READ_SETTINGS = {
 
 _DERIVE_SETTINGS = {"async_insert": 0, "max_threads": 2, "max_insert_threads": 1}
 
-_LATEST = "max(greatest(start_time, end_time))"
-"""A clock that is set back ends spans before they begin, and nobody looks for a trace after its end."""
+# A clock that is set back ends spans before they begin, and nobody looks for a trace after its end.
 _DERIVED: Mapping[Signal, str] = {
     "spans": (
-        f"SELECT trace_id, project, ingest_day, min(start_time), {_LATEST} FROM spans"
+        "SELECT trace_id, project, ingest_day, min(start_time),"
+        " max(greatest(start_time, end_time)) FROM spans"
         " WHERE ingest_day = {day:Date} AND batch = {attempt:UInt64}"
         " GROUP BY trace_id, project, ingest_day"
     ),
     "traces": (
-        f"SELECT id, project, ingest_day, min(start_time), {_LATEST} FROM traces"
+        "SELECT id, project, ingest_day, min(start_time),"
+        " max(greatest(start_time, end_time)) FROM traces"
         " WHERE ingest_day = {day:Date} AND batch = {attempt:UInt64}"
         " GROUP BY id, project, ingest_day"
     ),
