@@ -1,12 +1,13 @@
 /** The frame: rail, bar, and the room that the address names. */
 import type { JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, type Page, post, type Project, Refused } from "./api";
+import type { Page, Project } from "./api";
 import { useAsked } from "./asking";
 import { duration, showUtc } from "./format";
 import { busy, KEYS } from "./keys";
 import { live, type Missed, type State } from "./live";
 import { Palette } from "./parts/palette";
+import { Login, SignedIn } from "./parts/signin";
 import { TimePicker } from "./parts/timepicker";
 import { choose, followLinks, go, here, href, listed, usePlace } from "./place";
 import { BuildRoom } from "./rooms/build";
@@ -20,6 +21,7 @@ import { ProofRoom } from "./rooms/proof";
 import { Scores } from "./rooms/scores";
 import { TraceRoom } from "./rooms/trace";
 import { Traces } from "./rooms/traces";
+import { signOut, watchSession, type WhoAmI } from "./session";
 import { useStale } from "./stale";
 import { when } from "./when";
 
@@ -44,7 +46,14 @@ function told({ away, records, left }: Missed): string {
 
 export function App(): JSX.Element {
   const { path, query } = usePlace();
-  const projects = useAsked<Page<Project>>("projects", {}, 15_000);
+  // Asked first, and alone: who is not signed in gets one refusal, not one of each room. It needs no database.
+  const session = useAsked<WhoAmI>("whoami");
+  const known = !session.loading && session.error?.status !== 401;
+  const projects = useAsked<Page<Project>>(known ? "projects" : "", {}, 15_000);
+  const who = session.data;
+  const [problem, setProblem] = useState("");
+  const leave = (): void => void signOut().catch((error: Error) => setProblem(`You are still signed in. ${error.message}`));
+  useEffect(() => (who?.user ? watchSession() : undefined), [who?.user]);
   const [state, setState] = useState<State>("idle");
   const help = useRef<HTMLDialogElement>(null);
   const [missed, setMissed] = useState<Missed>();
@@ -71,7 +80,11 @@ export function App(): JSX.Element {
     const name = ROOMS.find(([key]) => key === (room ?? ""))?.[1] ?? "Spanyard";
     document.title = [rest[rest.length - 1], name, project, "Spanyard"].filter(Boolean).join(" · ");
   }, [path.join("/"), project]);
-  if (projects.error?.status === 401) return <Login again={projects.again} />;
+  const again = (): void => {
+    session.again();
+    projects.again();
+  };
+  if (session.error?.status === 401 || projects.error?.status === 401) return <Login again={again} />;
   return (
     <div class="frame">
       <a class="skip" href="#room">
@@ -86,9 +99,12 @@ export function App(): JSX.Element {
             {name}
           </a>
         ))}
-        <span class="foot">
-          Keys: <kbd>?</kbd>
-        </span>
+        <div class="foot">
+          <SignedIn who={who} leave={leave} />
+          <span class="hint">
+            Keys: <kbd>?</kbd>
+          </span>
+        </div>
       </nav>
       <div class="main">
         <div class="bar">
@@ -119,6 +135,11 @@ export function App(): JSX.Element {
             Search or go … <kbd>Ctrl-K</kbd>
           </button>
         </div>
+        {problem && (
+          <div class="banner" role="alert">
+            {problem} <button onClick={() => setProblem("")}>Close</button>
+          </div>
+        )}
         {state === "lost" && (
           <div class="banner" role="status">
             The connection is lost. It comes back by itself, and goes on where it was.
@@ -135,10 +156,10 @@ export function App(): JSX.Element {
           </div>
         )}
         <main id="room" class="room-body" tabIndex={-1}>
-          <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} level={query.get("level") ?? ""} />
+          {known && <Room key={path.join("/")} room={room ?? ""} rest={rest} project={project} level={query.get("level") ?? ""} />}
         </main>
       </div>
-      <Palette dialog={palette} rooms={ROOMS} project={project} projects={(projects.data?.items ?? []).map((p) => p.id)} keys={() => help.current?.showModal()} time={() => picker.current?.showModal()} />
+      <Palette dialog={palette} rooms={ROOMS} project={project} projects={(projects.data?.items ?? []).map((p) => p.id)} keys={() => help.current?.showModal()} time={() => picker.current?.showModal()} leave={who?.user ? leave : undefined} />
       <dialog ref={help} aria-label="keys">
         <h1>Keys</h1>
         <dl class="facts">
@@ -219,38 +240,4 @@ function useKeys({ help, palette, picker }: { help: Dialog; palette: Dialog; pic
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, []);
-}
-
-function Login({ again }: { again: () => void }): JSX.Element {
-  const [error, setError] = useState("");
-  return (
-    <main class="room-body" style={{ maxWidth: "480px", margin: "10vh auto" }}>
-      <h1>Sign in to Spanyard</h1>
-      <p>
-        Paste a Kubernetes token. <code>kubectl create token NAME</code> makes one for a service account. It is shown to the gateway once and kept nowhere.
-      </p>
-      <form
-        onSubmit={async (e) => {
-          e.preventDefault();
-          try {
-            await post("login", { token: String(new FormData(e.currentTarget).get("token")).trim() });
-            await get("projects");
-            again();
-          } catch (problem) {
-            setError(problem instanceof Refused ? problem.message : String(problem));
-          }
-        }}
-      >
-        <input name="token" type="password" autocomplete="off" required aria-label="token" style={{ width: "100%" }} />
-        <p>
-          <button>Sign in</button>
-        </p>
-      </form>
-      {error && (
-        <div class="problem" role="alert">
-          {error}
-        </div>
-      )}
-    </main>
-  );
 }

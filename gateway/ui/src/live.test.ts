@@ -54,6 +54,22 @@ describe("the client of /ws", () => {
     expect(sockets[0]!.closed).toBe(true);
     expect(live.state).toBe("idle");
   });
+  it("closes for good: nobody hears of anything, and it does not come back by itself", () => {
+    vi.useFakeTimers();
+    const { live, sockets } = played();
+    const heard: Message[] = [];
+    const end = live.subscribe({ channel: "server:a.b" }, (message) => heard.push(message));
+    sockets[0]!.readyState = 1;
+    sockets[0]!.onopen!();
+    live.close();
+    expect([live.state, sockets[0]!.closed]).toEqual(["idle", true]);
+    sockets[0]!.tell({ type: "subscribed", id: "s1", channel: "server:a.b", pods: 1 });
+    sockets[0]!.onclose!();
+    end();
+    vi.advanceTimersByTime(60_000);
+    expect([heard, sockets.length]).toEqual([[], 1]);
+    vi.useRealTimers();
+  });
   it("closes a connection that nobody waits for any more when it is there", () => {
     const { live, sockets } = played();
     live.subscribe({ channel: "server:a.b" }, () => {})();

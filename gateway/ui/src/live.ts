@@ -137,6 +137,12 @@ export class Live {
     return () => this.hearers.delete(tell);
   }
 
+  /** For good: nobody hears of anything any more. */
+  close(): void {
+    this.open.clear();
+    this.end();
+  }
+
   private become(state: State): void {
     this.state = state;
     for (const tell of this.watchers) tell(state);

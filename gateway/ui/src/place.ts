@@ -7,7 +7,8 @@ export interface Place {
   query: URLSearchParams;
 }
 
-const root = new URL(".", document.baseURI).pathname;
+/** Where the page lies: `/ui/`, below the gateway's base path. */
+export const root = new URL(".", document.baseURI).pathname;
 const changed = new Set<() => void>();
 
 /** A part of an address; one that is no text in UTF-8 stays as it is written. */

@@ -24,6 +24,8 @@ interface Props {
   projects: string[];
   keys: () => void;
   time: () => void;
+  /** Ends the session, where there is one. */
+  leave: (() => void) | undefined;
 }
 
 export function Palette(props: Props): JSX.Element {
@@ -120,7 +122,7 @@ function searches(wanted: string, project: string): Thing[] {
 }
 
 /** Rooms, projects, and what the frame can do. */
-function own({ rooms, projects, keys, time }: Props): Thing[] {
+function own({ rooms, projects, keys, time, leave }: Props): Thing[] {
   const { query } = here();
   const live = whenHere();
   const utc = query.get("utc") === "1";
@@ -130,6 +132,7 @@ function own({ rooms, projects, keys, time }: Props): Thing[] {
     ...RANGES.map(([key, name]) => ({ kind: "time", name, act: () => choose({ range: key, from: undefined, to: undefined }, false) })),
     { kind: "do", name: utc ? "Show local times" : "Show times in UTC", act: () => choose({ utc: utc ? undefined : "1" }) },
     { kind: "do", name: "Keys", act: keys },
+    ...(leave ? [{ kind: "do", name: "Sign out", act: leave }] : []),
   ];
   if (live.to === undefined) acts.unshift({ kind: "do", name: live.live ? "Pause: nothing new comes in" : "Follow: what comes is shown", act: () => choose({ live: live.live ? "0" : undefined }) });
   return [
