@@ -1,12 +1,13 @@
 """Screenshots of the page for the docs: `make screens`. A real `spanyard up`, a real browser."""
 
+import json
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e.asking import ask
-from tests.e2e.browser import tab
+from tests.e2e.asking import ask, wait_for
+from tests.e2e.browser import Tab, tab
 from tests.fakes.up import ROOT, Up
 
 IMAGES = ROOT / "docs" / "images"
@@ -18,6 +19,12 @@ QUESTIONS = (
     "What about refunds?",
     "When does parcel 99 arrive?",
 )
+FAILING = """  build: |
+    echo 'collecting parts'
+    printf '\\033[33mwarning\\033[0m: glue is not locked\\n'
+    echo 'there is no glue' >&2
+    exit 3
+  timeout: 10m"""
 
 
 def main() -> None:
@@ -38,6 +45,13 @@ def main() -> None:
             up.until(lambda e: e["event"] == "deployment" and e["status"].get("revision") == 2, 120)
             for n in range(22):
                 _ask(agent, QUESTIONS[n % len(QUESTIONS)])
+            # A third build, which fails.
+            manifest = place / "support-agent" / "spanyard.yaml"
+            text = manifest.read_text("utf-8")
+            manifest.write_text(text.replace("  timeout: 10m", FAILING), "utf-8")
+            up.until(lambda e: e["event"] == "build" and e["status"].get("phase") == "Failed", 120)
+            _quarantine(place / "data")
+            wait_for(gateway, "quarantine?project=local.support")
             time.sleep(5)
             for scheme in ("light", "dark"):
                 troubles = _shoot(gateway, trace, scheme)
@@ -46,16 +60,37 @@ def main() -> None:
                     raise SystemExit(f"the page complains: {troubles}\n{log[-6000:]}")
 
 
+def _quarantine(data: Path) -> None:
+    """A line that cannot be loaded."""
+    line = {"type": "log", "id": "1", "projectId": "local.support", "level": "loud",
+            "message": "from the archive", "timestamp": "2026-11-21T10:00:00Z"}  # fmt: skip
+    folder = data / "bucket" / "observability" / "logs" / "local.support"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "archive.tmp"
+    temporary.write_text(json.dumps(line) + "\n", "utf-8")
+    temporary.rename(folder / "20261121T100000Z_archive.jsonl")
+
+
 def _ask(agent: str, question: str) -> str:
     trace = ask(agent, question)
     time.sleep(0.5)
     return trace
 
 
+def _settled(found: Tab) -> None:
+    """All that was asked for is there, and drawn."""
+    found.page.wait_for_load_state("networkidle")
+    found.page.wait_for_function(
+        "!document.querySelector('.skeleton, [aria-busy=true]') && document.querySelector('h1')"
+    )
+    found.page.wait_for_timeout(1_000)
+
+
 def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:
     rooms = {
         "overview": "",
         "build": "builds/local.support-agent",
+        "build-failed": "builds/local.support-agent-3",
         "deployment": "deployments/local.support-agent",
         "compare": "deployments/local.support-agent?compare=1,2",
         "timeline": "deployments/local.support-agent?view=timeline",
@@ -69,15 +104,15 @@ def _shoot(gateway: str, trace: str, scheme: str) -> list[str]:
     with tab(gateway, dark=scheme == "dark") as found:
         for name, place in rooms.items():
             found.go(place)
-            found.page.wait_for_load_state("networkidle")
-            found.page.wait_for_timeout(1_500)
+            _settled(found)
             found.page.screenshot(path=IMAGES / f"page-{name}-{scheme}.png")
         troubles = found.troubles
     if scheme == "light":
         with tab(gateway, width=390, height=780) as found:
-            found.go("")
-            found.page.wait_for_timeout(3_000)
-            found.page.screenshot(path=IMAGES / "page-overview-phone.png")
+            for name in ("overview", "trace"):
+                found.go(rooms[name])
+                _settled(found)
+                found.page.screenshot(path=IMAGES / f"page-{name}-phone.png")
             troubles += found.troubles
     return troubles
 

@@ -131,3 +131,86 @@ def test_what_is_missing_late_or_open_is_told_with_its_cause_and_what_to_do(stac
         found.sees("3 objects wait (4.00 kB) to be loaded, the oldest for")
         found.sees("/readyz of the ingester says")
         found.is_fine()
+
+
+def test_words_are_found_in_a_trace_and_a_link_shows_the_same_to_somebody_else(
+    stack: Stack,
+) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        found.go(f"traces/local.support/{stack.trace}")
+        tree = page.get_by_role("tree")
+        tree.wait_for()
+        page.get_by_role("heading", name="question").wait_for()
+        page.get_by_role("list", name="kinds of spans").get_by_text("model call").wait_for()
+        page.keyboard.press("/")
+        page.keyboard.type("refunds 5")  # in what spans hold, which is not on this page
+        page.get_by_role("search").get_by_text(re.compile(r"\d spans")).wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**find=refunds*span=*")
+        tree.locator(".fall-row.at.hit").wait_for()
+        page.locator(".detail mark", has_text="refunds").first.wait_for()
+        # Once more by key, with all folded away: what hides the next one is unfolded.
+        first = page.url
+        page.keyboard.press("Escape")
+        tree.focus()
+        page.keyboard.press("n")
+        page.wait_for_function("before => location.href !== before", arg=first)
+        page.keyboard.press("Shift+N")
+        page.wait_for_function("before => location.href === before", arg=first)
+        tree.get_by_role("treeitem").first.get_by_role("button", name="fold").click()
+        page.wait_for_function("document.querySelectorAll('.fall-row').length === 1")
+        page.keyboard.press("n")
+        page.wait_for_function("document.querySelectorAll('.fall-row').length > 1")
+        box = page.get_by_role("searchbox", name="Find in this trace")
+        box.fill("nobody said this")
+        found.sees("no span has this")
+        box.fill("refunds 5")
+        tree.locator(".fall-row.at.hit").wait_for()
+        chosen = tree.locator(".fall-row.at.hit").get_attribute("id")
+        found.is_fine()
+        link = page.url
+    with tab(stack.gateway, dark=True, width=390) as other:
+        other.page.goto(link)
+        other.page.locator(f"#{chosen}.at.hit").wait_for()
+        other.page.locator(".detail mark", has_text="refunds").first.wait_for()
+        assert other.page.get_by_role("searchbox").input_value() == "refunds 5"
+        other.is_fine()
+
+
+def test_a_link_of_each_room_shows_somebody_else_the_same(stack: Stack) -> None:
+    """What is chosen stands in the address: a browser that knows nothing else has it all."""
+    ours, times = "local.support-agent", "project=local.support&range=1d"
+    rooms = {
+        f"?{times}&utc=1&live=0": ['button.live[aria-pressed="false"]', "text=Latest builds"],
+        f"logs?{times}&q=level:info&wrap=1": [
+            '.facets button[aria-pressed="true"]', 'button[aria-pressed="true"]:text("Wrap")',
+            ".log-row.wrap",
+        ],
+        f"traces?{times}&q=status:ok+duration:>=100ms": [
+            'button[aria-pressed="true"]:text("100 ms")',
+        ],
+        f"traces/local.support/{stack.trace}?tab=Attributes": ['[aria-selected="true"]:text("Attr")'],
+        f"metrics?{times}&by=revision&metric=agent.duration": [
+            "text=support-agent, revision 1", "text=agent.duration: Values",
+        ],
+        f"scores?{times}&name=helpfulness&by=none": ["h2:text('helpfulness')"],
+        f"builds/{ours}?fold=fetch&find=packed": ["text=of 3 lines"],
+        f"deployments/{ours}?view=timeline&kinds=revision": [
+            '[role=tab][aria-selected="true"]:text("Timeline")',
+            'button[aria-pressed="false"]:text("build line")', ".story-row:has-text('revision')",
+        ],
+        "proof?project=local.support&quarantine=deleted": [
+            "select[aria-label='what became of it'] >> nth=0", "text=There is none.",
+        ],
+    }  # fmt: skip
+    with tab(stack.gateway) as found:
+        for place, signs in rooms.items():
+            found.go(place)
+            for sign in signs:
+                found.page.locator(sign).first.wait_for()
+        found.go(f"scores?{times}&name=helpfulness&by=none")
+        found.page.locator("h2:text('helpfulness')").wait_for()
+        assert found.page.locator("h2:text('grounded')").count() == 0
+        assert found.page.get_by_label("lines", exact=True).input_value() == "none"
+        assert found.troubles == []

@@ -5,7 +5,8 @@ export interface Piece {
   style: Record<string, string>;
 }
 
-const NAMES = ["#4b5563", "#dc2626", "#16a34a", "#b45309", "#2563eb", "#9333ea", "#0891b2", "#9ca3af"];
+/** Of the theme: each can be read on light and dark, and on the ground of an error. */
+const NAMES = Array.from({ length: 8 }, (_, n) => `var(--ansi-${n})`);
 // eslint-disable-next-line no-control-regex
 const ESCAPE = /\u001b\[([0-9;]*)m|\u001b\[[0-?]*[ -/]*[@-~]|\u001b[@-Z\\-_]/g;
 
@@ -25,6 +26,9 @@ export function ansi(text: string): Piece[] {
   push(text.length);
   return pieces;
 }
+
+/** The text alone. */
+export const plain = (text: string): string => ansi(text).map((piece) => piece.text).join("");
 
 function after(before: Record<string, string>, codes: string): Record<string, string> {
   let style = { ...before };

@@ -46,6 +46,7 @@ function told({ away, records, left }: Missed): string {
 
 export function App(): JSX.Element {
   const { path, query } = usePlace();
+  const [room, ...rest] = path;
   // Asked first, and alone: who is not signed in gets one refusal, not one of each room. It needs no database.
   const session = useAsked<WhoAmI>("whoami");
   const known = !session.loading && session.error?.status !== 401;
@@ -67,6 +68,11 @@ export function App(): JSX.Element {
     addEventListener("click", followLinks);
     return () => removeEventListener("click", followLinks);
   }, []);
+  const rail = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a phone the rail is a line that is wider than the screen.
+    rail.current?.querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  }, [room]);
   const palette = useRef<HTMLDialogElement>(null);
   const picker = useRef<HTMLDialogElement>(null);
   const stale = useStale();
@@ -75,7 +81,6 @@ export function App(): JSX.Element {
   const only = projects.data?.items.length === 1 ? projects.data.items[0]!.id : "";
   const project = path[0] === "traces" && path[1] ? path[1] : query.get("project") ?? only;
   const time = when(query);
-  const [room, ...rest] = path;
   useEffect(() => {
     const name = ROOMS.find(([key]) => key === (room ?? ""))?.[1] ?? "Spanyard";
     document.title = [rest[rest.length - 1], name, project, "Spanyard"].filter(Boolean).join(" · ");
@@ -90,7 +95,7 @@ export function App(): JSX.Element {
       <a class="skip" href="#room">
         Skip to the room
       </a>
-      <nav class="rail" aria-label="rooms">
+      <nav class="rail" ref={rail} aria-label="rooms">
         <a class="brand" href={href([])}>
           Spanyard
         </a>

@@ -28,6 +28,9 @@ export function duration(milliseconds: number): string {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
+/** A duration as resources have it, `1m4s`, in the page's way. */
+export const spaced = (told: string): string => told.replace(/(\d)([a-z]+)(?=\d|$)/g, (_, digit: string, unit: string) => `${digit} ${unit === "m" ? "min" : unit} `).trim();
+
 export const ofNs = (ns: number | null): string => (ns === null ? "running" : duration(ns / NS));
 
 /** Three digits that count. */
@@ -82,6 +85,12 @@ export function clock(time: string, utc = utcShown): string {
     ? [at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds(), at.getUTCMilliseconds()]
     : [at.getHours(), at.getMinutes(), at.getSeconds(), at.getMilliseconds()];
   return `${two(parts[0]!)}:${two(parts[1]!)}:${two(parts[2]!)}.${String(parts[3]).padStart(3, "0")}`;
+}
+
+/** 2026-11-22, in local time or UTC. */
+export function day(time: string, utc = utcShown): string {
+  const at = new Date(ms(time));
+  return utc ? at.toISOString().slice(0, 10) : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
 }
 
 export const full = (time: string): string =>

@@ -10,6 +10,7 @@ export const KEYS = [
   ["Esc", "back"],
   ["← →", "fold, unfold"],
   ["e", "next error"],
+  ["n N", "next, previous hit in a trace"],
   ["f", "follow"],
   ["w", "wrap lines"],
   ["g o/b/d/t/l/m/s/p", "go to a room"],

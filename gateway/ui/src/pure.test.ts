@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import type { Span } from "./api";
-import { ansi } from "./ansi";
+import { ansi, plain } from "./ansi";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { scroll, TALLEST } from "./scroll";
 import { messages } from "./conversation";
@@ -33,6 +33,7 @@ describe("ANSI", () => {
     expect(ansi("plain")).toEqual([{ text: "plain", style: {} }]);
     const pieces = ansi("\u001b[31mred\u001b[0m \u001b[2Kafter \u001b[38;5;200;1mbold");
     expect(pieces.map((p) => p.text).join("")).toBe("red after bold");
+    expect(plain("\u001b[31mred\u001b[0m \u001b[2Kafter")).toBe("red after");
     expect(pieces[0]!.style["color"]).toBeTruthy();
     expect(pieces.at(-1)!.style).toEqual({ "font-weight": "700" });
   });

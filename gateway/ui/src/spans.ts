@@ -2,7 +2,7 @@
 import type { Span } from "./api";
 import { ms } from "./format";
 
-export type Kind = "agent" | "model" | "tool" | "http" | "db" | "other";
+export type Kind = "agent" | "workflow" | "model" | "tool" | "http" | "db" | "other";
 
 export interface Node {
   span: Span;
@@ -21,9 +21,11 @@ export interface Tree {
   end: number;
 }
 
-export const LETTER: Record<Kind, string> = { agent: "A", model: "M", tool: "T", http: "H", db: "D", other: "·" };
+export const LETTER: Record<Kind, string> = { agent: "A", workflow: "W", model: "M", tool: "T", http: "H", db: "D", other: "·" };
+export const KINDS: readonly Kind[] = ["agent", "workflow", "model", "tool", "http", "db", "other"];
 export const WORD: Record<Kind, string> = {
-  agent: "agent or workflow",
+  agent: "agent",
+  workflow: "workflow",
   model: "model call",
   tool: "tool",
   http: "HTTP",
@@ -39,8 +41,9 @@ export function kindOf(span: Span): Kind {
   const at = span.attributes ?? {};
   const operation = String(at["gen_ai.operation.name"] ?? "");
   const mastra = String(at["mastra.span.type"] ?? "");
-  if (/agent|workflow/.test(operation) || /agent|workflow/.test(mastra)) return "agent";
   if (operation === "execute_tool" || mastra.includes("tool")) return "tool";
+  if (/workflow/.test(operation) || /workflow/.test(mastra)) return "workflow";
+  if (/agent/.test(operation) || /agent/.test(mastra)) return "agent";
   if (["chat", "generate_content", "text_completion", "embeddings"].includes(operation) || span.model || mastra.includes("model")) return "model";
   if (operation === "retrieval" || "db.system" in at || "db.system.name" in at || "db.operation.name" in at) return "db";
   if ("http.request.method" in at || "http.method" in at) return "http";
@@ -171,3 +174,12 @@ export function withLive(stored: readonly Span[], heard: ReadonlyMap<string, Spa
 }
 
 export const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "");
+
+const STEPS = [1, 2, 5, 10];
+
+/** Times of an axis, in ms from its begin: three to six, round ones, the last within it. */
+export function ticks(whole: number): number[] {
+  let step = 10 ** Math.floor(Math.log10(whole / 3));
+  for (const by of STEPS) if (whole / (step * by) <= 5.5) { step *= by; break; }
+  return Array.from({ length: Math.floor(whole / step + 1e-9) + 1 }, (_, i) => i * step);
+}

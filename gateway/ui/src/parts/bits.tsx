@@ -3,12 +3,13 @@ import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Asked } from "../asking";
 import { age, full } from "../format";
+import { Worded } from "./worded";
 
 const GOOD = new Set(["Succeeded", "Serving", "ok", "ended", "Healthy", "True", "replayed"]);
 const BAD = new Set(["Failed", "error", "Stalled", "CrashLoop", "NeverReady", "missing"]);
 const BUSY = new Set(["Building", "Starting", "Queued", "RollingOut", "running"]);
 
-const WARN = new Set(["hung", "lost"]);
+const WARN = new Set(["hung", "lost", "late"]);
 
 /** A state in a word, with a shape and a colour: never by colour alone. */
 export function Mark({ state, title }: { state: string; title?: string | undefined }): JSX.Element {
@@ -67,7 +68,9 @@ export function Ready<T>({ of, children }: { of: Asked<T>; children: (data: T) =
       {of.error && (
         <div class="problem" role="alert">
           <h2>{of.data === undefined ? "This cannot be shown" : "This may be out of date"}</h2>
-          <div>{of.error.message}</div>
+          <div>
+            <Worded text={of.error.message} />
+          </div>
           <button onClick={of.again}>Try again</button>
         </div>
       )}

@@ -8,6 +8,8 @@ import type { Unit } from "../figures";
 import { full, ms, showUtc } from "../format";
 import { choose } from "../place";
 import { between } from "../when";
+import { axis, colour, timeAxis, zone } from "./axis";
+import { useDark } from "./dark";
 import "./chart.css";
 
 export interface Line {
@@ -117,16 +119,13 @@ export function Chart({ title, unit, times, lines, dots = [], note, height = 160
 }
 
 function options(width: number, height: number, many: number, latest: { current: { dots: Dot[]; unit: Unit } }, pointed: (at: number | null) => void): uPlot.Options {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name: string): string => style.getPropertyValue(name).trim();
-  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   return {
     width,
     height,
     legend: { show: false },
-    ...(showUtc() ? { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC") } : {}),
+    ...zone(),
     scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, ...latest.current.dots.map((d) => d.value)) * 1.08 || 1] } },
-    axes: [axis, { ...axis, size: (_, texts) => 24 + 7 * Math.max(0, ...(texts ?? []).map((t) => t.length)), values: (_, ticks) => ticks.map((t) => latest.current.unit(t)) }],
+    axes: [timeAxis(), { ...axis(), size: (_, texts) => 24 + 7 * Math.max(0, ...(texts ?? []).map((t) => t.length)), values: (_, ticks) => ticks.map((t) => latest.current.unit(t)) }],
     series: [
       {},
       ...Array.from({ length: many }, (_, n): uPlot.Series => {
@@ -150,7 +149,7 @@ function options(width: number, height: number, many: number, latest: { current:
           zoom(from * 1000, Math.max(to, nearest + step) * 1000);
         },
       ],
-      draw: [(u) => latest.current.dots.forEach((dot) => drawDot(u, dot, colour))],
+      draw: [(u) => latest.current.dots.forEach((dot) => drawDot(u, dot))],
       ready: [
         (u) =>
           u.over.addEventListener("click", () => {
@@ -165,7 +164,7 @@ function options(width: number, height: number, many: number, latest: { current:
   };
 }
 
-function drawDot(u: uPlot, dot: Dot, colour: (name: string) => string): void {
+function drawDot(u: uPlot, dot: Dot): void {
   const [x, y] = [u.valToPos(dot.at / 1000, "x", true), u.valToPos(dot.value, "y", true)];
   if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) return;
   const size = 4 * devicePixelRatio;
@@ -235,15 +234,4 @@ function Numbers({ title, unit, times, lines, dots }: Required<Pick<Props, "titl
       )}
     </div>
   );
-}
-
-function useDark(): boolean {
-  const [dark, set] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
-  useEffect(() => {
-    const scheme = matchMedia("(prefers-color-scheme: dark)");
-    const tell = (): void => set(scheme.matches);
-    scheme.addEventListener("change", tell);
-    return () => scheme.removeEventListener("change", tell);
-  }, []);
-  return dark;
 }

@@ -2,10 +2,13 @@
 import type { JSX } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Failure } from "../api";
+import { ansi } from "../ansi";
 import { visible } from "../format";
 import { Copyable } from "./bits";
+import { Worded } from "./worded";
 
-export function FailureCard({ failure }: { failure: Failure }): JSX.Element {
+/** `id`: of the build, for the command that a remedy names. */
+export function FailureCard({ failure, id }: { failure: Failure; id?: string }): JSX.Element {
   const where = [failure.pod, failure.container].filter(Boolean).join(", ");
   return (
     <section class="problem" aria-label="failure">
@@ -14,10 +17,16 @@ export function FailureCard({ failure }: { failure: Failure }): JSX.Element {
         {failure.step ? ` in ${failure.step}` : ""}
         {failure.exitCode !== null && failure.exitCode !== undefined ? `, exit code ${failure.exitCode}` : ""}
       </h2>
-      <div>{failure.message}</div>
+      <div>
+        <Worded text={failure.message} />
+      </div>
       {where && <div class="soft small">{where}</div>}
-      {failure.remedy && <div>{failure.remedy}</div>}
-      {failure.lastLines && failure.lastLines.length > 0 && <LastLines text={visible(failure.lastLines.join("\n"))} />}
+      {failure.remedy && (
+        <div>
+          <Worded text={id ? failure.remedy.replace(/\bID\b/, id) : failure.remedy} />
+        </div>
+      )}
+      {failure.lastLines && failure.lastLines.length > 0 && <LastLines text={failure.lastLines.join("\n")} />}
     </section>
   );
 }
@@ -31,7 +40,11 @@ function LastLines({ text }: { text: string }): JSX.Element {
   return (
     <div>
       <pre ref={box} tabIndex={0} aria-label="last lines">
-        {text}
+        {ansi(text).map((piece, i) => (
+          <span key={i} style={piece.style}>
+            {visible(piece.text)}
+          </span>
+        ))}
       </pre>
       <p class="acts">
         <Copyable text={text} shown="Copy" />

@@ -1,6 +1,7 @@
 /** How many when: bars over time, by kind; a drag, a click or Enter chooses a time. */
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
+import { UNITS } from "../figures";
 import { clock, count, full } from "../format";
 import "./reading.css";
 
@@ -40,7 +41,7 @@ export function Histogram({ buckets, stepSeconds, kinds, what, rate, brushed }: 
   const sums = kinds.map(([kind]) => [kind, buckets.reduce((sum, b) => sum + (b.parts[kind] ?? 0), 0)] as const).filter(([, sum]) => sum > 0);
   const told = (i: number | null): string => {
     const bucket = i === null ? undefined : buckets[i];
-    if (!bucket) return `${count(total)} ${what}${rate && total ? `, ${((buckets.reduce((sum, b) => sum + (b.parts[rate] ?? 0), 0) / total) * 100).toFixed(1)} % ${rate}` : ""}`;
+    if (!bucket) return `${count(total)} ${what}${rate && total ? `, ${UNITS.percent((buckets.reduce((sum, b) => sum + (b.parts[rate] ?? 0), 0) / total) * 100)} ${rate}` : ""}`;
     const parts = kinds.filter(([kind]) => bucket.parts[kind]).map(([kind]) => `${count(bucket.parts[kind]!)} ${kind}`);
     return `${clock(bucket.time).slice(0, 8)}, ${length(stepSeconds)}: ${count(bucket.total)} ${what}${parts.length ? ` (${parts.join(", ")})` : ""}`;
   };

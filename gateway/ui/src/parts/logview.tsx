@@ -78,7 +78,8 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   const linked = query.get("line");
   const [follow, setFollow] = useState(!linked);
   const [search, setSearch] = useState(searched ? "" : query.get("find") ?? "");
-  const [wrap, setWrap] = useState(query.get("wrap") === "1");
+  const narrow = matchMedia("(max-width: 720px)").matches; // there a line that is not wrapped is hardly one
+  const [wrap, setWrap] = useState(query.has("wrap") ? query.get("wrap") === "1" : narrow);
   const [view, setView] = useState({ top: 0, left: 0, height: 400, width: 800 });
   const [missed, setMissed] = useState(0);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
@@ -143,6 +144,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
       element.scrollTop = element.scrollHeight;
       seen.current = rows.lines - before;
       setMissed(0);
+      if (Math.abs(element.scrollTop - view.top) >= 1) measure(); // its rows are there before it is painted
     } else {
       setMissed(Math.max(0, rows.lines - before - seen.current));
     }
@@ -300,7 +302,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   };
   const wrapped = (): void => {
     setWrap(!wrap);
-    choose({ wrap: wrap ? undefined : "1" });
+    choose({ wrap: wrap !== narrow ? undefined : wrap ? "0" : "1" });
   };
   const followed = (): void => (follow ? leave() : setFollow(true));
   const chosen = rowOf(linked);

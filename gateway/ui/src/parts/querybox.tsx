@@ -122,7 +122,7 @@ export function QueryBox({ signal, query, fields, values, problem, ask }: Props)
       </div>
       {wrong && (
         <p class="query-wrong" role="alert" id={`wrong-${signal}`}>
-          {wrong.message}
+          {wrong.message.replace(/^q: /, "")}
         </p>
       )}
     </div>

@@ -1,19 +1,33 @@
 /** What one span holds: what was said, what went in and out, attributes, lines, scores. */
 import type { JSX } from "preact";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { plain } from "../ansi";
 import type { LogLine, Page, Score, Span } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
 import { inputOf, outputOf } from "../conversation";
+import { wordsOf } from "../finding";
 import { clock, cost, count, duration, full, visible } from "../format";
 import { choose, usePlace } from "../place";
 import { gaps, kindOf, stateOf, text, WORD, type Node } from "../spans";
 import { useWhole } from "../whole";
 import { Copyable, Ready } from "./bits";
 import { Conversation } from "./conversation";
+import { Marked } from "./marked";
 
 type Tab = "Conversation" | "Input/Output" | "Attributes" | "Logs" | "Scores" | "Raw";
 
-export function Detail({ node, spans, project, trace, scores: all }: { node: Node; spans: readonly Span[]; project: string; trace: string; scores: readonly Score[] }): JSX.Element {
+interface Props {
+  node: Node;
+  spans: readonly Span[];
+  project: string;
+  trace: string;
+  scores: readonly Score[];
+  /** What is looked for in the trace. */
+  find: string;
+}
+
+export function Detail({ node, spans, project, trace, scores: all, find }: Props): JSX.Element {
   const { query } = usePlace();
   const { span, before, asked, waiting } = useWhole(project, trace, node.span, spans);
   const at = span.attributes ?? {};
@@ -25,8 +39,11 @@ export function Detail({ node, spans, project, trace, scores: all }: { node: Nod
   const tabs: Tab[] = [...(talks ? (["Conversation"] as Tab[]) : []), ...(given !== undefined || got !== undefined ? (["Input/Output"] as Tab[]) : []), "Attributes", "Logs", "Scores", "Raw"];
   const wanted = query.get("tab") as Tab | null;
   const tab = wanted && tabs.includes(wanted) ? wanted : tabs[0]!;
+  const words = useMemo(() => wordsOf(find), [find]);
+  const box = useRef<HTMLElement>(null);
+  useEffect(() => box.current?.querySelector("mark")?.scrollIntoView({ block: "nearest" }), [find, tab, waiting]);
   return (
-    <section class="detail" aria-label={`span ${span.name}`}>
+    <section class="detail" ref={box} aria-label={`span ${span.name}`}>
       {waiting ? (
         <div class="tabs waiting" />
       ) : (
@@ -52,16 +69,20 @@ export function Detail({ node, spans, project, trace, scores: all }: { node: Nod
         {(waiting || asked.error) && <Ready of={asked}>{() => null}</Ready>}
         {!waiting && (
           <>
-            {tab === "Conversation" && <Conversation span={span} spans={before} />}
+            {tab === "Conversation" && <Conversation span={span} spans={before} words={words} />}
             {tab === "Input/Output" && (
               <>
                 <h2>{at["gen_ai.tool.call.arguments"] !== undefined ? "Arguments" : "Input"}</h2>
-                <pre>{visible(readable(given))}</pre>
+                <pre>
+                  <Marked text={readable(given)} words={words} />
+                </pre>
                 <h2>{at["gen_ai.tool.call.result"] !== undefined ? "Result" : "Output"}</h2>
-                <pre>{visible(readable(got))}</pre>
+                <pre>
+                  <Marked text={readable(got)} words={words} />
+                </pre>
               </>
             )}
-            {tab === "Attributes" && <Attributes of={at} />}
+            {tab === "Attributes" && <Attributes of={at} words={words} />}
             {tab === "Logs" && <SpanLogs project={project} trace={trace} span={span} />}
             {tab === "Scores" &&
               (scores.length ? (
@@ -102,7 +123,7 @@ function readable(value: unknown): string {
   }
 }
 
-function Attributes({ of }: { of: Record<string, unknown> }): JSX.Element {
+function Attributes({ of, words }: { of: Record<string, unknown>; words: readonly string[] }): JSX.Element {
   const entries = Object.entries(of);
   if (!entries.length) return <p class="soft">It has none.</p>;
   return (
@@ -113,7 +134,9 @@ function Attributes({ of }: { of: Record<string, unknown> }): JSX.Element {
             <code>{visible(name)}</code>
           </dt>
           <dd>
-            <pre>{visible(text(value))}</pre>
+            <pre>
+              <Marked text={text(value)} words={words} />
+            </pre>
           </dd>
         </>
       ))}
@@ -138,7 +161,7 @@ function SpanLogs({ project, trace, span }: { project: string; trace: string; sp
                     {clock(line.timestamp)}
                   </td>
                   <td class="mono">{line.level}</td>
-                  <td class="mono">{visible(line.message)}</td>
+                  <td class="mono">{visible(plain(line.message))}</td>
                 </tr>
               ))}
             </tbody>

@@ -4,14 +4,14 @@ import { useRef, useState } from "preact/hooks";
 import type { Build, BuildStatus, Deployment, Page, Step } from "../api";
 import { get, part, post } from "../api";
 import { useAsked } from "../asking";
-import { bytes, duration, full, ms } from "../format";
+import { bytes, duration, full, ms, spaced } from "../format";
 import { useOlder } from "../older";
 import { Copyable, Mark, Ready, Time } from "../parts/bits";
 import { Events } from "../parts/events";
 import { FailureCard } from "../parts/failure";
 import { type About as AboutStep, headId } from "../parts/loghead";
 import { LogView, type Shown } from "../parts/logview";
-import { choose, href } from "../place";
+import { choose, href, listed } from "../place";
 import { useLines } from "../streaming";
 import "./deployment.css";
 
@@ -24,6 +24,7 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
   const [error, setError] = useState("");
   const [jump, setJump] = useState(0);
   const status = fresh ?? build.data?.resource?.status;
+  const gone = build.error?.status === 404 && !stream.lines.length;
   const running = status?.phase === "Building" || status?.phase === "Queued";
   const meta = build.data?.resource?.metadata;
   // The stream began with the newest lines; those of a long build are looked up when they are wanted.
@@ -48,7 +49,7 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
         <h1>{id}</h1>
         {status?.phase && <Mark state={status.phase} />}
         {running && <button onClick={() => void cancel()}>Cancel</button>}
-        {status?.duration && <span class="soft">{status.duration}</span>}
+        {status?.duration && <span class="soft">{spaced(status.duration)}</span>}
         {status?.artifact?.size ? <span class="soft">artifact of {bytes(status.artifact.size)}</span> : null}
       </div>
       {error && (
@@ -56,7 +57,7 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
           {error}
         </div>
       )}
-      {status?.failure && <FailureCard failure={status.failure} />}
+      {status?.failure && <FailureCard failure={status.failure} id={id} />}
       <Steps
         status={status}
         lines={stream.lines}
@@ -73,14 +74,18 @@ export function BuildRoom({ id }: { id: string }): JSX.Element {
           </>
         )}
       </Ready>
-      {stream.note && <p class="soft">{stream.note}</p>}
+      {stream.note && !gone && <p class="soft">{stream.note}</p>}
       {older.problem && (
         <div class="problem" role="alert">
           Older lines cannot be shown: {older.problem.message}
         </div>
       )}
       {/* What is folded at first depends on how it stands: lines that are quicker wait for it. */}
-      {status || build.error ? (
+      {gone ? (
+        <p>
+          <a href={listed("builds")}>All builds</a>
+        </p>
+      ) : status || build.error ? (
         <LogView
           lines={stream.lines}
           version={stream.version}

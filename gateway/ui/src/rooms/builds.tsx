@@ -2,8 +2,14 @@
 import type { JSX } from "preact";
 import type { Build, Page } from "../api";
 import { useAsked } from "../asking";
+import { spaced } from "../format";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { href } from "../place";
+
+export const isOf = (build: Build, project: string): boolean => !project || !build.resource || `${build.resource.metadata.namespace}.${build.resource.spec.project}` === project;
+export const begun = (build: Build): string | undefined => build.resource?.status?.startedAt ?? build.resource?.metadata.creationTimestamp;
+/** Those of which only a log is left stand last. */
+export const newestFirst = (a: Build, b: Build): number => (begun(b) ?? "").localeCompare(begun(a) ?? "") || a.id.localeCompare(b.id);
 
 export function Builds({ project }: { project: string }): JSX.Element {
   const builds = useAsked<Page<Build>>("builds", {}, 3_000);
@@ -14,7 +20,7 @@ export function Builds({ project }: { project: string }): JSX.Element {
       </div>
       <Ready of={builds}>
         {(found) => {
-          const mine = found.items.filter((b) => !project || !b.resource || `${b.resource.metadata.namespace}.${b.resource.spec.project}` === project);
+          const mine = found.items.filter((b) => isOf(b, project)).sort(newestFirst);
           return mine.length === 0 ? (
             <Empty command="spanyard deploy ./my-agent">Nothing was built yet.</Empty>
           ) : (
@@ -25,7 +31,7 @@ export function Builds({ project }: { project: string }): JSX.Element {
                     <th>Build</th>
                     <th>Phase</th>
                     <th class="hide-narrow">Reason</th>
-                    <th class="num">Duration</th>
+                    <th class="num hide-narrow">Duration</th>
                     <th>Begun</th>
                   </tr>
                 </thead>
@@ -39,9 +45,9 @@ export function Builds({ project }: { project: string }): JSX.Element {
                         <Mark state={b.resource?.status?.phase ?? (b.complete ? "ended" : "unknown")} />
                       </td>
                       <td class="hide-narrow">{b.resource?.status?.failure?.message ?? b.resource?.status?.message ?? ""}</td>
-                      <td class="num">{b.resource?.status?.duration ?? "–"}</td>
+                      <td class="num hide-narrow nowrap">{b.resource?.status?.duration ? spaced(b.resource.status.duration) : "–"}</td>
                       <td class="nowrap">
-                        <Time at={b.resource?.status?.startedAt ?? b.resource?.metadata.creationTimestamp} />
+                        <Time at={begun(b)} />
                       </td>
                     </Row>
                   ))}

@@ -39,7 +39,7 @@ export function Revisions({ deployment, status }: { deployment: Deployment; stat
                   <Mark state={r.state} title={r.reason} />
                   {r.state === "Serving" && <Replicas status={status} wanted={wanted} />}
                 </td>
-                <td>
+                <td class="runs">
                   {r.build ? <a href={href(["builds", `${namespace}.${r.build}`])}>{r.build}</a> : <code>{r.image}</code>} {commit && <code title={`commit ${commit}`}>{commit.slice(0, 12)}</code>}
                 </td>
                 <td class="nowrap">

@@ -1,6 +1,7 @@
 /** One story: commit, build, revision, line, trace, score, in the order in which they came. */
 import type { JSX } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { plain } from "../ansi";
 import { get, part, Refused } from "../api";
 import { clock, duration, full, visible } from "../format";
 import { useRoomKeys } from "../keys";
@@ -209,7 +210,7 @@ function Line({ entry, before, at, of, project }: { entry: Entry; before: Entry 
     (entry.count ?? 1) > 1 ? `${entry.count} times` : "",
     entry.kind !== "revision" && entry.revision ? `revision ${entry.revision}` : "",
   ].filter(Boolean);
-  const title = visible(entry.kind === "commit" && /^[0-9a-f]{40,64}$/.test(entry.title) ? entry.title.slice(0, 12) : entry.title);
+  const title = visible(entry.kind === "commit" && /^[0-9a-f]{40,64}$/.test(entry.title) ? entry.title.slice(0, 12) : plain(entry.title));
   return (
     <>
       {day !== before?.time.slice(0, 10) && <div class="day soft small">{new Date(entry.time.slice(0, 23) + "Z").toLocaleDateString()}</div>}
@@ -226,7 +227,7 @@ function Line({ entry, before, at, of, project }: { entry: Entry; before: Entry 
         <span class="title">
           {to ? <a href={to}>{title || "(empty)"}</a> : title} {facts.length > 0 && <span class="soft small">{facts.join(" · ")}</span>}
           {entry.buildId && entry.kind !== "revision" && <span class="soft small"> {entry.buildId}</span>}
-          {entry.detail && <span class={`more${at ? " whole" : ""}`}>{visible(entry.detail)}</span>}
+          {entry.detail && <span class={`more${at ? " whole" : ""}`}>{visible(plain(entry.detail))}</span>}
         </span>
       </article>
     </>

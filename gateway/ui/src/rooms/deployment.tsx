@@ -4,7 +4,7 @@ import { useRef, useState } from "preact/hooks";
 import type { Deployment, DeploymentStatus } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
-import { failing, line, type TraceSeries } from "../figures";
+import { failing, line, type TraceSeries, UNITS } from "../figures";
 import { cost, count, ofNs } from "../format";
 import type { Message } from "../live";
 import { Copyable, Mark, Ready, Time } from "../parts/bits";
@@ -12,7 +12,7 @@ import { Events } from "../parts/events";
 import { FailureCard } from "../parts/failure";
 import { LogView } from "../parts/logview";
 import { Spark } from "../parts/spark";
-import { choose, href, usePlace } from "../place";
+import { choose, href, listed, usePlace } from "../place";
 import { levelFilter, useLines } from "../streaming";
 import { when } from "../when";
 import "./deployment.css";
@@ -31,6 +31,7 @@ export function DeploymentRoom({ id, level }: { id: string; level: string }): JS
     for (const hear of listeners.current) hear(message);
   });
   const status = fresh ?? found.data?.resource?.status;
+  const gone = found.error?.status === 404 && !stream.lines.length;
   const project = found.data?.projectId;
   const story = query.get("view") === "timeline";
   const tab = (name: string, of: string | undefined): JSX.Element => (
@@ -42,7 +43,7 @@ export function DeploymentRoom({ id, level }: { id: string; level: string }): JS
     <>
       <div class="head">
         <h1>{id}</h1>
-        <Mark state={stateOf(status)} />
+        {!gone && <Mark state={stateOf(status)} />}
         {status?.endpoint && <code>{status.endpoint}</code>}
         {project && <a href={href(["traces"], { project })}>traces</a>}
       </div>
@@ -59,11 +60,16 @@ export function DeploymentRoom({ id, level }: { id: string; level: string }): JS
           </>
         )}
       </Ready>
-      <div class="tabs room-tabs" role="tablist" aria-label="log or timeline">
+      {gone && (
+        <p>
+          <a href={listed("deployments")}>All deployments</a>
+        </p>
+      )}
+      {!gone && <div class="tabs room-tabs" role="tablist" aria-label="log or timeline">
         {tab("Log", undefined)}
         {tab("Timeline", "timeline")}
-      </div>
-      {story ? (
+      </div>}
+      {gone ? null : story ? (
         <Timeline id={id} project={project} listeners={listeners.current} />
       ) : (
         <>
@@ -108,7 +114,7 @@ function Numbers({ deployment }: { deployment: Deployment }): JSX.Element {
   return (
     <section class="numbers" aria-label={`requests, ${label}`}>
       {fact("requests", total ? count(total.traces) : found.error ? "–" : "…", "requests")}
-      {fact("failed", share === null ? "–" : `${share.toFixed(1)} %`, "errors", "bad")}
+      {fact("failed", share === null ? "–" : UNITS.percent(share), "errors", "bad")}
       {fact("p95", total && total.p95Ns !== null ? ofNs(total.p95Ns) : "–", "p95")}
       {fact("tokens", total ? `${count(total.inputTokens + total.outputTokens)}${total.cost ? ` · ${cost(total.cost)}` : ""}` : "–", "tokens")}
       <span class="soft small">{label}</span>

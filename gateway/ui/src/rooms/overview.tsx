@@ -5,12 +5,15 @@ import { part } from "../api";
 import { useAsked } from "../asking";
 import { change, earlier, failing, type Figures, line, type SeriesOf, type Span, type TraceSeries, UNITS } from "../figures";
 import { cost, count, duration } from "../format";
-import { Empty, Mark, Ready, Time } from "../parts/bits";
+import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { Spark } from "../parts/spark";
 import { href, usePlace } from "../place";
 import { type When, when } from "../when";
+import { begun, isOf, newestFirst } from "./builds";
 import { lost } from "./proof";
 import "./overview.css";
+
+const LATEST = 5;
 
 export function Overview({ project }: { project: string }): JSX.Element {
   const projects = useAsked<Page<Project>>("projects", {}, 10_000);
@@ -44,20 +47,41 @@ export function Overview({ project }: { project: string }): JSX.Element {
           )
         }
       </Ready>
-      <h2>Builds</h2>
+      <h2>Latest builds</h2>
       <Ready of={builds}>
         {(found) => {
-          const failed = found.items.filter((b) => b.resource?.status?.phase === "Failed" && (!project || b.id.startsWith(project.split(".")[0]!)));
-          return failed.length === 0 ? (
-            <p class="soft">None has failed.</p>
+          const mine = found.items.filter((b) => b.resource && isOf(b, project)).sort(newestFirst);
+          const failed = mine.filter((b) => b.resource?.status?.phase === "Failed").length;
+          return mine.length === 0 ? (
+            <Empty command="spanyard deploy ./my-agent">Nothing was built yet.</Empty>
           ) : (
-            <ul>
-              {failed.slice(0, 5).map((b) => (
-                <li key={b.id}>
-                  <a href={href(["builds", b.id])}>{b.id}</a> <Mark state="Failed" /> {b.resource?.status?.failure?.message}
-                </li>
-              ))}
-            </ul>
+            <>
+              <div class="table-wrap latest" tabIndex={0}>
+                <table>
+                  <tbody>
+                    {mine.slice(0, LATEST).map((b) => (
+                      <Row key={b.id} to={href(["builds", b.id])}>
+                        <td>
+                          <a href={href(["builds", b.id])}>{b.id}</a>
+                        </td>
+                        <td>
+                          <Mark state={b.resource?.status?.phase ?? "unknown"} />
+                        </td>
+                        <td class="hide-narrow">{b.resource?.status?.failure?.message ?? b.resource?.status?.message ?? ""}</td>
+                        <td class="nowrap">
+                          <Time at={begun(b)} />
+                        </td>
+                      </Row>
+                    ))}
+                  </tbody>
+                </table>
+              </div>
+              {mine.length > LATEST && (
+                <p class="soft">
+                  The newest {LATEST} of {count(mine.length)}, {failed ? `${count(failed)} of which failed` : "none of which failed"}. <a href={href(["builds"])}>All builds</a>
+                </p>
+              )}
+            </>
           );
         }}
       </Ready>
@@ -209,12 +233,21 @@ function Stored({ proof, name, projectId }: { proof: Proof | undefined; name: st
   const writers = proof?.writers.filter((w) => w.deployment === name);
   const waiting = writers?.reduce((sum, w) => sum + w.pending, 0);
   const missing = writers?.filter(lost).length;
+  const held = proof?.writers.reduce((sum, w) => sum + w.quarantined, 0);
   return (
     <>
       <dt>Behind</dt>
-      <dd title="records that are in the bucket and not yet loaded">{waiting === undefined ? "–" : waiting === 0 ? "nothing waits to be loaded" : `${count(waiting)} records wait to be loaded`}</dd>
+      <dd title="records that are in the bucket and not yet loaded">{waiting === undefined ? "…" : waiting === 0 ? "nothing waits to be loaded" : `${count(waiting)} records wait to be loaded`}</dd>
+      {held ? (
+        <>
+          <dt>Quarantine</dt>
+          <dd>
+            <a href={href(["proof"], { project: projectId })}>{count(held)} {held === 1 ? "record" : "records"} of the project</a>
+          </dd>
+        </>
+      ) : null}
       <dt>Missing</dt>
-      <dd>{missing === undefined ? "–" : missing === 0 ? "nothing" : <a href={href(["proof"], { project: projectId })}>{missing} sources with losses</a>}</dd>
+      <dd>{missing === undefined ? "…" : missing === 0 ? "nothing" : <a href={href(["proof"], { project: projectId })}>{missing === 1 ? "1 source" : `${count(missing)} sources`} with losses</a>}</dd>
     </>
   );
 }

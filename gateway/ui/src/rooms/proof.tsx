@@ -32,59 +32,69 @@ export function ProofRoom({ project }: { project: string }): JSX.Element {
               </p>
               <Waiting of={found.backlog} />
               <Gaps gaps={found.gaps} writers={found.writers} />
-              {found.writers.length === 0 ? (
-                <Empty>Nothing was collected yet.</Empty>
-              ) : (
-                <div class="table-wrap" tabIndex={0}>
-                  <table>
-                    <thead>
-                      <tr>
-                        <th>Source</th>
-                        <th>Signal</th>
-                        <th>State</th>
-                        <th>Coverage</th>
-                        <th class="num">Stored</th>
-                        <th class="num">Missing</th>
-                        <th class="num hide-narrow">Gaps</th>
-                      </tr>
-                    </thead>
-                    <tbody>
-                      {[...found.writers]
-                        .sort((a, b) => Number(lost(b)) - Number(lost(a)))
-                        .slice(0, 500)
-                        .map((w) => (
-                          <tr key={w.signal + w.writer}>
-                            <td title={w.writer}>
-                              {w.pod || w.writer} <span class="soft">{w.container}</span>
-                            </td>
-                            <td>{w.signal}</td>
-                            <td>
-                              <Mark state={lost(w) ? "missing" : w.state} />
-                            </td>
-                            <td>
-                              <Cover of={w} />
-                            </td>
-                            <td class="num">
-                              {count(w.stored)} / {count(w.expected)}
-                            </td>
-                            <td class="num">{count(w.missing)}</td>
-                            <td class="num hide-narrow">
-                              {w.gaps}
-                              {w.lostBytes ? ` (${bytes(w.lostBytes)})` : ""}
-                            </td>
-                          </tr>
-                        ))}
-                    </tbody>
-                  </table>
-                </div>
-              )}
-              <Open writers={found.writers} />
-              {found.writers.length > 500 && <p class="soft">The worst 500 of {count(found.writers.length)} sources.</p>}
             </>
           );
         }}
       </Ready>
       <Quarantine project={project} />
+      {proof.data && <Sources found={proof.data} />}
+    </>
+  );
+}
+
+/** What can be done something about stands above; this is the whole account. */
+function Sources({ found }: { found: Proof }): JSX.Element {
+  return (
+    <>
+      <h2>Sources</h2>
+      {found.writers.length === 0 ? (
+        <Empty command="spanyard up examples/support-agent">Nothing was collected yet. Run the example:</Empty>
+      ) : (
+        <div class="table-wrap" tabIndex={0}>
+          <table class="sources">
+            <thead>
+              <tr>
+                <th>Source</th>
+                <th>Signal</th>
+                <th>State</th>
+                <th>Coverage</th>
+                <th class="num">Stored</th>
+                <th class="num">Missing</th>
+                <th class="num hide-narrow">Gaps</th>
+              </tr>
+            </thead>
+            <tbody>
+              {[...found.writers]
+                .sort((a, b) => Number(lost(b)) - Number(lost(a)))
+                .slice(0, 500)
+                .map((w) => (
+                  <tr key={w.signal + w.writer}>
+                    <td class="source" title={w.writer}>
+                      {w.pod || w.writer} <span class="soft">{w.container}</span>
+                    </td>
+                    <td>{w.signal}</td>
+                    <td>
+                      <Mark state={lost(w) ? "missing" : w.state} />
+                    </td>
+                    <td>
+                      <Cover of={w} />
+                    </td>
+                    <td class="num">
+                      {count(w.stored)} / {count(w.expected)}
+                    </td>
+                    <td class="num">{count(w.missing)}</td>
+                    <td class="num hide-narrow">
+                      {w.gaps}
+                      {w.lostBytes ? ` (${bytes(w.lostBytes)})` : ""}
+                    </td>
+                  </tr>
+                ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      <Open writers={found.writers} />
+      {found.writers.length > 500 && <p class="soft">The worst 500 of {count(found.writers.length)} sources.</p>}
     </>
   );
 }

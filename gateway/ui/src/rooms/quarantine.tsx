@@ -5,6 +5,7 @@ import { get, type Page, part, post, type Quarantined } from "../api";
 import { useAsked } from "../asking";
 import { bytes, visible } from "../format";
 import { Mark, Ready, Time } from "../parts/bits";
+import { Worded } from "../parts/worded";
 import { choose, usePlace } from "../place";
 
 const LIMIT = 200;
@@ -136,7 +137,9 @@ function Bad({ item, act }: { item: Quarantined; act: Act }): JSX.Element {
           {item.projectId}, {item.signal}, {what(item)}, {bytes(item.size)}
         </div>
       </td>
-      <td>{visible(item.reason)}</td>
+      <td>
+        <Worded text={item.reason} />
+      </td>
       <td class="nowrap">
         <Time at={item.quarantinedAt} />
       </td>
@@ -148,7 +151,9 @@ function Bad({ item, act }: { item: Quarantined; act: Act }): JSX.Element {
           Look
         </button>
         <dialog ref={dialog} aria-label="a line in quarantine" onClose={shut}>
-          <p>{visible(item.reason)}</p>
+          <p>
+            <Worded text={item.reason} />
+          </p>
           <textarea aria-label="the line" rows={10} style={{ width: "100%", fontFamily: "var(--mono)" }} readOnly={Boolean(fixed)} value={text} onInput={(e) => setText(e.currentTarget.value)} />
           {giving ? (
             <form onSubmit={remove}>

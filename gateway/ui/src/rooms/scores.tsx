@@ -109,7 +109,8 @@ function Distribution({ of }: { of: ScoreSeriesOf }): JSX.Element {
       <p class="small soft">
         {count(total.count)} {total.count === 1 ? "score" : "scores"}
         {kind === "number" && total.mean !== null && `, mean ${UNITS.plain(total.mean)}, median ${UNITS.plain(total.p50!)}, worst 5 % up to ${UNITS.plain(total.p5!)}`}
-        {total.count < FEW && <span class="mark warn"> too few to judge by</span>}
+        {total.count < FEW && " "}
+        {total.count < FEW && <span class="mark warn">too few to judge by</span>}
       </p>
       <div class="shares">
         {bars.map((bar) => (
@@ -138,7 +139,7 @@ function Worst({ name, series, time, project }: { name: string; series: ScoreSer
     <div>
       <h3>Worst traces</h3>
       {items.length === 0 ? (
-        <p class="soft small">{worst.loading && floor !== undefined ? "…" : worst.error ? worst.error.message : "None of the low scores names a trace."}</p>
+        <p class="soft small">{worst.loading && floor !== undefined ? "…" : worst.error ? worst.error.message : "No low score names a trace."}</p>
       ) : (
         <ul class="worst">
           {items.slice(0, 8).map((s) => (

@@ -1,24 +1,26 @@
 /** What did it think, where did the time go? Tree and waterfall, and what one span holds. */
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Page, Score, Span, TraceOutline } from "../api";
+import type { Page, Score, Span, Trace, TraceOutline } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
-import { cost, count, duration, full, ms, visible } from "../format";
+import { useFound } from "../finding";
+import { cost, count, duration, ms, visible } from "../format";
 import { useRoomKeys } from "../keys";
 import { live, type SpanItem } from "../live";
-import { Empty, Mark, Ready } from "../parts/bits";
+import { Empty, Mark, Ready, Time } from "../parts/bits";
+import { FindBar } from "../parts/findbar";
 import { Detail } from "../parts/spandetail";
-import { choose, usePlace } from "../place";
-import { gaps, kindOf, LETTER, rows, stateOf, tree, withLive, WORD, type Node } from "../spans";
-
-const HEIGHT = 26;
+import { Kinds, showRow, Waterfall } from "../parts/waterfall";
+import { choose, href, listed, usePlace } from "../place";
+import { type Node, rows, stateOf, tree, withLive } from "../spans";
 
 export function TraceRoom({ project, id }: { project: string; id: string }): JSX.Element {
   // Asked for first: a trace that only begins is no error, and is no 404 in the browser's console.
   const there = useAsked<Page<Span>>(`projects/${part(project)}/spans`, { traceId: id, limit: 1 });
   const known = Boolean(there.data?.items.length);
   const found = useAsked<TraceOutline>(known ? `traces/${part(id)}/outline` : "", { project });
+  const about = useAsked<Page<Trace>>(known ? `projects/${part(project)}/traces` : "", { traceId: id, limit: 1 });
   const [fresh, setFresh] = useState<ReadonlyMap<string, Span>>(new Map());
   const [now, setNow] = useState(Date.now());
   const again = useRef(there.again);
@@ -61,12 +63,22 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   if (!spans.length)
     return (
       <>
-        <h1>Trace {id.slice(0, 12)}</h1>
-        <Ready of={there}>{() => !known && <Empty>No span of this trace has come yet; those that come appear here.</Empty>}</Ready>
+        <div class="head">
+          <h1>Trace {id.slice(0, 12)}</h1>
+        </div>
+        <Ready of={there}>
+          {() =>
+            !known && (
+              <Empty>
+                No span of trace <code>{id}</code> has come in {project}. One that has just begun appears here by itself; of another project, or older than what is kept, none will: <a href={listed("traces")}>all traces</a>.
+              </Empty>
+            )
+          }
+        </Ready>
         {known && <Ready of={found}>{() => null}</Ready>}
       </>
     );
-  return <Shown project={project} id={id} spans={spans} detail={found.data} now={open ? now : 0} />;
+  return <Shown project={project} id={id} spans={spans} detail={found.data} now={open ? now : 0} of={about.data?.items[0]} />;
 }
 
 /** The row of a row's parent. */
@@ -111,9 +123,19 @@ function summed(spans: readonly Span[]): Sums {
 }
 
 const NONE: readonly Score[] = [];
+const OPEN: ReadonlySet<string> = new Set();
 
-/** `now`: until when spans that run are drawn. */
-function Shown({ project, id, spans, detail, now }: { project: string; id: string; spans: readonly Span[]; detail: TraceOutline | undefined; now: number }): JSX.Element {
+interface ShownProps {
+  project: string;
+  id: string;
+  spans: readonly Span[];
+  detail: TraceOutline | undefined;
+  /** Until when spans that run are drawn. */
+  now: number;
+  of: Trace | undefined;
+}
+
+function Shown({ project, id, spans, detail, now, of }: ShownProps): JSX.Element {
   const { query } = usePlace();
   const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
   const whole = useMemo(() => tree(spans, now), [spans, now]);
@@ -123,17 +145,11 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
   const wanted = query.get("span");
   const at = useMemo(() => Math.max(0, nodes.findIndex((n) => n.span.id === wanted)), [nodes, wanted]);
   const chosen = nodes[at]!;
-  const { open, failed, tokens, spent } = useMemo(() => summed(spans), [spans]);
+  const sums = useMemo(() => summed(spans), [spans]);
   const box = useRef<HTMLDivElement>(null);
-  const [view, setView] = useState({ top: 0, height: 400 });
-  useEffect(() => {
-    const element = box.current!;
-    const measure = (): void => setView({ top: element.scrollTop, height: element.clientHeight });
-    const observer = new ResizeObserver(measure);
-    observer.observe(element);
-    measure();
-    return () => observer.disconnect();
-  }, []);
+  const body = useRef<HTMLDivElement>(null);
+  const words = query.get("find") ?? "";
+  const found = useFound(project, id, spans, words);
   const fold = (node: Node, shut: boolean): void => {
     const next = new Set(folded);
     if (shut) next.add(node.span.id);
@@ -143,9 +159,27 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
   const pick = (index: number): void => {
     const row = Math.max(0, Math.min(nodes.length - 1, index));
     choose({ span: nodes[row]!.span.id });
-    const top = row * HEIGHT;
-    const element = box.current!;
-    if (top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) element.scrollTop = top - element.clientHeight / 2;
+    showRow(box.current!, row);
+  };
+  const all = useMemo(() => (found.ids.size ? rows(whole, OPEN) : []), [whole, found.ids]);
+  const hits = useMemo(() => all.filter((node) => found.ids.has(node.span.id)), [all, found.ids]);
+  const nth = hits.findIndex((node) => node.span.id === chosen.span.id) + 1;
+  /** The next of what was found after the chosen one, round and round; what hides it is unfolded. */
+  const seek = (by: number): void => {
+    if (!hits.length) return;
+    const from = all.findIndex((node) => node.span.id === chosen.span.id);
+    const order = by > 0 ? hits : [...hits].reverse();
+    const place = new Map(all.map((node, i) => [node, i]));
+    const next = order.find((node) => (place.get(node)! - from) * by > 0) ?? order[0]!;
+    const open = new Set(folded);
+    for (let i = place.get(next)!, depth = next.depth; i >= 0 && depth > 0; i--) {
+      if (all[i]!.depth >= depth) continue;
+      depth = all[i]!.depth;
+      open.delete(all[i]!.span.id);
+    }
+    if (open.size < folded.size) setFolded(open);
+    choose({ span: next.span.id });
+    showRow(box.current!, (open.size < folded.size ? rows(whole, open) : nodes).findIndex((node) => node.span.id === next.span.id));
   };
   const sideways = (left: boolean): void => {
     const shut = folded.has(chosen.span.id) || chosen.below.length === 0;
@@ -153,7 +187,6 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
     else if (!left && !folded.has(chosen.span.id)) pick(at + (chosen.below.length ? 1 : 0));
     else fold(chosen, left);
   };
-  const body = useRef<HTMLDivElement>(null);
   const acts: Record<string, () => void> = {
     j: () => pick(at + 1),
     k: () => pick(at - 1),
@@ -163,6 +196,8 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
       const next = nodes.findIndex((n, i) => i > at && n.span.status === "error");
       if (next >= 0) pick(next);
     },
+    n: () => seek(1),
+    N: () => seek(-1),
     Enter: () => body.current?.querySelector<HTMLElement>("[role=tabpanel]")?.focus(),
   };
   useRoomKeys(acts);
@@ -172,86 +207,56 @@ function Shown({ project, id, spans, detail, now }: { project: string; id: strin
     event.preventDefault();
     pick(at + by);
   };
-  const first = Math.max(0, Math.floor(view.top / HEIGHT) - 8);
-  const last = Math.min(nodes.length, Math.ceil((view.top + view.height) / HEIGHT) + 8);
+  // A link shows the span that it names.
+  const there = useRef(false);
+  useEffect(() => {
+    if (there.current || !wanted || chosen.span.id !== wanted) return;
+    there.current = true;
+    showRow(box.current!, at);
+  }, [wanted, at]);
   return (
     <>
-      <div class="head">
-        <h1>{nodes[0]!.span.name}</h1>
-        <Mark state={open.length ? ["lost", "hung", "running"].find((state) => open.includes(state))! : failed ? "error" : "ok"} />
-        <span title={full(nodes[0]!.span.startTime)}>{duration(end - start)}</span>
-        <span class="soft">
-          {count(spans.length)} spans{failed ? `, ${failed} failed` : ""}, {count(tokens)} tokens, {cost(spent)}
-        </span>
-        <code class="soft">{id}</code>
-      </div>
+      <Head project={project} id={id} root={nodes[0]!.span} took={end - start} many={spans.length} sums={sums} of={of} />
       {detail?.truncated && <p class="soft">The trace has more spans than are shown.</p>}
-      <div class="fall" ref={box} tabIndex={0} onKeyDown={keys} onScroll={(e) => setView({ top: e.currentTarget.scrollTop, height: e.currentTarget.clientHeight })} role="tree" aria-label="spans of the trace" aria-activedescendant={`span-${chosen.span.id}`}>
-        <div style={{ height: `${nodes.length * HEIGHT}px` }}>
-          {nodes.slice(first, last).map((node, i) => (
-            <FallRow key={node.span.id} node={node} top={(first + i) * HEIGHT} start={start} whole={end - start} at={node === chosen} folded={folded.has(node.span.id)} fold={fold} />
-          ))}
-        </div>
+      <div class="trace-tools">
+        <FindBar wanted={words} find={(text) => choose({ find: text })} found={found} nth={nth} step={seek} />
+        <Kinds nodes={nodes} />
       </div>
+      <Waterfall box={box} nodes={nodes} chosen={chosen} folded={folded} hits={found.ids} start={start} end={end} fold={fold} pick={(node) => choose({ span: node.span.id })} onKeyDown={keys} />
       <div class="detail-place" ref={body}>
-        <Detail key={chosen.span.id} node={chosen} spans={spans} project={project} trace={id} scores={detail?.scores ?? NONE} />
+        <Detail key={chosen.span.id} node={chosen} spans={spans} project={project} trace={id} scores={detail?.scores ?? NONE} find={words} />
       </div>
     </>
   );
 }
 
-function FallRow({ node, top, start, whole, at, folded, fold }: { node: Node; top: number; start: number; whole: number; at: boolean; folded: boolean; fold: (node: Node, shut: boolean) => void }): JSX.Element {
-  const { span } = node;
-  const kind = kindOf(span);
-  const left = ((node.start - start) / whole) * 100;
-  const width = ((node.end - node.start) / whole) * 100;
-  const took = span.endTime ? duration(node.end - node.start) : stateOf(span);
-  const right = left + width > 80;
+interface HeadProps {
+  project: string;
+  id: string;
+  root: Span;
+  /** In ms. */
+  took: number;
+  many: number;
+  sums: Sums;
+  of: Trace | undefined;
+}
+
+/** What it is, how it ended, when it was, what it cost, and what ran it. */
+function Head({ project, id, root, took, many, sums: { open, failed, tokens, spent }, of }: HeadProps): JSX.Element {
+  const server = of?.deployment && `${project.slice(0, project.indexOf("."))}.${of.deployment}`;
   return (
-    <div
-      id={`span-${span.id}`}
-      class={`fall-row${at ? " at" : ""}`}
-      style={{ top: `${top}px` }}
-      role="treeitem"
-      aria-selected={at}
-      aria-level={node.depth + 1}
-      onClick={() => choose({ span: span.id })}
-    >
-      <div class="name" style={{ paddingLeft: `${8 + Math.min(node.depth, 20) * 14}px` }}>
-        {node.below.length === 0 ? (
-          <span style={{ width: "20px", flex: "none" }} />
-        ) : (
-          <button
-            aria-label={folded ? "unfold" : "fold"}
-            tabIndex={-1}
-            onClick={(event) => {
-              event.stopPropagation();
-              fold(node, !folded);
-            }}
-          >
-            {folded ? "▸" : "▾"}
-          </button>
-        )}
-        <span class={`kind ${kind}`} title={WORD[kind]} aria-hidden="true">
-          {LETTER[kind]}
-        </span>
-        <span class="only-heard">{WORD[kind]}</span>
-        <span title={span.name} style={node.critical ? { fontWeight: 600 } : {}}>
-          {visible(span.name)}
-        </span>
-        {(span.status === "error" || node.critical) && (
-          <span class="only-heard">{[span.status === "error" ? "failed" : "", node.critical ? "on the critical path" : ""].join(" ")}</span>
-        )}
-      </div>
-      <div class="track">
-        <div class={`span ${kind}${node.critical ? " critical" : ""}${span.endTime ? "" : ` open ${stateOf(span)}`}${span.status === "error" ? " error" : ""}`} style={{ left: `${left}%`, width: `${width}%` }} />
-        {gaps(node).map(([a, b]) =>
-          (b - a) / whole < 0.004 ? null : <div key={a} class="gap" title={`${duration(b - a)} without any span below`} style={{ left: `${((a - start) / whole) * 100}%`, width: `${((b - a) / whole) * 100}%` }} />,
-        )}
-        <span class="took" style={right ? { right: `${100 - left}%`, paddingRight: "6px" } : { left: `${left + width}%` }}>
-          {took}
-        </span>
-      </div>
+    <div class="head">
+      <h1>{visible(of?.name || root.name)}</h1>
+      <Mark state={open.length ? ["lost", "hung", "running"].find((state) => open.includes(state))! : failed ? "error" : "ok"} />
+      <span>{duration(took)}</span>
+      <span class="soft">
+        <Time at={root.startTime} />, {many === 1 ? "1 span" : `${count(many)} spans`}
+        {failed ? `, ${failed} failed` : ""}
+        {tokens ? `, ${count(tokens)} tokens` : ""}
+        {spent ? `, ${cost(spent)}` : ""}
+      </span>
+      {server && <a href={href(["deployments", server], { project })}>{server}</a>}
+      <code class="soft">{id}</code>
     </div>
   );
 }

@@ -108,7 +108,7 @@ function All({ project }: { project: string }): JSX.Element {
           <div class="slow" role="group" aria-label="duration">
             {SLOW.map((one) => (
               <button key={one} class={hasTerm(q, one) ? "on" : ""} aria-pressed={hasTerm(q, one)} onClick={() => ask(toggledTerm(q, one))}>
-                {one.replace("duration:>=", "≥ ")}
+                {one.replace(/duration:>=(\d+)/, "≥ $1 ")}
               </button>
             ))}
           </div>
