@@ -6,6 +6,8 @@ applied at once, and looked at one after the other: the waiting is shared.
 """
 
 import asyncio
+import json
+import os
 import secrets
 import time
 import urllib.request
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.binaries import kept
 from tests.cluster.cluster import Cluster
 from tests.cluster.operating import operating
 
@@ -192,16 +195,43 @@ async def ends_soon(cluster: Cluster, namespace: str) -> None:
 
     The collector goes on for its own: nobody takes what it has to send.
     """
+    selector = "spanyard.dev/deployment=good,spanyard.dev/revision=3"
+    chosen = ("get", "pods", "-n", namespace, "-l", selector, "-o", "json")
+    # Watched: between two looks an ended container and its pod may come and go.
+    watch = await asyncio.create_subprocess_exec(
+        kept().path("kubectl"), *chosen, "--watch", stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}, limit=1 << 24,
+    )  # fmt: skip
+    assert watch.stdout is not None
+    told = await asyncio.wait_for(watch.stdout.readline(), PATIENCE)  # it is there, and watches
+    reading = asyncio.create_task(watch.stdout.read())
     await asyncio.to_thread(
         cluster.kubectl, "delete", "deployments.spanyard.dev", "good", "-n", namespace
     )
-    codes: set[int] = set()
-    selector = "spanyard.dev/deployment=good,spanyard.dev/revision=3"
     deadline = time.monotonic() + PATIENCE
-    while pods := await asyncio.to_thread(cluster.get, "pods", "-n", namespace, "-l", selector):
-        assert time.monotonic() < deadline, "its pods are still there"
-        statuses = (one for pod in pods for one in pod["status"].get("containerStatuses", []))
-        ends = (one["state"].get("terminated") for one in statuses)
+    try:
+        while await asyncio.to_thread(cluster.get, "pods", "-n", namespace, "-l", selector):
+            assert time.monotonic() < deadline, "its pods are still there"
+            await asyncio.sleep(0.2)
+    finally:
+        watch.terminate()
+        await watch.wait()
+    codes: set[int] = set()
+    for pod in objects((told + await reading).decode()):
+        ends = (
+            one["state"].get("terminated") for one in pod["status"].get("containerStatuses", [])
+        )
         codes |= {end["exitCode"] for end in ends if end}
-        await asyncio.sleep(0.2)
     assert codes == {143}
+
+
+def objects(text: str) -> Iterator[Any]:
+    """Of JSON, one after the other; what is cut off at the end is left out."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        try:
+            found, end = decoder.raw_decode(text)
+        except ValueError:
+            return
+        yield found
+        text = text[end:]
