@@ -411,6 +411,23 @@ async def test_a_gateway_that_begins_is_waited_for_though_it_has_no_live_streams
     assert asked == 3
 
 
+async def test_a_gateway_that_hangs_up_at_each_first_word_is_asked_ever_less_often() -> None:
+    subscribed = {"type": "subscribed", "id": "a", "channel": "x:y", "pods": 1}
+
+    async def pauses(*said: Any) -> list[float]:
+        async with answering(saying(*said, close=1001)) as url, LiveClient(url) as live:
+            await live.subscribe("x:y", id="a")
+            found: list[float] = []
+            while len(found) < 8:
+                event = await live.next(20)
+                found += [event.again] if isinstance(event, Lost) else []
+        return found
+
+    growing, same = await pauses(HELLO), await pauses(HELLO, subscribed)
+    assert max(growing[4:]) > 3 * client.FIRST_S, "whoever says hello alone has answered nothing"
+    assert max(same) <= 2 * client.FIRST_S, "each time it went on, and that was the first failure"
+
+
 async def test_nobody_is_followed_elsewhere_with_a_token() -> None:
     seen: list[str] = []
 
