@@ -5,8 +5,9 @@
 Method: one listener as in `benchmarks.live`, in a process of its own; then, while it listens, many
 connections at once say one subscription after the other, each with a resume token of 2,000 writers
 that nobody knows (250 kB), as fast as the gateway takes them: 2 MB/s (docs/live.md, Limits), so that
-1,000 MB take eight minutes. The row "while it comes" begins with the flood. Memory is the resident set of the `up`
-process (collector, ingester, ClickHouse and gateway in one), looked at five times a second.
+1,000 MB take eight minutes. The row "while it comes" begins with the flood. Memory is the resident
+set of the `up` process (collector, ingester, ClickHouse and gateway in one), looked at five times a
+second.
 """
 
 import argparse
