@@ -16,11 +16,11 @@ from tests.fakes.gateway_api import load, running_gateway
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio]
 PROJECT = "local.support"
-NOW = time.time_ns()
 
 
 def ago(seconds: float) -> str:
-    return rfc3339(NOW - round(seconds * 10**9))
+    """Before now, not before the file was loaded: other tests may run for long in between."""
+    return rfc3339(time.time_ns() - round(seconds * 10**9))
 
 
 def span(seq: int, trace: str, name: str, parent: str, heard: float, *, writer: str) -> SpanLine:
