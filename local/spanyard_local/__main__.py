@@ -19,11 +19,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The command takes a fifth of a second to load: Ctrl-C ends that without a word.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        from spanyard_local.cli import interrupts
         from spanyard_local.command_line import main as command
     finally:
         signal.signal(signal.SIGINT, before)
     try:
-        command(argv)
+        with interrupts.kept():
+            command(argv)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

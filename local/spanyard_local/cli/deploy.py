@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spanyard_core.errors import SettingError, SpanyardError
-from spanyard_local.cli import ids
+from spanyard_local.cli import ids, interrupts
 from spanyard_local.cli.build_log import conclude, ended, follow, live_lines
 from spanyard_local.cli.context import Context
 from spanyard_local.cli.formats import clean, size
@@ -332,7 +332,7 @@ def _watch_rollout(
     build: str,
     deadline: float,
     *,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = interrupts.sleep,
 ) -> int:
     last = ""
     while True:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from spanyard_local.cli import reader
+from spanyard_local.cli import interrupts, reader
 
 
 class Keys:
@@ -25,6 +25,7 @@ class Keys:
         if self._source is None:
             reader.pause(seconds)
             return ""
+        interrupts.check()
         ready, _, _ = select.select([self._source], [], [], seconds)
         pressed = os.read(self._source, 16) if ready else b""
         if ready and not pressed:  # the terminal is gone: it would be ready for ever

@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spanyard_core.errors import SettingError, SpanyardError
+from spanyard_local.cli import interrupts
 from spanyard_local.cli.context import Context
 from spanyard_local.cli.parser import OK, Command, add_context
 from spanyard_local.server_client import ServerClient, Way
@@ -155,7 +155,7 @@ def _forward(context: Context) -> int:
         context.note(f"leads to {connection.gateway}; Ctrl-C ends it")
         told = ""
         while True:
-            time.sleep(_LOOK_EVERY_S)
+            interrupts.sleep(_LOOK_EVERY_S)
             problem = connection.problem()
             if problem and problem != told:
                 context.note(problem)

@@ -7,8 +7,9 @@ import os
 import select
 import stat
 import sys
-import time
 from typing import NoReturn
+
+from spanyard_local.cli import interrupts
 
 
 def pipe() -> int | None:
@@ -26,11 +27,13 @@ def gone() -> NoReturn:
 
 
 def pause(seconds: float) -> None:
-    """Sleep. Raises BrokenPipeError as soon as nobody reads any more."""
+    """Sleep. Raises BrokenPipeError as soon as nobody reads any more, and KeyboardInterrupt for a
+    Ctrl-C that was lost."""
     out = pipe()
     if out is None:
-        time.sleep(seconds)
+        interrupts.sleep(seconds)
         return
+    interrupts.check()
     poll = select.poll()
     poll.register(out, 0)  # errors are told always
     if poll.poll(seconds * 1000):
