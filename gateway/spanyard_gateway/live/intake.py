@@ -43,6 +43,8 @@ SHARE = 12
 """So many times as long as a message took to decode no other one is taken, where the rate of all
 would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a
 quarter of what a large one costs, so that two thirds of the loop's time are left to all else."""
+LONGEST_S = 0.05
+"""More than this, a hundred times what the largest takes, is not the message: the process stood."""
 
 
 class Bucket:
@@ -145,7 +147,7 @@ class Intake:
 
     def took(self, seconds: float, cost: int) -> None:
         """What was counted as `cost` bytes took the loop so long."""
-        really = int(seconds * SHARE * self._limits.said_rate_in_all)
+        really = int(min(seconds, LONGEST_S) * SHARE * self._limits.said_rate_in_all)
         if really > cost:
             self._of_all(asyncio.get_running_loop().time()).take(really - cost)
 

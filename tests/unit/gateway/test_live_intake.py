@@ -133,6 +133,19 @@ def test_where_messages_take_long_fewer_are_taken() -> None:
     play(scene())
 
 
+def test_a_gateway_that_stood_for_a_minute_cuts_nobody_off() -> None:
+    async def scene() -> None:
+        async with Intake(limits()).connection("") as said:
+            for _ in range(5):  # all of the burst
+                await said.turn(LARGE)
+            said.took(60.0)
+            began = now()
+            await said.turn(0)
+            assert now() - began < 5.0
+
+    play(scene())
+
+
 async def stopped(tasks: "list[asyncio.Task[Any]]") -> None:
     for task in tasks:
         task.cancel()
