@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spanyard_local.live_client import Back, Dropped, Lines, Live, Lost
+from spanyard_local.live_client import Back, Dropped, Lines, Live, Lost, Partial
 from tests.cluster.addresses import NODE_ADDRESS
 from tests.cluster.chart import CHART
 from tests.cluster.cluster import Cluster
@@ -215,7 +215,7 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
             third = wait_for("a gateway serves", lambda: serving(two))
             assert third != second
     assert listener.problem is None
-    assert listener.of(Dropped) == []
+    assert listener.of(Dropped, Partial) == []
     found = numbers(listener)
     assert found == list(range(found[0], found[-1] + 1))
     assert found[0] < OLD < found[-1]

@@ -81,7 +81,7 @@ class Scene:
         async with self.hub.attached(TARGET, inlet) as attached:
             stored = self.hub.stored
             self.subscription = Subscription(wish, TARGET, inlet, stored, self.clock, self.say)
-            await self.subscription.run(inlet.waiting_now(), attached.reached())
+            await self.subscription.run(*attached.begin())
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Pod]:

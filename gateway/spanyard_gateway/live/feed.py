@@ -87,8 +87,8 @@ class Feed:
         self._open: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._begun = False
         """Whether it is known how far the writers are stored."""
-        self._heard = False
-        """Whether its collector has ever given what it had."""
+        self._heard = asyncio.Event()
+        """Set when its collector has given what it had for the first time."""
         self._over = False
 
     @property
@@ -143,8 +143,10 @@ class Feed:
                 await self._listen(backoff)
             except UpstreamError as error:
                 self.trouble = str(error)
+            if not self._heard.is_set():
+                self._hand_on_past()
             self.ready.set()
-            if self.closing and (self._heard or await self._last_look()):
+            if self.closing and (self._heard.is_set() or await self._last_look()):
                 return
             await self._clock.sleep(backoff.next())
 
@@ -178,6 +180,7 @@ class Feed:
             inlet.offer(Begun(self.pod.uid, dict(stored)))
 
     async def _rounds(self) -> None:
+        await self._heard.wait()
         while True:
             await self._came.wait()
             began = self._clock.monotonic()
@@ -196,6 +199,13 @@ class Feed:
             took = self._clock.monotonic() - began
             if len(inlets) > AT_ONCE:
                 await self._clock.sleep(min(took * PAUSE, MOST_PAUSE_S))
+
+    def _hand_on_past(self) -> None:
+        """What the collector had before anybody listened, in one piece: up to `keep`, which all
+        inlets share, and for which none of them has to have room."""
+        past = Joined(self.pod.uid, tuple(self._taken()))
+        for inlet in self._inlets if past.blocks else ():
+            inlet.offer(past)
 
     def _taken(self) -> list[Block]:
         """What waits for a round, now kept for those who come later."""
@@ -217,7 +227,9 @@ class Feed:
                     self._take(event)
                 elif isinstance(event, UpToDate):
                     self.trouble = ""
-                    self._heard = True
+                    if not self._heard.is_set():
+                        self._hand_on_past()
+                        self._heard.set()
                     backoff.reset()
                     self.ready.set()
                 elif isinstance(event, Left):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from spanyard_core.clock import Clock
 from spanyard_core.errors import SpanyardError
 from spanyard_gateway.live.feed import Feed
-from spanyard_gateway.live.inlet import Inlet, Reached
+from spanyard_gateway.live.inlet import Inlet, Item, Reached, Told
 from spanyard_gateway.live.shared import SharedStored
 from spanyard_gateway.live.stored import Stored, Target
 from spanyard_gateway.live.upstream import LivePod, PodFinder, Upstream
@@ -42,12 +42,17 @@ class Attached:
     inlet: Inlet
     feeds: dict[str, Feed] = field(default_factory=dict)
 
-    def reached(self) -> dict[str, Reached]:
-        """How far the writers of all its pods are."""
-        found: dict[str, Reached] = {}
+    def begin(self) -> tuple[list[Item], dict[str, Reached]]:
+        """What all its pods have now, and how far their writers are: the same moment of both.
+
+        What came since the feeds were joined is among it. The inlet may have had no room for that,
+        and how far a feed is, says more than it has handed on."""
+        statuses = [item for item in self.inlet.waiting_now() if isinstance(item, Told)]
+        reached: dict[str, Reached] = {}
         for feed in self.feeds.values():
-            found |= feed.reached
-        return found
+            feed.join(self.inlet)
+            reached |= feed.reached
+        return statuses + self.inlet.waiting_now(), reached
 
     def troubles(self) -> dict[str, str]:
         """Pod's name → why its collector cannot be heard."""

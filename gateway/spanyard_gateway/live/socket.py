@@ -352,7 +352,7 @@ class _Connection:
             for pod, trouble in attached.troubles().items():
                 told = f"pod {pod}: {trouble}"
                 await self.say(said("partial", id=name, reason="collector-away", message=told))
-            await subscription.run(inlet.waiting_now(), attached.reached())
+            await subscription.run(*attached.begin())
 
 
 def _understood(text: str) -> FromClient:

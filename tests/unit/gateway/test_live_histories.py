@@ -233,7 +233,7 @@ class History:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), hub.attached(TARGET, inlet) as attached:
                 subscription = Subscription(wish, TARGET, inlet, hub.stored, self.clock, wire.say)
-                await subscription.run(inlet.waiting_now(), attached.reached())
+                await subscription.run(*attached.begin())
         reading.cancel()  # what is still on the wire is lost
         with contextlib.suppress(asyncio.CancelledError):
             await reading

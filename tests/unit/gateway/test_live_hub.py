@@ -121,10 +121,10 @@ def test_looking_for_history_in_memory_holds_up_nobody(wanted: Filter, shown: in
                 wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), wanted, 5)
                 stored = Untold()
                 mine = Subscription(wish, TARGET, inlet, stored, it.clock, it.say)
-                joined = inlet.waiting_now()
+                joined, reached = attached.begin()
                 blocks = sum(len(item.blocks) for item in joined if isinstance(item, Joined))
                 task = asyncio.create_task(others())
-                await mine._history(joined, attached.reached())
+                await mine._history(joined, reached)
                 task.cancel()
             lines = it.lines()
         assert lines == [f"line {n}" for n in range(4_006, 4_011)][:shown]
@@ -216,6 +216,55 @@ def test_what_was_stored_before_a_slow_database_answered_is_not_told_as_new() ->
         assert it.lines() == ["line 501", "line 502"]
         told = [m for m in it.heard if m.get("writer") == writer.id]
         assert sum(m["left"] for m in told) == 500, "each of its records is accounted for"
+
+    play(scene())
+
+
+@pytest.mark.parametrize("handed_on", [False, True])
+@pytest.mark.parametrize("history", [0, 5, 100])
+def test_what_a_feed_gets_while_one_is_told_to_be_subscribed_is_heard(
+    history: int, handed_on: bool
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        await it.world.print(pod, 10)
+        inlet = Inlet(2_000)
+        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter(), history, None)
+        async with it.hub.attached(TARGET, inlet) as attached:
+            feed, writer = attached.feeds[pod.live.uid], pod.writers[0].id
+            for seq in range(11, 41):
+                feed._take(block_of_lines(writer, seq, line(writer, seq, 100.0 + seq)))
+                if handed_on:  # more than the inlet has room for
+                    await asyncio.sleep(0.01)
+            subscription = Subscription(wish, TARGET, inlet, it.hub.stored, it.clock, it.say)
+            listening = asyncio.create_task(subscription.run(*attached.begin()))
+            await asyncio.sleep(5)
+            feed._take(block_of_lines(writer, 41, line(writer, 41, 200.0)))
+            await asyncio.sleep(5)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        assert it.lines() == [f"line {n}" for n in range(max(1, 41 - history), 42)]
+
+    play(scene())
+
+
+def test_the_past_of_a_pod_that_answers_late_needs_no_room_in_an_inlet() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pod = it.world.new_pod()
+        pod.answers, it.world.padding = False, "x" * 50_000
+        await it.world.print(pod, 60)
+        listening = asyncio.create_task(it.listen(Inlet(1 << 20), history=100))
+        await asyncio.sleep(5)
+        pod.answers = True
+        await asyncio.sleep(10)
+        await it.world.print(pod, 1)
+        await asyncio.sleep(5)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        assert [line.rstrip("x") for line in it.lines()] == [f"line {n}" for n in range(1, 62)]
+        assert not [m for m in it.heard if m["type"] == "dropped"]
 
     play(scene())
 

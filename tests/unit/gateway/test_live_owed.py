@@ -277,7 +277,7 @@ def test_a_writer_of_a_token_that_nobody_knows_is_forgotten_once_it_was_looked_f
                 )
                 here = Subscription(wish, TARGET, inlet, it.hub.stored, it.clock, it.say)
                 here.holds = held.append
-                running = here.run(inlet.waiting_now(), attached.reached())
+                running = here.run(*attached.begin())
                 task = asyncio.create_task(running)
                 await asyncio.sleep(60)
                 assert held == [], "not as long as the database cannot be asked"
