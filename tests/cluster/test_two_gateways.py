@@ -193,6 +193,8 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
     """Each line once, in order: over a gateway that is killed and over one that is deleted."""
     service = two.get("service", f"{RELEASE}-gateway", "-n", RELEASE)["spec"]["clusterIP"]
     wait_for("both gateways", lambda: both_ready(two), within=120, every=0.5)
+    address = f"http://{service}"
+    wait_for("the old lines are stored", lambda: len(exported(two, address)) >= OLD, every=1)
     with in_a_thread(losing_proxy(80, service), "slow line") as line:
         line.hold_after(1 << 20)
         with Listener(line.endpoint, two, "reader", CHANNEL, team=TEAM, history=OLD) as listener:
@@ -221,7 +223,7 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
     assert found[0] < OLD < found[-1]
 
     def stored() -> bool:
-        kept = exported(two, f"http://{service}")
+        kept = exported(two, address)
         assert len(set(kept)) == len(kept), "a line is stored twice"
         return set(found) <= set(kept)
 
