@@ -105,6 +105,8 @@ class SocketLimits:
     unanswered: float = 60.0
     """Seconds that the last answer about rights holds while Kubernetes gives no new one: a restart of
     its API server must not end all streams."""
+    end_timeout: float = 5.0
+    """And for so long when the gateway ends: a pod has 30 s for all of it."""
     send_timeout: float = 60.0
     """A client that takes nothing for so long is cut off: its pongs come from its kernel's side."""
 
@@ -380,7 +382,7 @@ class LiveSockets:
         self.check = check
         self.limits = limits or SocketLimits()
         self.counts = LiveCounts()
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets: dict[web.WebSocketResponse, web.Request] = {}
         self._intake = Intake(self.limits)
         self.who = who
         self.holdings = Holdings(self.limits.resumed_of_person, self.limits.resumed_in_all)
@@ -401,7 +403,7 @@ class LiveSockets:
         if not ws.can_prepare(request).ok:
             return problem(426, "A WebSocket", "Connect to /ws with a WebSocket; see docs/live.md.")
         self.counts.connections += 1
-        self._sockets.add(ws)
+        self._sockets[ws] = request
         try:
             await ws.prepare(request)
             async with self._intake.connection(self.who(request)) as inward:
@@ -409,7 +411,7 @@ class LiveSockets:
         except ConnectionError:
             log.debug("a listener went away")
         finally:
-            self._sockets.discard(ws)
+            self._sockets.pop(ws, None)
             self.counts.connections -= 1
         return ws
 
@@ -419,4 +421,10 @@ class LiveSockets:
             ws.close(code=WSCloseCode.GOING_AWAY, message=b"the gateway ends; connect again")
             for ws in list(self._sockets)
         ]
-        await asyncio.gather(*closing, return_exceptions=True)
+        try:
+            async with asyncio.timeout(self.limits.end_timeout):
+                await asyncio.gather(*closing, return_exceptions=True)
+        except TimeoutError:
+            for request in list(self._sockets.values()):
+                if request.transport is not None:
+                    request.transport.abort()

@@ -396,6 +396,26 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody() -> N
             assert heard == pod.writers[0].last == 6_000
 
 
+@pytest.mark.slow
+async def test_a_gateway_that_ends_does_not_wait_for_who_reads_nothing() -> None:
+    limits = SocketLimits(send_timeout=300.0, end_timeout=0.5)
+    async with served(limits) as (gateway, url), connected(url, max_msg_size=0) as sleeper:
+        pod = gateway.world.new_pod()
+        gateway.world.padding = "x" * 20_000
+        await sleeper.say(type="subscribe", id="a", channel=CHANNEL)
+        await sleeper.hear("live")
+        transport = sleeper.socket._conn.transport  # type: ignore[union-attr]
+        assert transport is not None
+        transport.pause_reading()
+        for _ in range(20):
+            await gateway.world.print(pod, 50)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(8):
+            await gateway.live.close()
+            while gateway.live.counts.connections:
+                await asyncio.sleep(0.05)
+
+
 async def test_an_ending_gateway_tells_clients_to_come_again() -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with served() as (_, url):
