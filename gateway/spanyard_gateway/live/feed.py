@@ -143,8 +143,6 @@ class Feed:
                 await self._listen(backoff)
             except UpstreamError as error:
                 self.trouble = str(error)
-            if not self._heard.is_set():
-                self._hand_on_past()
             self.ready.set()
             if self.closing and (self._heard.is_set() or await self._last_look()):
                 return
@@ -202,7 +200,8 @@ class Feed:
 
     def _hand_on_past(self) -> None:
         """What the collector had before anybody listened, in one piece: up to `keep`, which all
-        inlets share, and for which none of them has to have room."""
+        inlets share, and for which none of them has to have room. Once, so that nothing piles up; what
+        a connection gave that broke before stays in `_fresh`."""
         past = Joined(self.pod.uid, tuple(self._taken()))
         for inlet in self._inlets if past.blocks else ():
             inlet.offer(past)

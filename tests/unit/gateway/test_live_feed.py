@@ -12,7 +12,9 @@ from spanyard_gateway.live import feed as feeds
 from spanyard_gateway.live.feed import Feed
 from spanyard_gateway.live.inlet import Inlet, Joined, Reached
 from spanyard_gateway.live.records import Block, LogRecord, SpanRecord
-from spanyard_gateway.live.upstream import LivePod, UpstreamEvent, UpToDate
+from spanyard_gateway.live.upstream import LivePod, UpstreamError, UpstreamEvent, UpToDate
+from tests.fakes.live_scene import play
+from tests.sim.clock import SimClock, WallClock
 
 POD = LivePod("pod", "pod", "local", "support")
 KEPT = 2_000
@@ -105,3 +107,34 @@ async def test_a_pod_that_names_writers_without_end_makes_nothing_grow(
     ]
     async with fed(*blocks) as feed:
         assert list(feed.reached) == [f"pod/{n}/0@e" for n in range(20, 30)]
+
+
+class Breaking(Said):
+    """Says one more, and breaks, before it has said all."""
+
+    said = 0
+
+    async def _events(self) -> AsyncIterator[UpstreamEvent]:
+        self.said += 1
+        yield lines(self.said)
+        if self.said < 30:
+            raise UpstreamError("the connection broke")
+        yield UpToDate()
+        await asyncio.Event().wait()
+
+
+def test_connections_that_break_before_all_is_said_pile_up_nothing() -> None:
+    async def scene() -> None:
+        clock = SimClock(WallClock())
+        made = Feed(POD, Breaking(()), _nothing_stored, clock, random.Random(1), keep=1 << 20)
+        inlet = Inlet(1)
+        made.join(inlet)
+        inlet.waiting_now()
+        task = asyncio.create_task(made.run())
+        await asyncio.sleep(300)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        given = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
+        assert [sum(block.count for block in each.blocks) for each in given] == [30]
+
+    play(scene())
