@@ -105,10 +105,10 @@ class SocketLimits:
     unanswered: float = 60.0
     """Seconds that the last answer about rights holds while Kubernetes gives no new one: a restart of
     its API server must not end all streams."""
-    end_timeout: float = 5.0
-    """And for so long when the gateway ends: a pod has 30 s for all of it."""
     send_timeout: float = 60.0
     """A client that takes nothing for so long is cut off: its pongs come from its kernel's side."""
+    end_timeout: float = 5.0
+    """The same when the gateway ends: a pod has 30 s for all of it."""
 
 
 @dataclass(slots=True)
