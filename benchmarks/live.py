@@ -215,12 +215,12 @@ def _tell(process: "subprocess.Popen[str]", line: str) -> None:
 
 
 @contextlib.contextmanager
-def running_up() -> Iterator[tuple[str, int, Callable[[int], None]]]:
+def running_up(server: str = SERVER) -> Iterator[tuple[str, int, Callable[[int], None]]]:
     """`spanyard up`: address of `/ws`, process id, and what sets the lines per second."""
     with tempfile.TemporaryDirectory(prefix="spanyard-bench-live-") as folder:
         place = Path(folder)
         (place / "app").mkdir()
-        (place / "app" / "server.py").write_text(SERVER, "utf-8")
+        (place / "app" / "server.py").write_text(server, "utf-8")
         (place / "app" / "spanyard.yaml").write_text(YAML, "utf-8")
         with (place / "errors").open("w") as errors:
             up = subprocess.Popen(
@@ -241,12 +241,12 @@ def running_up() -> Iterator[tuple[str, int, Callable[[int], None]]]:
             # What it prints has to be read, until its end.
             reading = threading.Thread(target=up.stdout.read, name="output of `spanyard up`")
             reading.start()
-            server = json.loads((place / "data" / "server.json").read_text())
+            about = json.loads((place / "data" / "server.json").read_text())
 
             def rate(lines: int) -> None:
                 urllib.request.urlopen(f"{address}/rate/{lines}", timeout=10).close()
 
-            yield server["url"].replace("http", "ws", 1) + "/ws", up.pid, rate
+            yield about["url"].replace("http", "ws", 1) + "/ws", up.pid, rate
         finally:
             up.send_signal(signal.SIGINT)
             try:

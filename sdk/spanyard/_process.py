@@ -71,8 +71,12 @@ def close() -> None:
 
 def refuse(what: str) -> None:
     """Count a misuse of the API, where something is recorded at all."""
-    if isinstance(_sink, Sink):
-        _sink.refuse(what)
+    try:
+        current = sink()  # the refused call may be the first of all
+    except Exception:  # as it did in the call that is refused: telemetry raises nothing
+        return
+    if current is not None:
+        current.refuse(what)
 
 
 def stats() -> Stats:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import spanyard
-from spanyard import ObservabilityWriter, _counts
+from spanyard import ObservabilityWriter, _counts, _process
 from spanyard_core.errors import BadRecordError
 from tests.unit.sdk.conftest import SpansDir
 
@@ -226,3 +226,15 @@ def test_the_writer_refuses_by_its_own_error_or_takes_it(tmp_path: Path) -> None
         "w": "NaN",
         "o": "<Odd: RuntimeError>",
     }
+
+
+def test_a_first_call_that_is_wrong_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_process, "_sink", _process._Unread())
+    monkeypatch.setenv("SPANYARD_SPANS_DIR", str(tmp_path / "spans"))
+    with s.span("step", at=1) as span:
+        assert not span.recording
+    (told,) = spanyard.stats().refused
+    assert "unexpected keyword argument 'at'" in told
+    spanyard.configure()
