@@ -5,7 +5,8 @@ that are held up together the database is asked one question, and its blocks, wi
 them, are everybody's.
 
 And not too many at a time: a page of records takes the loop some 20 ms to read and to pass on, so
-that hundreds of listeners who want all since long ago would hold up everybody who listens to now.
+that hundreds of listeners who want all since long ago would hold up everybody who listens to now. Nor
+in the order in which they were asked: see `turns`.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from spanyard_gateway.live.channels import Filter
 from spanyard_gateway.live.inlet import Reached
 from spanyard_gateway.live.records import Block, LiveSignal
 from spanyard_gateway.live.stored import Row, Stored, Target
+from spanyard_gateway.live.turns import ASKER, Turn, Turns
 from spanyard_gateway.live.upstream import LivePod
 
 Found = TypeVar("Found")
@@ -29,9 +31,11 @@ MOST = 16
 """Answers kept at a time; one holds up to 2,000 records."""
 AT_ONCE = 4
 """Questions that are asked at a time."""
-REST_S = 10e-6
-"""Per record of an answer, after which its place is the next question's: of the loop's time about
-half is left to all else."""
+REST_S = 30e-6
+"""Per record of an answer, about three times what the loop needs to read it and to pass it on."""
+MOST_TOOK_S = 0.1
+"""Its place rests at least as long as it took: an engine that is busy is asked half as much. What took
+longer waited for something else."""
 SINCE_MS = 1_000
 """Times since which something began are rounded down to this: who comes again together asks alike."""
 
@@ -43,7 +47,8 @@ class SharedStored:
         self._stored = stored
         self._asked: dict[Hashable, asyncio.Future[Any]] = {}
         self._answers: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE)
+        self._waiting: dict[Hashable, Turn] = {}
 
     async def reached(self, pod: LivePod) -> Mapping[str, Reached]:
         return await self._stored.reached(pod)  # one feed per pod asks
@@ -93,24 +98,30 @@ class SharedStored:
     async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
         answer = self._asked.get(key) or self._answers.get(key)
         if answer is None:
-            answer = self._asked[key] = asyncio.ensure_future(self._in_turn(ask))
+            turn = self._waiting[key] = self._turns.wish(ASKER.get())
+            answer = self._asked[key] = asyncio.ensure_future(self._in_turn(turn, ask))
             answer.add_done_callback(lambda done: self._answered(key, done))
+        elif key in self._waiting:
+            self._turns.hurry(self._waiting[key], ASKER.get())
         # Whoever goes away leaves the question to the others.
         found: Found = await asyncio.shield(answer)
         return found
 
-    async def _in_turn(self, ask: Callable[[], Awaitable[Found]]) -> Found:
-        await self._places.acquire()
-        rest = 0.0
+    async def _in_turn(self, turn: Turn, ask: Callable[[], Awaitable[Found]]) -> Found:
+        loop, count = asyncio.get_running_loop(), 0
+        began = loop.time()
         try:
+            await turn.given
+            began = loop.time()
             found = await ask()
-            rest = REST_S * _records(found)
+            count = _records(found)
         finally:
-            asyncio.get_running_loop().call_later(rest, self._places.release)
+            took = min(loop.time() - began, MOST_TOOK_S)
+            self._turns.end(turn, took, REST_S * count)
         return found
 
     def _answered(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
-        del self._asked[key]
+        del self._asked[key], self._waiting[key]
         if answer.cancelled() or answer.exception() is not None:  # whoever asked has it
             return
         self._answers[key] = answer

@@ -37,6 +37,7 @@ from spanyard_gateway.live.outlet import Outlet
 from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
 from spanyard_gateway.live.subscription import MOST_HISTORY, MOST_RESUMED, Subscription, Wish
+from spanyard_gateway.live.turns import ASKER
 from spanyard_gateway.search.errors import SearchError
 
 log = logging.getLogger("spanyard.gateway")
@@ -148,6 +149,7 @@ class _Connection:
 
     async def run(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
+        ASKER.set(self._person or self)
         await self.say(
             said(
                 "hello",

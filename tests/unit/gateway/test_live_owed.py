@@ -236,7 +236,9 @@ def test_of_many_questions_few_are_asked_at_a_time_and_each_once() -> None:
         began = asyncio.get_running_loop().time()
         answers = await asks
         took = asyncio.get_running_loop().time() - began
-        assert (most, round(took, 1)) == (4, 1.0), "40 questions, however many asked them"
+        assert (most, round(took, 1)) == (4, 1.9), (
+            "40 questions, however many asked them, and rests"
+        )
         failed = [n for n, answer in enumerate(answers) if answer != []]
         assert failed == list(range(3, 400, 40)), "and a failure takes nobody's place for ever"
 
