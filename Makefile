@@ -48,7 +48,7 @@ bench: setup ## benchmarks; prints the tables of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-live: setup ## live streams: latency and memory (part of bench)
-	@$(BIN)/python -m benchmarks live
+	@$(BIN)/python -m benchmarks live live_spans
 
 soak: setup ## kill the collector 1,000 times under load (half an hour; ARGS='--kills 50')
 	@$(BIN)/python -m tests.limits.soak $(ARGS)

@@ -16,6 +16,7 @@ NAMES = {
     "ingester": "objects to rows against ClickHouse's own INSERT; upload to queryable",
     "operator": "a thousand Deployments against a real API server: writes, time, memory",
     "live": "from a line that is written to sockets that listen",
+    "live_spans": "from what happens to a span to a socket that listens",
     "page": "a trace of 10,000 spans, a log of 1,000,000 lines in Chromium",
     "queries": "the gateway's lists and look-ups on millions of rows",
 }

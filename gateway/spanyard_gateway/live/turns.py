@@ -2,7 +2,8 @@
 
 What is asked for here costs the loop and the engine time in which nobody else is served, and what it
 costs is known only afterwards. Among those that wait, the next turn is that of the one who had least
-(start-time fair queueing): one who asks for little is not behind a hundred who ask for much.
+(start-time fair queueing): one who asks for little is not behind a hundred who ask for much. Now and
+then it is that of who waits longest: nobody waits without end for strangers that keep coming.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ GUESS_S = 0.005
 CREDIT_S = 0.5
 """So much is had before those who ask without end: a beginning, with a page or two of history, does
 not wait until each of a hundred others had one more page."""
+LONGEST_EACH = 4
+"""Of so many turns one is that of who waits longest."""
 MOST_ASKERS = 1_000
 """Remembered; beyond that those who had least are strangers again."""
 
@@ -43,11 +46,13 @@ class Turns:
         self._places = places
         self._free = places
         self._waiting: list[tuple[float, int, Turn]] = []
+        self._line: dict[Turn, None] = {}
+        """The same in the order in which they came."""
         self._had: dict[Hashable, float] = {}
         """Up to where who has asked has come."""
         self._passed = 0.0
         """Where those are who ask without end; whoever was silent begins a credit before it."""
-        self._number = 0
+        self._number = self._given = 0
         self._resting_until = 0.0
 
     def wish(self, asker: Hashable) -> Turn:
@@ -56,6 +61,7 @@ class Turns:
         self._number += 1
         self._had[asker] = turn.start + GUESS_S
         heapq.heappush(self._waiting, (turn.start, turn.number, turn))
+        self._line[turn] = None
         self._next()
         return turn
 
@@ -91,10 +97,21 @@ class Turns:
         return max(stranger, self._had.get(asker, stranger))
 
     def _next(self) -> None:
-        while self._free and self._waiting:
-            start, _, turn = heapq.heappop(self._waiting)
-            if turn.given.done():  # hurried, and given before
+        while self._free and self._line:
+            self._given += 1
+            turn = self._least() if self._given % LONGEST_EACH else next(iter(self._line))
+            del self._line[turn]
+            if turn.given.done():  # given up
                 continue
             self._free -= 1
-            self._passed = max(self._passed, start)
             turn.given.set_result(None)
+        if not self._line:
+            self._waiting.clear()
+
+    def _least(self) -> Turn:
+        """Whoever had least of those in line."""
+        while True:
+            start, _, turn = heapq.heappop(self._waiting)
+            if turn in self._line:  # else it had its turn: it waited longest, or was hurried
+                self._passed = max(self._passed, start)
+                return turn

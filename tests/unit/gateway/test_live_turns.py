@@ -71,6 +71,26 @@ def test_who_asks_for_little_is_not_behind_a_hundred_who_ask_for_much() -> None:
     play(scene())
 
 
+def test_nobody_waits_without_end_for_strangers_that_keep_coming() -> None:
+    async def scene() -> None:
+        asked = Asked()
+
+        async def strangers(line: int) -> None:
+            for n in range(10_000):
+                await asked.ask(f"stranger {line}.{n}", 0.1)
+
+        coming = [asyncio.create_task(strangers(line)) for line in range(10)]
+        await asyncio.sleep(1)
+        for _ in range(20):
+            await asked.ask("reader")
+        times = asked.of("reader")
+        assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 6
+        for task in coming:
+            task.cancel()
+
+    play(scene())
+
+
 def test_a_question_that_somebody_else_asks_too_comes_when_the_first_of_them_is_next() -> None:
     async def scene() -> None:
         asked = Asked()
