@@ -188,9 +188,8 @@ class Feed:
                     if inlet in self._inlets:
                         for block in blocks:
                             inlet.offer(block)
-                await self._clock.sleep(
-                    0
-                )  # twice: the first wakes them, in the second they are done
+                # The first wakes them, in the second they are done.
+                await self._clock.sleep(0)
                 await self._clock.sleep(0)
             for block in blocks:
                 block.forget()
