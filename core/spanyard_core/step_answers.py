@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+from spanyard_core.commits import Commit, cleaned
+from spanyard_core.resources.source_status import SourceStatus
+
 MOST_BYTES = 4000
 _FACT_CHARACTERS = 600
 
@@ -20,6 +23,10 @@ class StepAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     facts: dict[str, str] = {}
     """What `reasons.explain` takes."""
     commit: str = ""
+    subject: str = ""
+    author: str = ""
+    committed_at: str = ""
+    """Of the commit, as `commits.Commit` has them."""
     digest: str = ""
     """`sha256:…` of the archive that was fetched or made."""
     key: str = ""
@@ -27,6 +34,35 @@ class StepAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     size: int = 0
     """Bytes: of the artifact, or of what was unpacked."""
     files: int = 0
+
+
+def of_commit(commit: Commit) -> StepAnswer:
+    """A repository was fetched."""
+    return StepAnswer(
+        commit=commit.id,
+        subject=commit.subject,
+        author=commit.author,
+        committed_at=commit.committed_at,
+    )
+
+
+def fetched(answer: StepAnswer) -> SourceStatus:
+    """What the status tells of `fetch`: a commit, or an archive's digest."""
+    about = cleaned(
+        Commit(
+            id=answer.commit,
+            subject=answer.subject,
+            author=answer.author,
+            committed_at=answer.committed_at,
+        )
+    )
+    return SourceStatus(
+        commit=about.id,
+        subject=about.subject,
+        author=about.author,
+        committed_at=about.committed_at,
+        digest="" if about.id else answer.digest,
+    )
 
 
 def encoded(answer: StepAnswer) -> bytes:

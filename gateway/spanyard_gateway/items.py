@@ -239,6 +239,12 @@ class TimelineItem(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=T
     title: str
     """A step, a commit, the text of a line, the name of a span or score."""
     detail: str = ""
+    subject: str = ""
+    """Of a commit: the first line of its message."""
+    author: str = ""
+    """Of a commit: a name."""
+    committed_at: str = ""
+    """Of a commit: when it was made; `time` is when it was fetched."""
     level: str = ""
     """Of a line."""
     status: str = ""

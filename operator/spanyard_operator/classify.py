@@ -16,11 +16,11 @@ from spanyard_core.resources.kinds import (
     ArtifactStatus,
     Build,
     Failure,
-    SourceStatus,
     StepStatus,
 )
 from spanyard_core.resources.reasons import explain
-from spanyard_core.step_answers import StepAnswer, decoded
+from spanyard_core.resources.source_status import SourceStatus
+from spanyard_core.step_answers import StepAnswer, decoded, fetched
 from spanyard_operator import endings, waits
 from spanyard_operator.pod.build_pod import CONTAINERS
 from spanyard_operator.pod.collector import CONTAINER as COLLECTOR
@@ -82,8 +82,7 @@ def classify(
         answer = decoded(end.get("message")) or StepAnswer()
         if end.get("exitCode") == 0:
             if step == "fetch":
-                digest = "" if answer.commit else answer.digest
-                seen["source"] = SourceStatus(commit=answer.commit, digest=digest)
+                seen["source"] = fetched(answer)
             elif step == "publish":
                 seen["artifact"] = ArtifactStatus(
                     key=answer.key, digest=answer.digest, size=answer.size

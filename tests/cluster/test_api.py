@@ -214,7 +214,7 @@ def test_a_deployment_can_be_scaled(api: ApiServer, stored: list[str]) -> None:
     ("kind", "names"),
     [
         ("Project", "Name Ready Latest Build Running Queued Deployments Age Policy Title"),
-        ("Build", "Name Project Phase Reason Step Duration Age Attempt Commit Log Message"),
+        ("Build", "Name Project Phase Reason Step Duration Age Attempt Commit Subject Log Message"),
         (
             "Deployment",
             "Name Project Ready Status Replicas Revision Build Age Endpoint Restarts Capture Message",

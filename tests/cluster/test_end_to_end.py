@@ -89,7 +89,9 @@ def test_a_repository_becomes_an_artifact(stack: Stack, tmp_path: Path) -> None:
         )
         made = stack.wait_for_phase("Build", "site-1", "Succeeded", "Failed")
     assert made["status"]["phase"] == "Succeeded", json.dumps(made["status"], indent=1)
-    assert made["status"]["source"]["commit"] == commit
+    told = made["status"]["source"]
+    assert (told["commit"], told["subject"], told["author"]) == (commit, "a commit", "n")
+    assert told["committedAt"]
 
 
 def test_a_deleted_deployment_leaves_nothing_behind(stack: Stack, served: str) -> None:

@@ -61,7 +61,15 @@ def runs(name: str) -> dict[str, Any]:
 
 
 def ended_well(namespace: str, build: str) -> dict[str, Any]:
-    fetched = encoded(StepAnswer(commit="c" * 40)).decode()
+    # As long as they may be: the schema of the status takes them.
+    fetched = encoded(
+        StepAnswer(
+            commit="c" * 40,
+            subject="é" * 500,
+            author="\U0001f600" * 500,
+            committed_at="2026-11-22T09:00:00Z",
+        )
+    ).decode()
     key = f"builds/{namespace}.{build}/artifact-1.tar.zst"
     stored = encoded(StepAnswer(key=key, digest="sha256:" + "a" * 64, size=4711)).decode()
     return {

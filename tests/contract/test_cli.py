@@ -23,7 +23,14 @@ from spanyard_core.records import (
     SpanEvent,
     SpanLine,
 )
-from spanyard_core.resources.kinds import Build, BuildStatus, Deployment, Failure, Revision
+from spanyard_core.resources.kinds import (
+    Build,
+    BuildStatus,
+    Deployment,
+    Failure,
+    Revision,
+)
+from spanyard_core.resources.source_status import SourceStatus
 from spanyard_core.storage import open_storage
 from spanyard_ingester.warehouse import LedgerRow, QuarantineRow
 from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
@@ -307,6 +314,7 @@ async def test_builds_and_deployments(spanyard: Shell, kept: MemoryResources, ap
         phase="Failed", started_at=at(0), finished_at=at(2 * 10**9),
         failure=Failure(reason="StepFailed", message="install ended\nwith 1", step="install",
                         last_lines=["boom \x1b[2J"], remedy="read it"),
+        source=SourceStatus(commit="c" * 40 + "-dirty", subject="Ask \x1b[2J twice", author="Ann"),
     )  # fmt: skip
     deployment = kept.found["Deployment", "local.support"]
     assert isinstance(deployment, Deployment)
@@ -315,13 +323,15 @@ async def test_builds_and_deployments(spanyard: Shell, kept: MemoryResources, ap
     await api.storage.write("builds/local.support/build.log", b"all \x1b[31mof\x1b[0m it\n")
     shown = await spanyard.lines("builds", "support")
     assert shown[1].startswith("local.support-1 local.support Failed install 2.00s ")
-    assert shown[1].endswith("install ended ⏎ with 1")
+    assert shown[1].endswith(" cccccccccccc-dirty Ask ␛[2J twice install ended ⏎ with 1")
     assert shown[2] == "local.support local.support Queued"
     assert len(await spanyard.json("builds", "--phase", "failed")) == 1
     shown = await spanyard.lines("deployments")
     assert shown[1].startswith("local.support local.support 1/1 http://127.0.0.1:1")
     text = await spanyard("show", "build", "support-1")
     assert "StepFailed in step install: install ended ⏎ with 1" in text
+    assert '"author": "Ann"' in text
+    assert "\x1b" not in text
     assert "  | boom ␛[2J\n  read it\n" in text
     await spanyard("show", "build", "nope", code=1)
     await spanyard("cancel", "support-1", code=1)

@@ -19,6 +19,7 @@ from spanyard_core.resources.kinds import (
     Revision,
     StepStatus,
 )
+from spanyard_core.resources.source_status import SourceStatus
 from tests.fakes.gateway_api import Api, Filled, filled, running_gateway
 from tests.fakes.gateway_records import PROJECT, at
 from tests.fakes.resource_api import MemoryResources, manifests
@@ -83,7 +84,8 @@ def kept() -> MemoryResources:
     status = build.status
     status.phase, status.attempt = "Failed", 1
     status.queued_at, status.started_at, status.finished_at = at(8 * S), at(9 * S), at(20 * S)
-    status.source.commit = "0123456789abcdef"
+    status.source = SourceStatus(commit="0123456789abcdef", subject="Ask <b>twice</b>",
+                                 author="Ann", committed_at=at(S))  # fmt: skip
     step = [("fetch", 9, 10, 0), ("install", 10, 20, 3)]
     status.steps = [
         StepStatus(name=name, started_at=at(a * S), finished_at=at(b * S), exit_code=code)
@@ -160,6 +162,11 @@ async def test_commit_build_revision_line_span_and_score_are_one_story(api: Api)
     ]
     of = {item["id"]: item for item in items}
     assert len(of) == len(items)
+    commit = of["local.support-1/1/commit"]
+    assert (commit["subject"], commit["author"]) == ("Ask <b>twice</b>", "Ann")
+    assert (commit["time"], commit["committedAt"]) == (at(9 * S), at(S))
+    assert commit["detail"] == "main of https://git.example/a"
+    assert [item for item in items if "author" in item] == [commit]
     failed = of["local.support-1/1/end"]
     assert (failed["status"], failed["durationNs"]) == ("error", 11 * S)
     assert failed["detail"] == "install ended with 3\nx"

@@ -4,11 +4,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import spanyard_sidecar.sources.git as module
+from spanyard_core.commits import Commit
+from spanyard_core.step_answers import MOST_BYTES, decoded, encoded, of_commit
+from spanyard_local.sources.folder import commit_of
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 from spanyard_sidecar.sources.git import (
+    MOST_COMMIT,
     TRIES,
     GitCredentials,
     _Git,
@@ -28,6 +33,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.said: list[str] = []
+        self.told = Commit()
         self._number = 0
 
     def fetch(
@@ -37,9 +43,9 @@ class Place:
         target, private = (self.folder / f"{w}{self._number}" for w in ("t", "p"))
         target.mkdir()
         private.mkdir()
-        commit = fetch_git(url, revision, target, private=private, credentials=credentials,
-                           say=self.said.append)  # fmt: skip
-        return commit, {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}
+        self.told = fetch_git(url, revision, target, private=private, credentials=credentials,
+                              say=self.said.append)  # fmt: skip
+        return self.told.id, {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}
 
     def failure(
         self, url: str, revision: str = "HEAD", credentials: GitCredentials | None = None
@@ -77,6 +83,88 @@ def test_branches_tags_and_commits_are_found(place: Place, commits: list[str]) -
         (commits[0][:9], commits[0], {"a"}),
     ):
         assert place.fetch(url, revision) == (commit, files), revision
+
+
+def committed(folder: Path, message: bytes, *, author: str, date: str = "1790000000 +0200",
+              encoding: str = "") -> str:  # fmt: skip
+    """A commit with a message that git's own command would not take; its id."""
+    tree = git(folder, "rev-parse", "HEAD^{tree}")
+    header = f"tree {tree}\nauthor {author} {date}\ncommitter c <c@localhost> {date}\n"
+    header += f"encoding {encoding}\n" if encoding else ""
+    done = subprocess.run(["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+                          cwd=folder, input=header.encode() + b"\n" + message, check=True,
+                          capture_output=True)  # fmt: skip
+    made = done.stdout.decode().strip()
+    git(folder, "update-ref", "refs/heads/odd", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("message", "author", "more", "subject", "name"),
+    [
+        (b"Answer in the customer's language\n\nBody.\n", "Ann B <ann@mail.example>", {},
+         "Answer in the customer's language", "Ann B"),
+        (b"\n\nOne line\nnext line\n", "ann@mail.example <ann@mail.example>", {}, "One line", ""),
+        (b"\x1b]0;owned\x07\x1b[31mred\r\tend\n", "A\x1b[2J\u202eb (ann@mail.example) <>", {},
+         "]0;owned [31mred end", "A [2J b"),
+        (b"<img src=x onerror=alert(1)>", "<script> <x>", {}, "<img src=x onerror=alert(1)>", None),
+        ("ß".encode("latin-1") + b" left", "Zo\u00eb <z@localhost>", {"encoding": "latin1"},
+         "ß left", None),
+        (b"\xff\xfe broken", "n <n@localhost>", {}, "\ufffd\ufffd broken", "n"),
+        ("é".encode() * 201, "n" * 150 + " <n@localhost>", {}, "é" * 199 + "…", "n" * 99 + "…"),
+        (b"", " <n@localhost>", {}, "", ""),
+        (b"x\n" * 600_000, "n <n@localhost>", {}, "", ""),
+    ],
+)  # fmt: skip
+def test_what_a_commit_says_of_itself_is_told_cleaned_and_bounded(
+    place: Place, commits: list[str], message: bytes, author: str, more: dict[str, str],
+    subject: str, name: str | None,
+) -> None:  # fmt: skip
+    made = committed(place.folder / "repo", message, author=author, **more)
+    place.fetch(f"file://{place.folder}/repo", "odd")
+    told = place.told
+    assert (told.id, told.subject) == (made, subject)
+    assert name is None or told.author == name
+    assert "@" not in told.author
+    assert told.committed_at == ("" if len(message) > MOST_COMMIT else "2026-09-21T14:13:20Z")
+    answer = encoded(of_commit(told))
+    assert len(answer) < MOST_BYTES
+    assert decoded(answer) == of_commit(told)
+
+
+def test_of_a_commit_the_name_in_the_mailmap_counts_and_no_time_that_cannot_be(
+    place: Place, commits: list[str]
+) -> None:
+    repo = place.folder / "repo"
+    (repo / ".mailmap").write_text("Her Name <now@localhost> <before@localhost>\n")
+    git(repo, "add", ".mailmap")
+    git(repo, "commit", "-q", "-m", "names")
+    for date in ("0 +0000", "99999999999999 +0000", "253402300800 +0000"):
+        committed(repo, b"x", author="Old Name <before@localhost>", date=date)
+        place.fetch(f"file://{place.folder}/repo", "odd")
+        assert (place.told.author, place.told.committed_at) == ("Her Name", ""), date
+
+
+def test_a_commit_that_cannot_be_told_of_is_fetched_all_the_same(
+    place: Place, commits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.commits, "LOG", ("log", "--no-such-option"))
+    assert place.fetch(f"file://{place.folder}/repo", "v1")[0] == commits[1]
+    assert place.told == Commit(id=commits[1])
+
+
+def test_a_folder_tells_the_commit_it_has_and_that_it_differs(
+    place: Place, commits: list[str]
+) -> None:
+    repo = place.folder / "repo"
+    told = commit_of(repo / "p")
+    assert (told.id, told.subject, told.author) == (commits[2], "a commit", "n")
+    assert told.committed_at.endswith("Z")
+    (repo / "a").write_text("edited")
+    assert commit_of(repo) == msgspec.structs.replace(told, id=f"{commits[2]}-dirty")
+    git(place.folder, "init", "-q", "empty")
+    for without in (place.folder / "empty", place.folder / "nowhere"):
+        assert commit_of(without) == Commit()
 
 
 def test_a_branch_that_looks_like_a_commit_is_found(place: Place, commits: list[str]) -> None:
@@ -133,7 +221,7 @@ def test_a_source_that_does_not_answer_is_tried_a_few_times_into_a_fresh_folder(
         (tmp_path / "half").unlink()
         emptied[0] += 1
 
-    def attempt(sleep: Callable[[float], object] = waited.append) -> str:
+    def attempt(sleep: Callable[[float], object] = waited.append) -> Commit:
         return fetch_patiently(
             (tmp_path / "repo").as_uri(), "main", tmp_path / "t", private=tmp_path / "p",
             credentials=None, say=said.append, empty=empty, sleep=sleep,
@@ -146,7 +234,7 @@ def test_a_source_that_does_not_answer_is_tried_a_few_times_into_a_fresh_folder(
         attempt()
     assert (emptied[0], len(waited)) == (TRIES - 1, TRIES - 1)
     assert said[1].startswith(f"no route; try 2 of {TRIES} in ")
-    assert attempt(lambda _: monkeypatch.undo()) == commits[-1]
+    assert attempt(lambda _: monkeypatch.undo()).id == commits[-1]
     assert said[-1] == f"commit {commits[-1]}"
 
 

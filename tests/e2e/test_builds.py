@@ -103,7 +103,9 @@ class TestABuild:
             shop.give(secrets=given)
             status = await shop.run(source=source, build="echo $SPANYARD_COMMIT > commit; ls -a")
         assert status.failure is None
-        assert status.source.commit == commits[0]
+        source = status.source
+        assert (source.commit, source.subject, source.author) == (commits[0], "a commit", "n")
+        assert source.committed_at.endswith("Z")
         assert await unpacked(shop, status) == {"f": "1", "commit": f"{commits[0]}\n"}
         everything = "".join(
             p.read_text("utf-8", "replace") for p in shop.folder.rglob("*")

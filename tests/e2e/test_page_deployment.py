@@ -10,8 +10,10 @@ import pytest
 
 from tests.e2e.asking import ask
 from tests.e2e.browser import installed, tab
+from tests.fakes.git_server import git
 from tests.fakes.up import ROOT, Up
 
+SUBJECT = "Answer <b>about</b> orders"
 ROOM = "deployments/local.support-agent"
 
 
@@ -34,6 +36,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
     folder = tmp_path_factory.mktemp("rollouts")
     app = folder / "support-agent"
     shutil.copytree(ROOT / "examples" / "support-agent", app)
+    git(app, "init", "-q", "-b", "main")
+    git(app, "add", "-A")
+    git(app, "commit", "-q", "-m", SUBJECT, "--author", "Ann <i>B</i> <ann@localhost>")
     with Up(folder / "data", app) as up:
         gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
         served = up.until(
@@ -114,6 +119,27 @@ def test_the_timeline_is_one_story_that_leads_to_every_room(stack: Rollouts) -> 
         page.locator(".story-row", has_text="helpfulness").first.wait_for(timeout=60_000)
         page.locator(".story-row", has_text="helpfulness").first.locator(".title a").click()
         page.wait_for_url("**/traces/local.support/*")
+        assert found.troubles == []
+
+
+def test_what_was_committed_is_told_where_builds_are_as_text(stack: Rollouts) -> None:
+    with tab(stack.gateway) as found:
+        page = found.page
+        for place, where in {
+            "builds": "td .commit",
+            "builds/local.support-agent": ".facts.about",
+            ROOM: ".revisions .commit",
+            f"{ROOM}?view=timeline&kinds=commit": ".story-row .title",
+        }.items():
+            found.go(place)
+            told = page.locator(where, has_text=SUBJECT).first
+            told.wait_for()
+            assert re.search(r"\b[0-9a-f]{12}(-dirty)?\b(?![0-9a-f])", told.inner_text()), place
+            assert told.locator("b, i").count() == 0, place
+        assert "by Ann" in told.inner_text()
+        found.go("builds/local.support-agent-2")  # of the folder as it was edited
+        page.locator(".facts.about code", has_text="-dirty").wait_for()
+        assert "by Ann" in page.locator(".facts.about").inner_text()
         assert found.troubles == []
 
 

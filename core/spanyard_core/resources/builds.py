@@ -27,10 +27,10 @@ from spanyard_core.resources.kinds import (
     ConcurrencyPolicy,
     Failure,
     Phase,
-    SourceStatus,
     StepStatus,
 )
 from spanyard_core.resources.reasons import REASONS, explain
+from spanyard_core.resources.source_status import SourceStatus
 
 Step = Literal["fetch", "install", "build", "publish"]
 STEPS: tuple[Step, ...] = ("fetch", "install", "build", "publish")

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from spanyard_core.resources.source_status import SourceStatus
+
 GROUP = "spanyard.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -248,13 +250,6 @@ class Failure(Camel):
     last_lines: list[str] = []
     """The end of the step's output, at most 20 lines of 500 characters."""
     remedy: str = ""
-
-
-class SourceStatus(Camel):
-    """What was fetched."""
-
-    commit: str = ""
-    digest: str = ""
 
 
 class ArtifactStatus(Camel):

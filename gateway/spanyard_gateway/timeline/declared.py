@@ -102,7 +102,8 @@ def _build(build: Build) -> Iterator[Entry | None]:
 
 
 def _commit(build: Build, own: str) -> Entry | None:
-    """The source, at the time it was fetched: when it was committed nobody told."""
+    """The source, at the time it was fetched: here it begins to matter, and a clock of ours says so;
+    when it was committed stands beside it."""
     fetch = next((step for step in build.status.steps if step.name == "fetch"), None)
     if fetch is None:
         return None
@@ -111,7 +112,11 @@ def _commit(build: Build, own: str) -> Entry | None:
         title = fetched.commit or source.git.revision
         detail = f"{source.git.revision} of {source.git.url}"
     elif source.directory is not None:
-        title, detail = source.directory.path, "a folder of this machine"
+        path = source.directory.path
+        title = fetched.commit or path
+        detail = (
+            f"{path}, a folder of this machine" if fetched.commit else "a folder of this machine"
+        )
     else:
         archive = source.archive.digest if source.archive is not None else ""
         told = source.artifact
@@ -123,6 +128,9 @@ def _commit(build: Build, own: str) -> Entry | None:
         f"{own}/commit",
         title,
         detail=detail,
+        subject=fetched.subject,
+        author=fetched.author,
+        committed_at=fetched.committed_at,
         build_id=resource_id(build),
     )
 

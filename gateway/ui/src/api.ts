@@ -27,6 +27,15 @@ export interface Step {
   exitCode?: number | null;
 }
 
+/** What was fetched. Subject and author are somebody's text. */
+export interface Source {
+  commit?: string;
+  subject?: string;
+  author?: string;
+  committedAt?: string;
+  digest?: string;
+}
+
 export interface BuildStatus {
   phase?: string;
   reason?: string;
@@ -39,7 +48,7 @@ export interface BuildStatus {
   finishedAt?: string;
   duration?: string;
   failure?: Failure | null;
-  source?: { commit?: string; digest?: string };
+  source?: Source;
   artifact?: { key?: string; digest?: string; size?: number };
   logComplete?: boolean;
 }

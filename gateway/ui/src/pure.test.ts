@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import type { Span } from "./api";
 import { ansi, plain } from "./ansi";
+import { short } from "./commits";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { scroll, TALLEST } from "./scroll";
 import { messages } from "./conversation";
@@ -125,4 +126,11 @@ describe("a list of a million lines", () => {
     const { tall, place, top } = scroll(20_000, 600);
     expect([tall, place(777), top(777)]).toEqual([20_000, 777, 777]);
   });
+});
+
+describe("ids of commits", () => {
+  const id = "0123456789abcdef".repeat(4);
+  it("are cut, and still say that the folder differed", () =>
+    expect([id.slice(0, 40), id, `${id.slice(0, 40)}-dirty`].map(short)).toEqual(["0123456789ab", "0123456789ab", "0123456789ab-dirty"]));
+  it("leaves a branch or folder its name", () => expect(["main", "/a/b", "abc1234"].map(short)).toEqual(["main", "/a/b", "abc1234"]));
 });

@@ -7,6 +7,10 @@ export interface Entry {
   kind: Kind;
   title: string;
   detail?: string;
+  /** These of a commit. */
+  subject?: string;
+  author?: string;
+  committedAt?: string;
   level?: string;
   status?: string;
   durationNs?: number;

@@ -23,11 +23,10 @@ from spanyard_core.resources.kinds import (
     Build,
     BuildStatus,
     Failure,
-    SourceStatus,
     resource_id,
 )
 from spanyard_core.resources.reasons import explain
-from spanyard_core.step_answers import StepAnswer
+from spanyard_core.step_answers import StepAnswer, fetched
 from spanyard_core.storage import Storage
 from spanyard_local.builds.environment import environment_hash, steps_environment
 from spanyard_local.builds.folder import WorkFolder
@@ -206,9 +205,7 @@ class Attempt:
                 self._write_request("fetch", request)
 
         answer = await self._own_step("fetch", request, secrets, before=get_archive)
-        self._steps.status = life.fetched(
-            self.status, SourceStatus(commit=answer.commit, digest=answer.digest)
-        )
+        self._steps.status = life.fetched(self.status, fetched(answer))
         if answer.commit:
             self._environment.setdefault("SPANYARD_COMMIT", answer.commit)
         self._folder.write_meta(self._meta())

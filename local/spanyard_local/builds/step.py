@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from spanyard_core.step_answers import StepAnswer
+from spanyard_core.step_answers import StepAnswer, of_commit
 from spanyard_local.sources.folder import commit_of, copy_folder
 from spanyard_sidecar.sources.answers import answered
 from spanyard_sidecar.sources.archive import check_digest, unpack
@@ -78,7 +78,8 @@ def _fetch(request: Request) -> StepAnswer:
     copied = copy_folder(source, target, never=never, everything=request.everything, say=say)
     for line in copied.told():
         say(line)
-    return StepAnswer(commit=commit_of(source), files=copied.files, size=copied.size)
+    told = of_commit(commit_of(source))
+    return msgspec.structs.replace(told, files=copied.files, size=copied.size)
 
 
 def _fetch_git(request: Request, target: Path) -> StepAnswer:
@@ -98,7 +99,7 @@ def _fetch_git(request: Request, target: Path) -> StepAnswer:
         say=say,
         empty=empty,
     )
-    return StepAnswer(commit=commit)
+    return of_commit(commit)
 
 
 def _publish(request: Request) -> StepAnswer:

@@ -99,6 +99,7 @@ def _builds(context: Context) -> int:
         Column("STEP"),
         Column("TOOK", right=True),
         Column("AGE", right=True),
+        Column("COMMIT", flexible=True, spare=1),
         Column("WHY", flexible=True),
     )
 
@@ -112,12 +113,19 @@ def _builds(context: Context) -> int:
             failure.get("step") or status.get("step", ""),
             between(status.get("startedAt"), status.get("finishedAt"), now),
             age(_made(build), now),
+            _commit(status.get("source") or {}),
             one_line(failure.get("message") or status.get("message", "")),
         )
 
     return context.show(
         found, columns, row, empty="there is no build; `spanyard deploy PATH` makes one"
     )
+
+
+def _commit(source: Mapping[str, Any]) -> str:
+    """The beginning of its id, and its subject."""
+    commit, dash, dirty = str(source.get("commit", "")).partition("-")
+    return one_line(f"{commit[:12]}{dash}{dirty} {source.get('subject', '')}").strip()
 
 
 def _project(build: Mapping[str, Any]) -> str:

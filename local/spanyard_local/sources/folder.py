@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from spanyard_core.commits import Commit
 from spanyard_local.sources.ignoring import Rules
 from spanyard_sidecar.sources.counting import Copied, counted, in_units, leads_out
 from spanyard_sidecar.sources.errors import SourceError
+from spanyard_sidecar.sources.git import about_commit
 
 PROGRESS_S = 2.0
 
@@ -100,21 +102,31 @@ def _copy_link(root: Path, name: str, target: Path, copied: Copied) -> None:
         os.symlink(leads, target / name)
 
 
-def commit_of(folder: Path) -> str:
-    """The commit that is checked out, with `-dirty` when files differ; empty without a repository."""
-    command = ("git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40")
+def commit_of(folder: Path) -> Commit:
+    """The commit that is checked out, its id with `-dirty` when files differ; without a repository
+    all of it is empty."""
+
+    def git(*arguments: str) -> str:
+        try:
+            found = subprocess.run(
+                ["git", "-C", str(folder), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=10,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SourceError("SourceNotFound", where=str(folder)) from error
+        if found.returncode:
+            raise SourceError("SourceNotFound", where=str(folder))
+        return found.stdout.decode("utf-8", "replace").strip()
+
     try:
-        found = subprocess.run(
-            [*command, "--exclude", "*"],
-            capture_output=True,
-            check=False,
-            timeout=10,
-            text=True,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return ""  # it is only told
-    return found.stdout.strip() if found.returncode == 0 else ""
+        name = git("describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*")
+    except SourceError:
+        return Commit()  # it is only told
+    return about_commit(git, name.removesuffix("-dirty"), name)
 
 
 def _unreadable(error: OSError) -> SourceError:

@@ -17,6 +17,8 @@ from pathlib import Path
 from random import SystemRandom
 from urllib.parse import urlsplit, urlunsplit
 
+from spanyard_core import commits
+from spanyard_core.commits import Commit
 from spanyard_core.retry import Backoff
 from spanyard_sidecar.sources.errors import SourceError, UnreachableError
 
@@ -25,6 +27,8 @@ TIMEOUT_S = 600.0
 STILL_S = 60
 TRIES = 4
 """Of a source that does not answer; each may take minutes by itself."""
+MOST_COMMIT = 1 << 20
+"""Bytes, with its message: of a larger one nothing but the id is told."""
 PROTOCOLS = "http:https:ssh:git:file"
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@+#=-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -106,7 +110,7 @@ def fetch_patiently(
     say: Callable[[str], None],
     empty: Callable[[], object],
     sleep: Callable[[float], object] = time.sleep,
-) -> str:
+) -> Commit:
     """`fetch_git`, TRIES times where the source does not answer; `empty` makes the target fresh."""
     say(f"fetching {revision} of {shown(url)}")
     backoff = Backoff(SystemRandom(), first=1.0, most=20.0)
@@ -124,7 +128,7 @@ def fetch_patiently(
             sleep(delay)
             empty()
         else:
-            say(f"commit {commit}")
+            say(f"commit {commit.id}")
             return commit
 
 
@@ -136,7 +140,7 @@ def fetch_git(
     private: Path,
     credentials: GitCredentials | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> str:
+) -> Commit:
     """The files of one commit into the existing, empty folder `target`; returns the commit.
 
     `private` is a folder of ours for keys, removed by the caller. Raises SourceError;
@@ -156,8 +160,20 @@ def fetch_git(
                 "+refs/heads/*:refs/spanyard/heads/*", "+refs/tags/*:refs/spanyard/tags/*")  # fmt: skip
         commit = git.commit_of(revision)
     git.run("checkout", "--quiet", "--force", "--detach", commit)
+    about = about_commit(git.run, commit)
     shutil.rmtree(target / ".git")
-    return commit
+    return about
+
+
+def about_commit(git: Callable[..., str], commit: str, name: str = "") -> Commit:
+    """What `commit` says of itself, under the id `name` if that is another. It is only told: where
+    git cannot, the id is all there is. `git` runs it, as `_Git.run` does."""
+    try:
+        small = int(git("cat-file", "-s", commit)) <= MOST_COMMIT
+        said = git(*commits.LOG, commit, "--") if small else ""
+    except SourceError:
+        said = ""
+    return commits.parsed(name or commit, said)
 
 
 class _Git:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from spanyard_core.build_objects import source_key
 from spanyard_core.errors import ObjectNotFoundError, StorageError
 from spanyard_core.settings import settings_or_exit
-from spanyard_core.step_answers import StepAnswer
+from spanyard_core.step_answers import StepAnswer, of_commit
 from spanyard_core.storage import Storage
 from spanyard_sidecar.sources.archive import unpack
 from spanyard_sidecar.sources.counting import in_units
@@ -100,7 +100,7 @@ def _from_git(settings: FetchSettings, target: Path) -> StepAnswer:
         say=say,
         empty=lambda: _prepare(settings, target),
     )
-    return StepAnswer(commit=commit)
+    return of_commit(commit)
 
 
 def _credentials(folder: str) -> GitCredentials:

@@ -96,6 +96,19 @@ class TestEnds:
         assert [s.name for s in found.steps] == ["fetch", "install", "build", "publish"]
         assert all(s.started_at <= s.finished_at for s in found.steps)
 
+    def test_what_a_commit_says_of_itself_is_cleaned_before_it_gets_into_a_status(self) -> None:
+        pod, _ = taken("ok")
+        end = status_of(pod, "spanyard-fetch")["state"]["terminated"]
+        said = {"commit": "c" * 40, "subject": "\x1b[2Jmends it" + "!" * 300,
+                "author": "a\nb <c@localhost>", "committed_at": "yesterday"}  # fmt: skip
+        end["message"] = json.dumps(said)
+        source = classify(build(build="x"), pod, now=LATE).source
+        assert source.subject == f"[2Jmends it{'!' * (200 - 12)}…"
+        assert (source.author, source.committed_at) == ("a b", "")
+        end["message"] = json.dumps({**said, "committed_at": "2026-09-21T14:13:20Z"})
+        source = classify(build(build="x"), pod, now=LATE).source
+        assert source.committed_at == "2026-09-21T14:13:20Z"
+
     def test_while_the_collector_drains_the_log_may_get_more(self) -> None:
         pod, _ = taken("ok")
         pod["status"]["phase"] = "Running"

@@ -82,6 +82,7 @@ def test_a_repository_becomes_an_artifact_that_a_server_can_fetch(
     code, fetched = pod.run("fetch", source=f"file://{tmp_path}/repo", sub_path="app",
                             private=str(tmp_path))  # fmt: skip
     assert (code, len(fetched.commit)) == (0, 40)
+    assert (fetched.subject, fetched.author, len(fetched.committed_at)) == ("a commit", "n", 20)
     assert (pod.work / "told/commit").read_text() == f"{fetched.commit}\n"
 
     (pod.source / "app/made").mkdir()

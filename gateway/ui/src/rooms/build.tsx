@@ -7,6 +7,7 @@ import { useAsked } from "../asking";
 import { bytes, duration, full, ms, spaced } from "../format";
 import { useOlder } from "../older";
 import { Copyable, Mark, Ready, Time } from "../parts/bits";
+import { Committed } from "../parts/commit";
 import { Events } from "../parts/events";
 import { FailureCard } from "../parts/failure";
 import { type About as AboutStep, headId } from "../parts/loghead";
@@ -179,8 +180,16 @@ function About({ id, build, status }: { id: string; build: Build; status: BuildS
     <dl class="facts about">
       <dt>Source</dt>
       <dd>
-        {sourceOf(spec.source)} {status?.source?.commit && <code title={`commit ${status.source.commit}`}>{status.source.commit.slice(0, 12)}</code>}
+        {sourceOf(spec.source)}
       </dd>
+      {status?.source?.commit && (
+        <>
+          <dt>Commit</dt>
+          <dd>
+            <Committed of={status.source} />
+          </dd>
+        </>
+      )}
       <dt>Begun</dt>
       <dd>
         <Time at={status?.startedAt || status?.queuedAt} />

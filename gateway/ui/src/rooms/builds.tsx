@@ -4,6 +4,7 @@ import type { Build, Page } from "../api";
 import { useAsked } from "../asking";
 import { spaced } from "../format";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
+import { Subject } from "../parts/commit";
 import { href } from "../place";
 
 export const isOf = (build: Build, project: string): boolean => !project || !build.resource || `${build.resource.metadata.namespace}.${build.resource.spec.project}` === project;
@@ -40,6 +41,7 @@ export function Builds({ project }: { project: string }): JSX.Element {
                     <Row key={b.id} to={href(["builds", b.id])}>
                       <td>
                         <a href={href(["builds", b.id])}>{b.id}</a>
+                        <Subject of={b.resource?.status?.source} />
                       </td>
                       <td>
                         <Mark state={b.resource?.status?.phase ?? (b.complete ? "ended" : "unknown")} />

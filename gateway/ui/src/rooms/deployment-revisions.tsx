@@ -5,6 +5,7 @@ import { useAsked } from "../asking";
 import { pair } from "../compare";
 import { duration, ms } from "../format";
 import { Mark, Time } from "../parts/bits";
+import { Subject } from "../parts/commit";
 import { choose, href, usePlace } from "../place";
 
 export function Revisions({ deployment, status }: { deployment: Deployment; status: DeploymentStatus | undefined }): JSX.Element | null {
@@ -12,7 +13,7 @@ export function Revisions({ deployment, status }: { deployment: Deployment; stat
   const builds = useAsked<Page<Build>>("builds", { project: deployment.projectId, limit: 200 }, 30_000);
   if (!status?.revisions?.length) return <p class="soft">It has no revision yet.</p>;
   const namespace = deployment.id.slice(0, deployment.id.indexOf("."));
-  const sources = new Map((builds.data?.items ?? []).map((b) => [b.id, b.resource?.status?.source?.commit ?? ""]));
+  const sources = new Map((builds.data?.items ?? []).map((b) => [b.id, b.resource?.status?.source]));
   const revisions = [...status.revisions].sort((a, b) => b.number - a.number);
   const chosen = pair(query.get("compare"));
   const wanted = deployment.resource?.spec.replicas ?? 1;
@@ -31,7 +32,6 @@ export function Revisions({ deployment, status }: { deployment: Deployment; stat
         </thead>
         <tbody>
           {revisions.map((r) => {
-            const commit = sources.get(`${namespace}.${r.build}`);
             return (
               <tr key={r.number} class={chosen?.includes(r.number) ? "at" : ""}>
                 <td class="num">{r.number}</td>
@@ -40,7 +40,8 @@ export function Revisions({ deployment, status }: { deployment: Deployment; stat
                   {r.state === "Serving" && <Replicas status={status} wanted={wanted} />}
                 </td>
                 <td class="runs">
-                  {r.build ? <a href={href(["builds", `${namespace}.${r.build}`])}>{r.build}</a> : <code>{r.image}</code>} {commit && <code title={`commit ${commit}`}>{commit.slice(0, 12)}</code>}
+                  {r.build ? <a href={href(["builds", `${namespace}.${r.build}`])}>{r.build}</a> : <code>{r.image}</code>}
+                  <Subject of={sources.get(`${namespace}.${r.build}`)} />
                 </td>
                 <td class="nowrap">
                   <Time at={r.startedAt} />

@@ -3,9 +3,11 @@ import type { JSX } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { plain } from "../ansi";
 import { get, part, Refused } from "../api";
+import { short } from "../commits";
 import { clock, duration, full, visible } from "../format";
 import { useRoomKeys } from "../keys";
 import type { Message } from "../live";
+import { Words } from "../parts/commit";
 import { choose, go, href, usePlace } from "../place";
 import { type Entry, isBad, isWarning, KINDS, kindsOf, merged, ofLines, type Told } from "../timeline";
 import { when } from "../when";
@@ -210,7 +212,7 @@ function Line({ entry, before, at, of, project }: { entry: Entry; before: Entry 
     (entry.count ?? 1) > 1 ? `${entry.count} times` : "",
     entry.kind !== "revision" && entry.revision ? `revision ${entry.revision}` : "",
   ].filter(Boolean);
-  const title = visible(entry.kind === "commit" && /^[0-9a-f]{40,64}$/.test(entry.title) ? entry.title.slice(0, 12) : plain(entry.title));
+  const title = entry.kind === "commit" ? short(visible(entry.title)) : visible(plain(entry.title));
   return (
     <>
       {day !== before?.time.slice(0, 10) && <div class="day soft small">{new Date(entry.time.slice(0, 23) + "Z").toLocaleDateString()}</div>}
@@ -225,7 +227,7 @@ function Line({ entry, before, at, of, project }: { entry: Entry; before: Entry 
           <span class="soft small">{name}</span>
         </span>
         <span class="title">
-          {to ? <a href={to}>{title || "(empty)"}</a> : title} {facts.length > 0 && <span class="soft small">{facts.join(" · ")}</span>}
+          {to ? <a href={to}>{title || "(empty)"}</a> : title} {entry.kind === "commit" && <Words of={entry} />} {facts.length > 0 && <span class="soft small">{facts.join(" · ")}</span>}
           {entry.buildId && entry.kind !== "revision" && <span class="soft small"> {entry.buildId}</span>}
           {entry.detail && <span class={`more${at ? " whole" : ""}`}>{visible(plain(entry.detail))}</span>}
         </span>
