@@ -107,16 +107,16 @@ class ForwardingApi:
             await socket.close()
 
         sending = asyncio.create_task(down())
-        with contextlib.suppress(ConnectionError):
-            async for message in socket:
-                if message.type is WSMsgType.BINARY and message.data[0] == 0:
-                    writer.write(message.data[1:])
-                    await writer.drain()
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        try:
+            with contextlib.suppress(ConnectionError):
+                async for message in socket:
+                    if message.type is WSMsgType.BINARY and message.data[0] == 0:
+                        writer.write(message.data[1:])
+                        await writer.drain()
+        finally:  # also of one that is open when the API ends
+            writer.close()
+            sending.cancel()
+            await asyncio.gather(sending, writer.wait_closed(), return_exceptions=True)
         return socket
 
 

@@ -39,12 +39,13 @@ class LosingProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Both directions of one connection; when either ends, so does the other."""
-        line = socket.socket()
-        # As little as may be: what lies in here was told already, to who sent it.
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        line.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(line, (self.host, self.target))
-        there, back = await asyncio.open_connection(sock=line)
+        try:
+            there, back = await self._connected()
+        except BaseException as error:
+            writer.transport.abort()  # who asked hears that nobody listens, as without us
+            if isinstance(error, OSError):
+                return
+            raise
         pumps = [
             asyncio.create_task(_pump(reader, back), name="proxy: request"),
             asyncio.create_task(self._answers(there, writer), name="proxy: answer"),
@@ -59,6 +60,19 @@ class LosingProxy:
                 stream.close()
                 with contextlib.suppress(ConnectionError):
                     await stream.wait_closed()
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises OSError."""
+        line = socket.socket()
+        try:
+            # As little as may be: what lies in here was told already, to who sent it.
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            line.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(line, (self.host, self.target))
+            return await asyncio.open_connection(sock=line)
+        except BaseException:
+            line.close()
+            raise
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
