@@ -44,12 +44,17 @@ def served(stack: Stack, built: str) -> Iterator[str]:
     stack.cluster.kubectl("delete", "deployments.spanyard.dev", NAME, "-n", TEAM)
 
 
-def the_pod(stack: Stack) -> Any:
-    [found] = [
+def living(stack: Stack) -> list[Any]:
+    """Its pods that do not end. None while the next one is still to be made."""
+    return [
         pod
         for pod in stack.pods(f"spanyard.dev/deployment={NAME}")
         if "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def the_pod(stack: Stack) -> Any:
+    [found] = living(stack)
     return found
 
 
@@ -92,7 +97,9 @@ def test_a_stream_goes_on_over_a_killed_gateway_a_killed_collector_and_a_new_pod
             )
             uid = first["metadata"]["uid"]
             eventually(
-                "another pod", lambda: (p := the_pod(stack))["metadata"]["uid"] != uid and p, stack
+                "another pod",
+                lambda: [pod for pod in living(stack) if pod["metadata"]["uid"] != uid],
+                stack,
             )
             wait_for(
                 "lines of the new pod",
