@@ -20,6 +20,10 @@ from tests.fakes.processes import Program, fetch, metrics, wait_for
 from tests.fakes.threads import in_a_thread
 
 TAKEN_WITHIN_S = 20.0
+"""From the kill to the first object that the next one has loaded: 12 s at most until it holds the
+Lease, and its start. 13 s were seen on two cores with twenty busy processes; there what the next one
+has loaded was moved out of the way another 6 s later.
+"""
 HOUR_S = 3600
 
 
@@ -80,8 +84,8 @@ class Replicas:
         await storage.write(key, data)
         await storage.close()
 
-    def is_loaded(self) -> bool:
-        """Whether nothing waits."""
+    def is_settled(self) -> bool:
+        """Whether nothing waits: what is loaded is moved a little later."""
         return not [p for p in (self.bucket / "observability").rglob("*") if p.is_file()]
 
     def spec(self) -> dict[str, Any]:
@@ -107,10 +111,20 @@ def is_up(address: str) -> bool:
 
 
 def holds(address: str) -> bool:
+    return sample(address, "lease_held") == 1
+
+
+def rows(address: str) -> float:
+    """Loaded by this process: committed, so that nobody loads them again."""
+    return sample(address, "rows_total")
+
+
+def sample(address: str, name: str) -> float:
+    """0 while nobody listens, as between standing by and working, and of what is not counted yet."""
     try:
-        return metrics(f"{address}/metrics")["spanyard_ingester_lease_held"] == 1
+        return metrics(f"{address}/metrics").get(f"spanyard_ingester_{name}", 0)
     except OSError:
-        return False
+        return 0
 
 
 def test_one_works_and_after_a_kill_the_other_within_twenty_seconds(replicas: Replicas) -> None:
@@ -120,8 +134,8 @@ def test_one_works_and_after_a_kill_the_other_within_twenty_seconds(replicas: Re
     two, second = replicas.start("two", later=HOUR_S)
     wait_for("the second is ready", lambda: is_up(second))
     replicas.write()
-    wait_for("the object is loaded", replicas.is_loaded)
-    assert metrics(f"{first}/metrics")["spanyard_ingester_rows_total"] == 5
+    wait_for("the object is loaded", replicas.is_settled)
+    assert rows(first) == 5
     before = replicas.spec()
     wait_for("it is renewed", lambda: replicas.spec()["renewTime"] != before["renewTime"])
     assert (holds(first), holds(second)) == (True, False)
@@ -136,10 +150,11 @@ def test_one_works_and_after_a_kill_the_other_within_twenty_seconds(replicas: Re
     one.kill()
     killed = time.monotonic()
     replicas.write()
-    wait_for("the other loads", replicas.is_loaded, within=3 * TAKEN_WITHIN_S)
+    wait_for("the other loads", lambda: rows(second), within=3 * TAKEN_WITHIN_S)
     assert time.monotonic() - killed < TAKEN_WITHIN_S
     assert holds(second)
-    assert metrics(f"{second}/metrics")["spanyard_ingester_rows_total"] == 5
+    wait_for("the object is moved", replicas.is_settled)
+    assert rows(second) == 5
 
     # The first comes back, stands by, and takes over at once when the other ends in order.
     _, again = replicas.start("one again")
@@ -148,9 +163,11 @@ def test_one_works_and_after_a_kill_the_other_within_twenty_seconds(replicas: Re
     ended = time.monotonic()
     assert two.stop() == 0
     replicas.write()
-    wait_for("the first loads again", replicas.is_loaded)
+    wait_for("the first loads again", lambda: rows(again), within=3 * TAKEN_WITHIN_S)
     assert time.monotonic() - ended < TAKEN_WITHIN_S
     assert holds(again)
+    wait_for("the object is moved too", replicas.is_settled)
+    assert rows(again) == 5
 
 
 def test_one_that_somebody_else_relieved_ends_and_one_that_waits_can_be_ended(
