@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,30 +199,42 @@ async def ends_soon(cluster: Cluster, namespace: str) -> None:
     chosen = ("get", "pods", "-n", namespace, "-l", selector, "-o", "json")
     # Watched: between two looks an ended container and its pod may come and go.
     watch = await asyncio.create_subprocess_exec(
-        kept().path("kubectl"), *chosen, "--watch", stdout=asyncio.subprocess.PIPE,
+        kept().path("kubectl"), *chosen, "--watch", "--output-watch-events",
+        stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}, limit=1 << 24,
     )  # fmt: skip
     assert watch.stdout is not None
-    told = await asyncio.wait_for(watch.stdout.readline(), PATIENCE)  # it is there, and watches
-    reading = asyncio.create_task(watch.stdout.read())
-    await asyncio.to_thread(
-        cluster.kubectl, "delete", "deployments.spanyard.dev", "good", "-n", namespace
-    )
-    deadline = time.monotonic() + PATIENCE
+    codes: set[int] = set()
+    gone = False
     try:
-        while await asyncio.to_thread(cluster.get, "pods", "-n", namespace, "-l", selector):
-            assert time.monotonic() < deadline, "its pods are still there"
-            await asyncio.sleep(0.2)
+        told = await asyncio.wait_for(watch.stdout.readline(), PATIENCE)  # it is there, and watches
+        await asyncio.to_thread(
+            cluster.kubectl, "delete", "deployments.spanyard.dev", "good", "-n", namespace
+        )
+        # To the end of what is watched: the API server's own lists are ahead of it.
+        async with asyncio.timeout(PATIENCE):
+            while not gone:
+                more = await watch.stdout.read(1 << 16)
+                assert more, "the watch ended"
+                told += more
+                codes, gone = ends(objects(told.decode(errors="ignore")))
     finally:
         watch.terminate()
         await watch.wait()
-    codes: set[int] = set()
-    for pod in objects((told + await reading).decode()):
-        ends = (
-            one["state"].get("terminated") for one in pod["status"].get("containerStatuses", [])
-        )
-        codes |= {end["exitCode"] for end in ends if end}
     assert codes == {143}
+
+
+def ends(events: Iterable[Any]) -> tuple[set[int], bool]:
+    """Exit codes of the pods' containers, and whether there were pods and all are gone."""
+    codes: set[int] = set()
+    there: dict[str, bool] = {}
+    for event in events:
+        pod = event["object"]
+        there[pod["metadata"]["name"]] = event["type"] != "DELETED"
+        for one in pod["status"].get("containerStatuses", []):
+            if end := one["state"].get("terminated"):
+                codes.add(end["exitCode"])
+    return codes, bool(there) and not any(there.values())
 
 
 def objects(text: str) -> Iterator[Any]:
