@@ -198,7 +198,9 @@ async def test_logs_are_filtered(spanyard: Shell) -> None:
     await spanyard("logs", "suport", code=1)
     assert "did you mean 'support'?" in spanyard.err
     await spanyard("logs", "support", "--since", "yesterday", code=2)
-    assert "from: 'yesterday' is not a time" in spanyard.err
+    assert "argument --since: 'yesterday' is not a time" in spanyard.err
+    await spanyard("logs", "support", "--since", "1m", "--until", "5m", code=2)
+    assert "--since 1m: not before --until 5m, so nothing can match" in spanyard.err
 
 
 async def test_a_search_finds_and_its_mistakes_are_shown_at_their_place(spanyard: Shell) -> None:

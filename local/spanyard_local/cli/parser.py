@@ -4,9 +4,12 @@ import argparse
 import difflib
 import re
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from spanyard_core.errors import SettingError
 
 if TYPE_CHECKING:
     from spanyard_local.cli.context import Context
@@ -137,12 +140,28 @@ def pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def moment(text: str) -> str:
+    """A time as the gateway reads it, as it was given: it counts back from its own now."""
+    from spanyard_gateway.params import time_ns  # 70 ms that only those pay who give a time
+
+    try:
+        time_ns(text, time.time_ns())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} {error}") from error
+    return text
+
+
 def add_times(parser: argparse.ArgumentParser) -> None:
     """`--since` and `--until`."""
     parser.add_argument(
-        "--since", metavar="WHEN", help="from then on: 15m, 2h, 7d, or 2026-11-21T14:45:00Z"
+        "--since",
+        type=moment,
+        metavar="WHEN",
+        help="from then on: 15m, 2h, 7d, or 2026-11-21T14:45:00Z",
     )
-    parser.add_argument("--until", metavar="WHEN", help="before then; in the same forms")
+    parser.add_argument(
+        "--until", type=moment, metavar="WHEN", help="before then; in the same forms"
+    )
 
 
 def add_rows(parser: argparse.ArgumentParser, default: int) -> None:
@@ -178,7 +197,10 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 
 
 def filters(given: argparse.Namespace, *names: str) -> dict[str, str | None]:
-    """The REST parameters of the filters that were given; `names` are those of the same name."""
+    """The REST parameters of the filters that were given; `names` are those of the same name.
+
+    Raises SettingError for a time that ends before it begins."""
+    _check_times(given)
     params: dict[str, str | None] = {
         "from": getattr(given, "since", None),
         "to": getattr(given, "until", None),
@@ -188,3 +210,14 @@ def filters(given: argparse.Namespace, *names: str) -> dict[str, str | None]:
     for key, value in getattr(given, "attr", []):
         params[f"attr.{key}"] = value
     return params
+
+
+def _check_times(given: argparse.Namespace) -> None:
+    since, until = getattr(given, "since", None), getattr(given, "until", None)
+    if since is None or until is None:
+        return
+    from spanyard_gateway.params import time_ns
+
+    now_ns = time.time_ns()
+    if time_ns(since, now_ns) >= time_ns(until, now_ns):
+        raise SettingError(f"--since {since}: not before --until {until}, so nothing can match")

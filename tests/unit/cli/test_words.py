@@ -68,6 +68,10 @@ def test_every_help_says_what_it_does_and_what_its_exit_codes_mean(
         (["logs", "x", "--level", "loud"], "'loud' is not one of debug, info"),
         (["logs", "x", "-n", "0"], "'0' is not a number from 1 on, nor 'all'"),
         (["logs", "x", "--attr", "user"], "'user' is not of the form key=value"),
+        (["logs", "x", "--since", "yesterday"],
+         "argument --since: 'yesterday' is not a time such as 2026-11-21T14:45:00Z, nor a duration"),
+        (["traces", "x", "--until", "2026-11-21"], "argument --until: '2026-11-21' is not a time"),
+        (["metrics", "x", "--since", "9999999d"], "argument --since: '9999999d' is longer than 292"),
         (["logs"], "the following arguments are required: project"),
         (["export", "x", "gaps"], "invalid choice: 'gaps'"),
         (["quarantine", "replay"], "which? Give ids"),
@@ -79,7 +83,7 @@ def test_every_help_says_what_it_does_and_what_its_exit_codes_mean(
         (["--nonsense"], "required: COMMAND"),
         (["build-log", "x", "-m", "2"], "unrecognized arguments: -m 2\n"),
     ],
-)
+)  # fmt: skip
 def test_wrong_usage_is_told_in_a_sentence(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
