@@ -22,6 +22,7 @@ class Backend:
     def __init__(self, name: str) -> None:
         self.name = name
         self.connections = 0
+        self.heard = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -33,12 +34,28 @@ class Backend:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        lines: asyncio.Queue[bytes] = asyncio.Queue()
+        answering = asyncio.create_task(self._answer(lines, writer))
         with contextlib.suppress(OSError):
             while line := await reader.readline():
+                self.heard += 1
+                lines.put_nowait(line)
+        lines.put_nowait(b"")
+        await answering
+        writer.close()
+
+    async def _answer(self, lines: "asyncio.Queue[bytes]", writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while line := await lines.get():
                 await self.gate.wait()
                 writer.write(f"{self.name}: ".encode() + line)
                 await writer.drain()
-        writer.close()
+
+    async def hears(self, lines: int) -> None:
+        """Wait until so many lines have come through, answered or not."""
+        async with asyncio.timeout(30):
+            while self.heard < lines:
+                await asyncio.sleep(0.005)
 
     async def close(self) -> None:
         self._server.close()
@@ -150,9 +167,7 @@ async def test_at_a_switch_a_request_is_answered_by_the_old_one_and_new_ones_go_
     ):
         old.gate.clear()
         asked = asyncio.create_task(slow.say("slow"))
-        while not old.connections:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.05)  # the request is at the old one
+        await old.hears(1)
         proxy.route([new_target])
         released = asyncio.create_task(proxy.release(old_target, 30))
         assert await ask(proxy) == "new: hello"
@@ -190,12 +205,10 @@ async def test_a_request_that_is_being_answered_does_not_go_over() -> None:
     ):
         old.gate.clear()
         asked = asyncio.create_task(kept.say("POST / HTTP/1.1\r"))
-        while not old.connections:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.05)
+        await old.hears(1)
         proxy.route([new_target])
         kept.writer.write(b"GET /its-body-says HTTP/1.1\r\n")
-        await asyncio.sleep(0.05)
+        await old.hears(2)
         old.gate.set()
         assert (await asked).startswith("old: POST")
         assert (await kept.reader.readline()).startswith(b"old: GET")
@@ -221,7 +234,7 @@ async def test_a_release_has_its_limit() -> None:
     ):
         old.gate.clear()
         asked = asyncio.create_task(slow.say("slow"))
-        await asyncio.sleep(0.05)
+        await old.hears(1)
         proxy.route([])
         async with asyncio.timeout(5):
             await proxy.release(target, 0.1)
