@@ -38,6 +38,7 @@ from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
 from spanyard_gateway.live.subscription import MOST_HISTORY, MOST_RESUMED, Subscription, Wish
 from spanyard_gateway.live.turns import ASKER
+from spanyard_gateway.live.upgraded import Upgraded
 from spanyard_gateway.search.errors import SearchError
 
 log = logging.getLogger("spanyard.gateway")
@@ -399,9 +400,7 @@ class LiveSockets:
                 f"{limits.connections:,} connections are most",
                 headers={"Retry-After": "5"},
             )
-        ws = web.WebSocketResponse(
-            heartbeat=limits.heartbeat, max_msg_size=limits.message_bytes, compress=False
-        )
+        ws = Upgraded(heartbeat=limits.heartbeat, most_bytes=limits.message_bytes)
         if not ws.can_prepare(request).ok:
             return problem(426, "A WebSocket", "Connect to /ws with a WebSocket; see docs/live.md.")
         self.counts.connections += 1

@@ -3,7 +3,7 @@ import type { JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Page, Project } from "./api";
 import { useAsked } from "./asking";
-import { duration, showUtc } from "./format";
+import { duration, showUtc, visible } from "./format";
 import { busy, KEYS } from "./keys";
 import { live, type Missed, type State } from "./live";
 import { Palette } from "./parts/palette";
@@ -147,7 +147,7 @@ export function App(): JSX.Element {
         )}
         {state === "lost" && (
           <div class="banner" role="status">
-            The connection is lost. It comes back by itself, and goes on where it was.
+            The connection is lost{live.why && `: ${visible(live.why)}`}. It comes back by itself, and goes on where it was.
           </div>
         )}
         {missed && state !== "lost" && (

@@ -9,7 +9,7 @@ type Message = import("./live").Message;
 class Played implements Socket {
   readyState = 0;
   onopen: (() => void) | null = null;
-  onclose: (() => void) | null = null;
+  onclose: ((event?: { reason: string }) => void) | null = null;
   onmessage: ((event: { data: string }) => void) | null = null;
   said: Record<string, unknown>[] = [];
   closed = false;
@@ -103,7 +103,8 @@ describe("the client of /ws", () => {
     first!.tell({ type: "dropped", id: "s1", writer: "w", first: 13, last: 20, count: 8, reason: "slow-client" });
     first!.tell({ type: "passed", id: "s1", writer: "v", last: 3, left: 3 });
     first!.tell({ type: "heartbeat", time: "", resume: { s1: { at: 5000, seen: {} } } });
-    first!.onclose!();
+    first!.onclose!({ reason: "a message is larger than 262,144 bytes" });
+    expect(live.why).toBe("a message is larger than 262,144 bytes");
     vi.advanceTimersByTime(1_000);
     expect(sockets).toHaveLength(2);
     sockets[1]!.onopen!();

@@ -89,12 +89,14 @@ const LATER_MS = 5_000;
 /** `WebSocket`, as far as it is used: tests bring their own. */
 export type Socket = Pick<WebSocket, "send" | "close" | "readyState"> & {
   onopen: (() => void) | null;
-  onclose: (() => void) | null;
+  onclose: ((event?: { reason: string }) => void) | null;
   onmessage: ((event: { data: string }) => void) | null;
 };
 
 export class Live {
   private socket: Socket | null = null;
+  /** What the gateway said when it closed the last connection, if it said something. */
+  why = "";
   private readonly open = new Map<string, Subscription>();
   private readonly watchers = new Set<(state: State) => void>();
   private number = 0;
@@ -165,11 +167,12 @@ export class Live {
       this.listen(socket);
       this.take(JSON.parse(event.data) as Message & { id?: string });
     };
-    socket.onclose = () => this.lose(socket);
+    socket.onclose = (event) => this.lose(socket, event?.reason);
   }
 
-  private lose(socket: Socket): void {
+  private lose(socket: Socket, why = ""): void {
     if (this.socket !== socket) return;
+    this.why = why;
     this.socket = null;
     clearTimeout(this.silence);
     this.caught = null;

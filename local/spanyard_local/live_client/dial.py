@@ -30,7 +30,7 @@ CONNECT_S = 20.0
 """For connection, TLS and upgrade together."""
 MOST_BYTES = 64 << 20
 """Of a message: the gateway sends 256 KiB at most, or one record, whose attributes have no limit."""
-_SWITCHING, _NOT_UNDERSTOOD = 101, 1008
+_SWITCHING, _NOT_UNDERSTOOD, _TOO_BIG = 101, 1008, 1009
 
 TokenSource = Callable[[bool], str]
 """What says who asks; True: the last one was refused, get another. May block: it runs in a thread.
@@ -76,6 +76,8 @@ class Connection:
                 "of the two that belong together"
             )
         told = message.extra if message.type is aiohttp.WSMsgType.CLOSE else None
+        if told and self._socket.close_code == _TOO_BIG:
+            raise ProtocolError(f"the gateway ended the connection: {told}")  # so would the next
         raise AwayError(str(told or "the connection to the gateway broke"))
 
     async def close(self) -> None:

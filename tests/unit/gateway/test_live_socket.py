@@ -46,8 +46,9 @@ class Client:
 
     async def end(self) -> int | None:
         """Wait for the server's close; gives its code."""
-        while (await asyncio.wait_for(self.socket.receive(), 10)).type is WSMsgType.TEXT:
+        while (found := await asyncio.wait_for(self.socket.receive(), 10)).type is WSMsgType.TEXT:
             pass
+        self.reason = str(found.extra or "")
         return self.socket.close_code
 
 
@@ -181,6 +182,7 @@ async def test_too_large_a_message_ends_the_connection() -> None:
     async with served(SocketLimits(message_bytes=10_000)) as (_, url), connected(url) as client:
         await client.socket.send_str("x" * 20_000)
         assert await client.end() == 1009
+        assert client.reason == "a message is larger than 10,000 bytes, which is the limit"
 
 
 @pytest.mark.parametrize(

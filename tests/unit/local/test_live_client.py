@@ -246,7 +246,7 @@ async def answering(serve: Serve) -> AsyncIterator[str]:
         yield address.url
 
 
-def saying(*messages: Any, close: int = 0) -> Serve:
+def saying(*messages: Any, close: int = 0, reason: str = "") -> Serve:
     """A socket that says this to each connection, whatever it hears."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
@@ -255,7 +255,7 @@ def saying(*messages: Any, close: int = 0) -> Serve:
         for message in messages:
             await ws.send_str(message if isinstance(message, str) else json.dumps(message))
         if close:
-            await ws.close(code=close)
+            await ws.close(code=close, message=reason.encode())
         async for _ in ws:
             pass
         return ws
@@ -302,6 +302,13 @@ async def test_a_newer_gateway_may_say_more() -> None:
 async def test_a_close_for_bad_words_is_not_tried_again() -> None:
     async with answering(saying(HELLO, close=1008)) as url, LiveClient(url) as live:
         with pytest.raises(ProtocolError):
+            await live.next(10)
+
+
+async def test_a_close_for_too_large_a_message_says_the_limit_and_is_not_tried_again() -> None:
+    said = saying(HELLO, close=1009, reason="a message is larger than 5 bytes")
+    async with answering(said) as url, LiveClient(url) as live:
+        with pytest.raises(ProtocolError, match="connection: a message is larger than 5 bytes"):
             await live.next(10)
 
 
