@@ -9,7 +9,6 @@ import pytest
 
 from tests.fakes.chain import Place, Pod
 from tests.fakes.crilog import PIECE_BYTES
-from tests.fakes.processes import wait_for
 from tests.limits.spooling import LIMIT_BYTES, Watch
 
 pytestmark = pytest.mark.slow
@@ -74,7 +73,7 @@ def test_a_line_of_any_length_is_kept_in_parts_with_bounded_memory(
         collector.addresses(2)
         with Watch(collector, pod.spool) as watch:
             least = length // WHOLE
-            wait_for("it read", lambda: collector.metrics().get("records_total", 0) >= least)
+            collector.wait_records(least, within=180)  # of 200 MB
             collector.end()
     logs = [record for record in place.records(pod.project) if record["type"] == "log"]
     if case in {"pieces", "json"}:

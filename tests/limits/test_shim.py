@@ -113,8 +113,8 @@ class TestTheTree:
         run = await Shimmed.start(told)
         await appears(told.log_folder / "0.log")
         began = time.monotonic()
-        status = await run.stop(0.4)
-        assert time.monotonic() - began >= 0.4
+        status = await run.stop(2)  # time enough to say no, on a busy machine too
+        assert time.monotonic() - began >= 2
         assert (status.signal, status.reason, status.stopped) == (signal.SIGKILL, "", True)
         # The whole group is told to end: of its `sleep` the shell may say so first.
         assert [said for said in messages(told) if said != "Terminated"][:2] == ["up", "no"]
@@ -373,17 +373,19 @@ class TestCost:
         """50,000 lines/s, each with a `write` of its own."""
         program = (
             "import os, time\nstart = time.monotonic()\nn = 0\n"
-            "while time.monotonic() - start < 2:\n"
+            "while True:\n"
             "    while n < (time.monotonic() - start) * 50_000:\n"
             "        os.write(1, b'GET /answers/12345 200 12 ms some more words about it\\n'); n += 1\n"
             "    time.sleep(0.001)\n"
         )
         told = spec(tmp_path, (*PYTHON, program))
         run = await Shimmed.start(told)
+        began = time.monotonic()
         await asyncio.sleep(1.5)
         fields = Path(f"/proc/{run._shim.pid}/stat").read_text().rpartition(")")[2].split()
         cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        status = await run.wait()
-        print(f"{status.lines / 2:,.0f} lines/s: {cpu / 1.5:.1%} of a processor")
+        took = time.monotonic() - began
+        status = await run.stop()
+        print(f"{status.lines / took:,.0f} lines/s: {cpu / took:.1%} of a processor")
         assert status.lines > 10_000
-        assert cpu < 1.0
+        assert cpu / took < 0.67
