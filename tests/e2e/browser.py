@@ -1,10 +1,12 @@
 """A real Chromium, driven by Playwright: the one that is installed, never one that is downloaded."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ AWAY = (
     "ERR_CONNECTION_REFUSED",
     "ERR_CONNECTION_RESET",
     "ERR_EMPTY_RESPONSE",
+    "ERR_INCOMPLETE_CHUNKED_ENCODING",  # it went in the middle of an answer
+    "ERR_CONTENT_LENGTH_MISMATCH",
     "WebSocket connection",
 )
 """What a browser tells of a gateway that is gone."""
@@ -65,6 +69,47 @@ class Tab:
     def sees(self, text: str, seconds: float = 20) -> None:
         """Wait until the text is seen."""
         self.page.get_by_text(text).filter(visible=True).first.wait_for(timeout=seconds * 1000)
+
+    def settled(self) -> None:
+        """Wait until all that the room asks for first is there, and drawn."""
+        self.page.wait_for_function(
+            """() => document.querySelector("h1")
+                && !document.querySelector(".skeleton, [aria-busy=true]")"""
+        )
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def streams(self) -> Callable[[], None]:
+        """Call it before the room is opened; what it gives waits until a stream of it is live."""
+        heard: list[str] = []
+
+        def frame(payload: str | bytes) -> None:
+            message = json.loads(payload)
+            if message["type"] == "live":
+                heard.append(message["id"])
+
+        def live() -> None:
+            deadline = time.monotonic() + 20
+            while not heard:
+                assert time.monotonic() < deadline, "no stream began"
+                self.page.wait_for_timeout(20)
+
+        self.page.on("websocket", lambda socket: socket.on("framereceived", frame))
+        return live
+
+    def scrolls_up_to(self, line: str) -> None:
+        """Scroll the log up, as older lines come, until this one is drawn."""
+        self.page.wait_for_function(
+            """line => {
+                const box = document.querySelector(".log-lines");
+                box.scrollTop = 0;
+                return [...box.querySelectorAll(".said-line")].some(one => one.innerText === line);
+            }""",
+            arg=line,
+            polling=100,
+            timeout=60_000,
+        )
 
     @contextlib.contextmanager
     def another(self, url: str) -> Iterator["Tab"]:

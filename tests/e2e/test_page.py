@@ -77,7 +77,7 @@ def test_every_room_shows_what_is_there_without_an_error_and_axe_finds_nothing_s
         for room, text in ROOMS.items():
             found.go(room.replace("TRACE", stack.trace))
             found.sees(text)
-            found.page.wait_for_timeout(300)
+            found.settled()
             assert found.axe() == [], room
             wide = found.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{room or 'overview'} scrolls sideways: {wide} px of {width}"
@@ -86,10 +86,11 @@ def test_every_room_shows_what_is_there_without_an_error_and_axe_finds_nothing_s
 
 def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stack) -> None:
     with tab(stack.gateway) as found:
+        live = found.streams()
         found.go("deployments/local.support-agent")
         found.sees("Following")
         found.sees("question answered")
-        found.page.wait_for_timeout(500)
+        live()
         trace = stack.ask("Where is my order 4711?")
         found.sees("Where is my order 4711?", seconds=5)
         found.page.locator(f'a[href*="{trace}"]').first.click()

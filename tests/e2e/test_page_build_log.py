@@ -49,17 +49,30 @@ def to_the_top(found: Tab) -> None:
 
 
 def late(found: Tab, build: str) -> None:
-    """From now on the page learns how the build stands a second after all else."""
+    """From now on the page learns how the build stands after its lines have come."""
+    held: list[Any] = []
+    live: list[str] = []
 
     def answer(route: Any) -> None:
-        found.page.wait_for_timeout(1_000)
-        route.continue_()
+        if live:
+            route.continue_()
+        else:
+            held.append(route)
 
     def socket(ours: Any) -> None:
         theirs = ours.connect_to_server()
-        theirs.on_message(
-            lambda text: None if json.loads(text)["type"] == "build:status" else ours.send(text)
-        )
+
+        def heard(text: str) -> None:
+            told = json.loads(text)["type"]
+            if told == "build:status":
+                return
+            ours.send(text)
+            if told == "live":
+                live.append(told)
+                while held:
+                    held.pop().continue_()
+
+        theirs.on_message(heard)
 
     found.page.route(re.compile(rf"/builds/{re.escape(build)}$"), answer)
     found.page.route_web_socket(re.compile("/ws$"), socket)
@@ -132,7 +145,9 @@ def test_steps_fold_by_hand_by_keys_and_open_for_links_hits_and_who_follows(stor
         page.locator(".log-head.at", has_text="install").wait_for()
         found.sees("made ready")
         # A link to a line of a folded step opens it, also when the lines come before the word of what failed.
+        head_of_install = page.url
         page.locator(".log-row", has_text="part 7 is there").locator("a").first.click()
+        page.wait_for_url(lambda url: url != head_of_install)
         link = page.url
         assert "line=" in link
         page.goto("about:blank")
@@ -163,12 +178,7 @@ def test_older_lines_of_a_long_build_come_when_they_are_looked_for(story: Story)
         found.sees(f"long {LONG}")
         assert page.get_by_text("long 1", exact=True).count() == 0
         page.get_by_role("button", name="Load older lines").click()
-        page.locator(".log-lines").focus()
-        for _ in range(40):
-            page.locator(".log-lines").evaluate("box => { box.scrollTop = 0; }")
-            page.wait_for_timeout(100)
-            if page.get_by_text("made ready").count():
-                break
+        found.scrolls_up_to("made ready")
         found.sees("made ready")
         with page.expect_download() as download:
             page.get_by_role("button", name="Download").click()

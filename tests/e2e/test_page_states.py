@@ -89,12 +89,7 @@ def test_older_lines_come_as_one_scrolls_up_and_new_ones_are_counted_meanwhile(
         found.go(f"logs?project={PROJECT}&q=flood")
         log(found).get_by_text(f"flood {FLOOD}", exact=True).wait_for()
         assert 1 not in numbers("flood", downloaded(found))
-        lines = page.locator(".log-lines")
-        for _ in range(100):
-            lines.evaluate("box => { box.scrollTop = 0; }")
-            page.wait_for_timeout(100)
-            if log(found).get_by_text("flood 1", exact=True).count():
-                break
+        found.scrolls_up_to("flood 1")
         log(found).get_by_text("flood 1", exact=True).wait_for()
         assert numbers("flood", downloaded(found)) == list(range(1, FLOOD + 1))
         pill = page.locator(".pill")
