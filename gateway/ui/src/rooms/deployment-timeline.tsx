@@ -1,15 +1,13 @@
 /** One story: commit, build, revision, line, trace, score, in the order in which they came. */
 import type { JSX } from "preact";
-import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { plain } from "../ansi";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, part, Refused } from "../api";
-import { short } from "../commits";
-import { clock, duration, full, visible } from "../format";
 import { useRoomKeys } from "../keys";
 import type { Message } from "../live";
-import { Words } from "../parts/commit";
-import { choose, go, href, usePlace } from "../place";
-import { type Entry, isBad, isWarning, KINDS, kindsOf, merged, ofLines, type Told } from "../timeline";
+import { leads, Line, RunLine } from "../parts/storyrow";
+import { choose, go, usePlace } from "../place";
+import { names, type Run, storyRows } from "../scoreruns";
+import { type Entry, isBad, KINDS, kindsOf, merged, ofLines, type Told } from "../timeline";
 import { when } from "../when";
 
 const PAGE = 200;
@@ -105,30 +103,44 @@ export function Timeline({ id, project, listeners }: Props): JSX.Element {
 
   const chosen = query.get("entry");
   const { entries } = mine;
+  const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
+  const box = useRef<HTMLDivElement>(null);
+  const rows = useMemo(() => storyRows(entries, open, chosen), [entries, open, chosen]);
+  const at = rows.findIndex((row) => row.id === chosen || (row.entry === undefined && names(row.run, chosen)));
+  const selected = rows[at];
+  const fold = (run: Run, opened: boolean): void => {
+    const next = new Set(open);
+    for (const { id } of run.entries) if (opened) next.delete(id);
+    if (!opened) next.add(run.entries[0]!.id);
+    setOpen(next);
+    // What had the focus goes away with its row.
+    if (opened && document.activeElement?.closest(".story-row.within")) box.current?.focus();
+    choose({ entry: run.id });
+  };
   const step = (by: number): void => {
-    if (!entries.length) return;
-    const now = entries.findIndex((entry) => entry.id === chosen);
-    const next = now < 0 ? (by > 0 ? 0 : entries.length - 1) : Math.max(0, Math.min(entries.length - 1, now + by));
-    choose({ entry: entries[next]!.id });
+    const next = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.max(0, Math.min(rows.length - 1, at + by))];
+    if (next) choose({ entry: next.id });
   };
   const nextError = (): void => {
-    const now = entries.findIndex((entry) => entry.id === chosen);
-    const next = entries.findIndex((entry, i) => i > now && isBad(entry));
-    if (next >= 0) choose({ entry: entries[next]!.id });
+    const next = rows.find((row, i) => i > at && row.entry && isBad(row.entry));
+    if (next) choose({ entry: next.id });
   };
-  const selected = entries.find((entry) => entry.id === chosen);
+  const run = selected?.run;
+  const opened = Boolean(selected && (selected.entry ?? selected.open));
   useRoomKeys({
     j: () => step(1),
     k: () => step(-1),
     e: nextError,
     Enter: () => {
-      const to = selected && leads(selected, id, project);
+      if (selected && !selected.entry) return fold(selected.run, selected.open);
+      const to = selected?.entry && leads(selected.entry, id, project);
       if (to) go(to);
     },
+    ArrowLeft: run && opened ? () => fold(run, true) : undefined,
+    ArrowRight: run && !opened ? () => fold(run, false) : undefined,
   });
 
   // The newest is below, as in a log: who looks at the end stays there.
-  const box = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
   useLayoutEffect(() => {
     const element = box.current;
@@ -178,9 +190,15 @@ export function Timeline({ id, project, listeners }: Props): JSX.Element {
             {loading ? "Loading …" : "Older ones"}
           </button>
         )}
-        {entries.map((entry, i) => (
-          <Line key={entry.id} entry={entry} before={entries[i - 1]} at={entry.id === chosen} of={id} project={project} />
-        ))}
+        {rows.map((row, i) => {
+          const before = rows[i - 1];
+          const last = before && (before.entry ?? before.run.entries[0]);
+          return row.entry ? (
+            <Line key={row.id} entry={row.entry} before={last} at={i === at} of={id} project={project} within={row.run !== undefined} />
+          ) : (
+            <RunLine key={row.id} run={row.run} open={row.open} before={last} at={i === at} project={project} fold={fold} />
+          );
+        })}
         {!entries.length && (mine.begun ? !mine.error && <div class="empty">Nothing of these kinds happened in this time. A longer time range, or “all lines and traces”, shows more.</div> : <div class="skeleton" role="status" aria-label="loading" />)}
       </div>
     </section>
@@ -195,68 +213,4 @@ function asked(old: State, key: string, page: Told, last: { key: string; time: s
   const hole = page.nextCursor !== null && (last.key !== key || oldest > last.time);
   if (old.key !== key || !old.begun || hole) return { key, ...told, entries: merged([], page.items, MOST), older: page.nextCursor };
   return { ...old, ...told, entries: merged(old.entries, page.items, MOST) };
-}
-
-const NAMES = new Map(KINDS.map(([kind, sign, name]) => [kind, { sign, name }]));
-
-function Line({ entry, before, at, of, project }: { entry: Entry; before: Entry | undefined; at: boolean; of: string; project: string | undefined }): JSX.Element {
-  const { sign, name } = NAMES.get(entry.kind)!;
-  const to = leads(entry, of, project);
-  const bad = isBad(entry) ? " bad" : isWarning(entry) ? " warn" : "";
-  const day = entry.time.slice(0, 10);
-  const facts = [
-    entry.level,
-    entry.kind === "span" && entry.status === "error" ? "failed" : "",
-    entry.kind === "score" ? String(entry.value) : "",
-    entry.durationNs === undefined ? "" : duration(entry.durationNs / 1e6),
-    (entry.count ?? 1) > 1 ? `${entry.count} times` : "",
-    entry.kind !== "revision" && entry.revision ? `revision ${entry.revision}` : "",
-  ].filter(Boolean);
-  const title = entry.kind === "commit" ? short(visible(entry.title)) : visible(plain(entry.title));
-  return (
-    <>
-      {day !== before?.time.slice(0, 10) && <div class="day soft small">{new Date(entry.time.slice(0, 23) + "Z").toLocaleDateString()}</div>}
-      <article class={`story-row${bad}${at ? " at" : ""}`} aria-current={at ? "true" : undefined} onClick={(e) => choosing(e, entry)}>
-        <a class="when" href={linkTo(entry, of)} title={full(entry.time)}>
-          <time dateTime={entry.time}>{clock(entry.time)}</time>
-        </a>
-        <span class="what">
-          <span class={`sign ${entry.kind.replace(":", "-")}`} aria-hidden="true">
-            {sign}
-          </span>
-          <span class="soft small">{name}</span>
-        </span>
-        <span class="title">
-          {to ? <a href={to}>{title || "(empty)"}</a> : title} {entry.kind === "commit" && <Words of={entry} />} {facts.length > 0 && <span class="soft small">{facts.join(" · ")}</span>}
-          {entry.buildId && entry.kind !== "revision" && <span class="soft small"> {entry.buildId}</span>}
-          {entry.detail && <span class={`more${at ? " whole" : ""}`}>{visible(plain(entry.detail))}</span>}
-        </span>
-      </article>
-    </>
-  );
-}
-
-function choosing(event: MouseEvent, entry: Entry): void {
-  if ((event.target as Element).closest("a") || getSelection()?.toString()) return;
-  choose({ entry: entry.id });
-}
-
-const AROUND_MS = 10 * 60_000;
-
-/** A link to this entry with the time around it, so that it is found again tomorrow. */
-function linkTo(entry: Entry, of: string): string {
-  const at = Date.parse(entry.time.slice(0, 23) + "Z");
-  const moment = (by: number): string => new Date(at + by).toISOString();
-  const now = Object.fromEntries(new URLSearchParams(location.search));
-  return href(["deployments", of], {
-    ...now, view: "timeline", entry: entry.id, range: undefined, from: moment(-AROUND_MS), to: moment(AROUND_MS),
-  });
-}
-
-/** Where an entry leads: the build, the line, the trace. */
-function leads(entry: Entry, of: string, project: string | undefined): string | undefined {
-  if ((entry.kind === "span" || entry.kind === "score") && entry.traceId && project) return href(["traces", project, entry.traceId], { span: entry.spanId });
-  if (entry.kind === "server:log") return href(["deployments", of], { line: entry.recordId });
-  if (entry.buildId) return href(["builds", entry.buildId], { line: entry.recordId });
-  return undefined;
 }

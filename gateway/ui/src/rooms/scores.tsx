@@ -7,6 +7,7 @@ import { nameOf, type ScoreSeries, type ScoreSeriesOf, UNITS } from "../figures"
 import { count, visible } from "../format";
 import { Empty, Ready, Time } from "../parts/bits";
 import { Chart } from "../parts/chart";
+import { Cut } from "../parts/cut";
 import { choose, href, usePlace } from "../place";
 import { type When, when } from "../when";
 import "./scores.css";
@@ -148,7 +149,7 @@ function Worst({ name, series, time, project }: { name: string; series: ScoreSer
               <a href={href(["traces", project, s.traceId])}>
                 trace <code>{s.traceId.slice(0, 8)}</code>
               </a>
-              <span class="soft">{visible(s.comment)}</span> <Time at={s.timestamp} />
+              <span class="soft">{s.comment && <Cut text={s.comment} lines={1} />}</span> <Time at={s.timestamp} />
             </li>
           ))}
         </ul>
