@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,64 @@ def test_a_line_moves_into_the_timeline_as_it_is_written(stack: Rollouts) -> Non
         stack.ask("Is this question seen at once?")
         found.sees("Is this question seen at once?", seconds=10)
         assert found.troubles == []
+
+
+def test_many_scores_are_one_row_that_opens_and_long_comments_are_shown_whole(
+    stack: Rollouts,
+) -> None:
+    comment = "It says where the parcel is, and not when it comes. " * 12
+
+    def judged(route: Any) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        if body["items"]:
+            scored = dict(body["items"][0], kind="score", title="helpful", detail="", level="")
+            body["items"] = [
+                scored | {"id": f"score/w#{n}", "value": n / 100, "traceId": f"{n:032x}",
+                          "detail": comment if n == 60 else ""}
+                for n in range(80, 40, -1)
+            ] + body["items"][:3]  # fmt: skip
+        route.fulfill(response=answer, json=body)
+
+    for dark, width in ((False, 1280), (True, 390)):
+        with tab(stack.gateway, dark=dark, width=width) as found:
+            page = found.page
+            page.route(re.compile("/timeline"), judged)
+            found.go(f"{ROOM}?view=timeline&kinds=revision")
+            run = page.locator(".story-row.run")
+            run.get_by_role("button", name="40 scores").wait_for()
+            for told in ("40 ×", "mean 0.605", "worst 0.41"):
+                assert told in run.inner_text()
+            assert f"{41:032x}" in (run.get_by_role("link").get_attribute("href") or "")
+            within = page.locator(".story-row.within")
+            assert within.count() == 0
+            # By keys: to it, into it, and out again from one of its own.
+            while page.locator(".story-row.run.at").count() == 0:
+                page.locator("body").press("k")
+            page.keyboard.press("ArrowRight")
+            within.nth(39).wait_for()
+            page.keyboard.press("j")
+            page.locator(".story-row.within.at").wait_for()
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{wide} px of {width}"
+            # Who reads all of a comment needs no mouse for it.
+            more = within.filter(has_text="parcel").get_by_role("button")
+            more.focus()
+            page.keyboard.press("Enter")
+            within.get_by_role("button", name="Less", expanded=True).wait_for()
+            text = within.locator(".cut-text.whole")
+            assert text.evaluate("one => one.scrollHeight <= one.clientHeight")
+            assert text.inner_text().strip() == comment.strip()
+            found.is_fine()
+            page.keyboard.press("ArrowLeft")
+            within.first.wait_for(state="detached")
+            page.locator(".story-row.run.at").wait_for()
+            focused = "document.activeElement.className"
+            assert page.evaluate(focused) == "story-box"
+            # A link to one of them opens the run that it is in.
+            found.go(f"{ROOM}?view=timeline&kinds=revision&entry=score/w%2350")
+            page.locator(".story-row.within.at", has_text="0.5").wait_for()
+            found.is_fine()
 
 
 def test_a_failed_build_says_why_first_and_its_steps_lead_into_the_log(stack: Rollouts) -> None:

@@ -3,6 +3,7 @@ import type { JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Page, Project } from "./api";
 import { useAsked } from "./asking";
+import { useFocusInRoom } from "./focus";
 import { duration, showUtc, visible } from "./format";
 import { busy, KEYS } from "./keys";
 import { live, type Missed, type State } from "./live";
@@ -77,6 +78,7 @@ export function App(): JSX.Element {
   const picker = useRef<HTMLDialogElement>(null);
   const stale = useStale();
   useKeys({ help, palette, picker });
+  useFocusInRoom(query.toString());
   showUtc(query.get("utc") === "1");
   const only = projects.data?.items.length === 1 ? projects.data.items[0]!.id : "";
   const project = path[0] === "traces" && path[1] ? path[1] : query.get("project") ?? only;
@@ -225,7 +227,10 @@ function useKeys({ help, palette, picker }: { help: Dialog; palette: Dialog; pic
         event.preventDefault();
         return;
       }
-      if (event.key === "Escape" && (event.target as Element).matches?.("input, textarea, select")) (event.target as HTMLElement).blur();
+      if (event.key === "Escape" && (event.target as Element).matches?.("input, textarea, select")) {
+        (event.target as HTMLElement).blur();
+        if (!(event.target as Element).closest("dialog")) document.getElementById("room")?.focus({ preventScroll: true });
+      }
       if (busy(event)) return;
       const rooms: Record<string, string[]> = { o: [], b: ["builds"], d: ["deployments"], t: ["traces"], l: ["logs"], m: ["metrics"], s: ["scores"], p: ["proof"] };
       const room = before === "g" ? rooms[event.key] : undefined;

@@ -1,7 +1,8 @@
 /** Small pieces that every room uses. */
 import type { ComponentChildren, JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { Asked } from "../asking";
+import { useReturned } from "../focus";
 import { age, full } from "../format";
 import { Worded } from "./worded";
 
@@ -85,8 +86,10 @@ export function Row({ to, at, children }: { to: string; at?: boolean; children: 
     if ((event.target as Element).closest("a, button") || getSelection()?.toString()) return;
     event.currentTarget.querySelector("a")?.click();
   };
+  const row = useRef<HTMLTableRowElement>(null);
+  useReturned(to, row);
   return (
-    <tr class={`link${at ? " at" : ""}`} onClick={open} data-to={to}>
+    <tr class={`link${at ? " at" : ""}`} onClick={open} data-to={to} ref={row}>
       {children}
     </tr>
   );

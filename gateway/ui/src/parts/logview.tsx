@@ -4,6 +4,7 @@
  */
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { walked } from "../focus";
 import { useFolds } from "../folds";
 import { Heights } from "../heights";
 import { useRoomKeys } from "../keys";
@@ -318,8 +319,9 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     };
   if (mine && folded.has(mine.key)) acts["ArrowRight"] = () => foldGroup(mine);
   if (whole) {
-    acts["j"] = () => step(1);
-    acts["k"] = () => step(-1);
+    acts["j"] = walked(box, () => step(1));
+    acts["k"] = walked(box, () => step(-1));
+    acts["e"] = walked(box, nextError);
     acts["Enter"] = () => {
       const group = chosen < 0 ? undefined : rows.head(chosen);
       if (group) foldGroup(group);

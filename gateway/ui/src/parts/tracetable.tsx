@@ -1,8 +1,9 @@
 /** A list of traces: what became of each, how long it took, what it cost, how it was judged. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Trace } from "../api";
 import { cost, count, duration, full, ms, ofNs, visible } from "../format";
+import { walked } from "../focus";
 import { useRoomKeys } from "../keys";
 import { choose, go, href, usePlace } from "../place";
 import { Mark, Row, Time } from "./bits";
@@ -37,9 +38,10 @@ export function TraceTable({ traces }: { traces: Trace[] }): JSX.Element {
     const found = traces.find((t, i) => i > at && t.status === "error");
     if (found) choose({ at: found.id });
   };
-  useRoomKeys({ j: () => step(1), k: () => step(-1), e: nextError, Enter: traces[at] && (() => go(to(traces[at]!))) });
+  const box = useRef<HTMLDivElement>(null);
+  useRoomKeys({ j: walked(box, () => step(1)), k: walked(box, () => step(-1)), e: walked(box, nextError), Enter: traces[at] && (() => go(to(traces[at]!))) });
   return (
-    <div class="table-wrap traces" tabIndex={0}>
+    <div class="table-wrap traces" tabIndex={0} ref={box}>
       <table>
         <thead>
           <tr>

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import type { Build, Page } from "../api";
 import { useAsked } from "../asking";
+import { useListKeys } from "../focus";
 import { spaced } from "../format";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { Subject } from "../parts/commit";
@@ -14,6 +15,7 @@ export const newestFirst = (a: Build, b: Build): number => (begun(b) ?? "").loca
 
 export function Builds({ project }: { project: string }): JSX.Element {
   const builds = useAsked<Page<Build>>("builds", {}, 3_000);
+  useListKeys("tr.link a");
   return (
     <>
       <div class="head">

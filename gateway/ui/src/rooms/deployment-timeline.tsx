@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, part, Refused } from "../api";
+import { walked } from "../focus";
 import { useRoomKeys } from "../keys";
 import type { Message } from "../live";
 import { leads, Line, RunLine } from "../parts/storyrow";
@@ -128,9 +129,9 @@ export function Timeline({ id, project, listeners }: Props): JSX.Element {
   const run = selected?.run;
   const opened = Boolean(selected && (selected.entry ?? selected.open));
   useRoomKeys({
-    j: () => step(1),
-    k: () => step(-1),
-    e: nextError,
+    j: walked(box, () => step(1)),
+    k: walked(box, () => step(-1)),
+    e: walked(box, nextError),
     Enter: () => {
       if (selected && !selected.entry) return fold(selected.run, selected.open);
       const to = selected?.entry && leads(selected.entry, id, project);

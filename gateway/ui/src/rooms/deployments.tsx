@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import type { Deployment, DeploymentStatus, Page } from "../api";
 import { useAsked } from "../asking";
+import { useListKeys } from "../focus";
 import { Empty, Mark, Ready, Row } from "../parts/bits";
 import { href } from "../place";
 
@@ -10,6 +11,7 @@ export const stateOf = (status: DeploymentStatus | undefined): string =>
 
 export function Deployments({ project }: { project: string }): JSX.Element {
   const found = useAsked<Page<Deployment>>("deployments", {}, 3_000);
+  useListKeys("tr.link a");
   return (
     <>
       <div class="head">

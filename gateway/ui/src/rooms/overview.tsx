@@ -1,9 +1,11 @@
 /** Is everything all right? A card per deployment, against the same time before, and what is missing. */
 import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
 import type { Build, Deployment, DeploymentStatus, Page, Project, Proof } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
 import { change, earlier, failing, type Figures, line, type SeriesOf, type Span, type TraceSeries, UNITS } from "../figures";
+import { useListKeys, useReturned } from "../focus";
 import { cost, count, duration } from "../format";
 import { Empty, Mark, Ready, Row, Time } from "../parts/bits";
 import { Spark } from "../parts/spark";
@@ -19,6 +21,7 @@ export function Overview({ project }: { project: string }): JSX.Element {
   const projects = useAsked<Page<Project>>("projects", {}, 10_000);
   const deployments = useAsked<Page<Deployment>>("deployments", {}, 5_000);
   const builds = useAsked<Page<Build>>("builds", {}, 5_000);
+  useListKeys(".card h3 a, .latest tr.link a");
   return (
     <>
       <div class="head">
@@ -118,11 +121,13 @@ interface Facts {
 
 function Card({ deployment, now, past, time, proof, away }: Facts): JSX.Element {
   const { id, projectId, name } = deployment;
+  const card = useRef<HTMLElement>(null);
+  useReturned(href(["deployments", id]), card);
   const status = deployment.resource?.status;
   const ready = status?.conditions?.find((c) => c.type === "Ready");
   const healthy = ready?.status === "True";
   return (
-    <article class={`card${healthy || !status ? "" : " bad"}`}>
+    <article class={`card${healthy || !status ? "" : " bad"}`} ref={card}>
       <h3>
         <a href={href(["deployments", id], { project: projectId })}>{id}</a>
       </h3>

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import type { Proof, WriterProof } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
+import { useListKeys } from "../focus";
 import { bytes, count } from "../format";
 import { Empty, Mark, Ready } from "../parts/bits";
 import { Gaps, Open, Waiting } from "./proof-why";
@@ -13,6 +14,7 @@ export const lost = (w: WriterProof): boolean => w.missing > 0 || w.doubled > 0 
 
 export function ProofRoom({ project }: { project: string }): JSX.Element {
   const proof = useAsked<Proof>(project ? `projects/${part(project)}/proof` : "proof", {}, 5_000);
+  useListKeys("td button:not(:disabled), .whys summary");
   return (
     <>
       <div class="head">

@@ -1,8 +1,10 @@
 /** Is the new version better? Per score its trend and how it is distributed, revisions side by side. */
 import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
 import type { Page, Score } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
+import { useListKeys, useReturned } from "../focus";
 import { nameOf, type ScoreSeries, type ScoreSeriesOf, UNITS } from "../figures";
 import { count, visible } from "../format";
 import { Empty, Ready, Time } from "../parts/bits";
@@ -25,6 +27,7 @@ export function Scores({ project }: { project: string }): JSX.Element {
   const by = query.get("by") === "none" ? "none" : "revision";
   const time = when(query);
   const found = useAsked<ScoreSeries>(project ? `projects/${part(project)}/scores/series` : "", { from: time.from, to: time.to, by, buckets: 60 }, time.live ? 10_000 : 0);
+  useListKeys(".worst a");
   if (!project) return <Empty>Choose a project above.</Empty>;
   return (
     <>
@@ -144,16 +147,25 @@ function Worst({ name, series, time, project }: { name: string; series: ScoreSer
       ) : (
         <ul class="worst">
           {items.slice(0, 8).map((s) => (
-            <li key={s.id}>
-              <b>{series[0]!.kind === "boolean" ? "no" : UNITS.plain(Number(s.value))}</b>
-              <a href={href(["traces", project, s.traceId])}>
-                trace <code>{s.traceId.slice(0, 8)}</code>
-              </a>
-              <span class="soft">{s.comment && <Cut text={s.comment} lines={1} />}</span> <Time at={s.timestamp} />
-            </li>
+            <Low key={s.id} of={s} yes={series[0]!.kind === "boolean"} project={project} />
           ))}
         </ul>
       )}
     </div>
+  );
+}
+
+function Low({ of, yes, project }: { of: Score; yes: boolean; project: string }): JSX.Element {
+  const item = useRef<HTMLLIElement>(null);
+  const to = href(["traces", project, of.traceId]);
+  useReturned(to, item);
+  return (
+    <li ref={item}>
+      <b>{yes ? "no" : UNITS.plain(Number(of.value))}</b>
+      <a href={to}>
+        trace <code>{of.traceId.slice(0, 8)}</code>
+      </a>
+      <span class="soft">{of.comment && <Cut text={of.comment} lines={1} />}</span> <Time at={of.timestamp} />
+    </li>
   );
 }

@@ -5,6 +5,7 @@ import type { Page, Score, Span, Trace, TraceOutline } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
 import { useFound } from "../finding";
+import { walked } from "../focus";
 import { cost, count, duration, ms, visible } from "../format";
 import { useRoomKeys } from "../keys";
 import { live, type SpanItem } from "../live";
@@ -188,8 +189,8 @@ function Shown({ project, id, spans, detail, now, of }: ShownProps): JSX.Element
     else fold(chosen, left);
   };
   const acts: Record<string, () => void> = {
-    j: () => pick(at + 1),
-    k: () => pick(at - 1),
+    j: walked(box, () => pick(at + 1)),
+    k: walked(box, () => pick(at - 1)),
     ArrowLeft: () => sideways(true),
     ArrowRight: () => sideways(false),
     e: () => {
