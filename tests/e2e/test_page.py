@@ -42,7 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     installed()
     folder = tmp_path_factory.mktemp("page")
     with Up(folder / "data", ROOT / "examples" / "support-agent") as up:
-        gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
+        gateway = up.address()
         serving = up.until(
             lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
         )

@@ -41,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
     git(app, "add", "-A")
     git(app, "commit", "-q", "-m", SUBJECT, "--author", "Ann <i>B</i> <ann@localhost>")
     with Up(folder / "data", app) as up:
-        gateway = up.until(lambda e: e["event"] == "addresses")["gateway"]
+        gateway = up.address()
         served = up.until(
             lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
         )
