@@ -73,7 +73,7 @@ class Tab:
     def settled(self) -> None:
         """Wait until all that the room asks for first is there, and drawn."""
         self.page.wait_for_function(
-            """() => document.querySelector("h1")
+            """() => document.querySelector("#room h1")
                 && !document.querySelector(".skeleton, [aria-busy=true]")"""
         )
         self.page.evaluate(

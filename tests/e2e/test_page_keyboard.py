@@ -104,6 +104,7 @@ class Walk:
         self.page.go_back()
         self.page.wait_for_url(before)
         self.page.wait_for_function("href => document.activeElement?.href === href", arg=entry)
+        self.found.settled()
         self.focus()
 
 
