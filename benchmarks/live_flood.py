@@ -4,8 +4,8 @@
 
 Method: one listener as in `benchmarks.live`, in a process of its own; then, while it listens, many
 connections at once say one subscription after the other, each with a resume token of 2,000 writers
-that nobody knows (250 kB), as fast as the gateway takes them: 2 MB/s (docs/live.md, Limits), so that
-1,000 MB take eight minutes. The row "while it comes" begins with the flood. *New*: once a second
+that nobody knows (250 kB), as fast as the gateway takes them: 1 MB/s and some (docs/live.md, Limits), so that
+1,000 MB take a quarter of an hour. The row "while it comes" begins with the flood. *New*: once a second
 somebody connects, subscribes with a history of 100, and is served when that has come (`live`). Memory
 is the resident set of the `up` process (collector, ingester, ClickHouse and gateway in one), looked at
 five times a second.

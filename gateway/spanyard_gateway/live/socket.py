@@ -96,8 +96,8 @@ class SocketLimits:
     """The same of all connections of a person, where it is known who they are."""
     said_rate_of_person: int = 512 * 1024
     said_burst_in_all: int = 1 << 20
-    """Of all. 5,000 clients that come back together say 4 MB: the last of them waits for 2 s."""
-    said_rate_in_all: int = 2 << 20
+    """Of all. 5,000 clients that come back together say 4 MB: the last of them waits for 3 s."""
+    said_rate_in_all: int = 1 << 20
     """And less on a machine that is slow or busy (`intake.SHARE`)."""
     patience: float = 10.0
     """Seconds that a message waits for its turn; then its client is cut off. Less than a ping and

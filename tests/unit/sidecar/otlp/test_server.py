@@ -239,7 +239,7 @@ async def test_a_full_spool_is_503_with_a_time_to_wait() -> None:
 
 
 async def test_a_body_that_does_not_arrive_gives_its_room_back() -> None:
-    settings = ServerSettings(read_timeout=0.05, room=30_000, wait_for_room=5)
+    settings = ServerSettings(read_timeout=1.0, room=30_000, wait_for_room=5)
     async with serve(settings=settings, max_decoded=30_000) as server:
         reader, writer = await server.half_a_request(length=30_000)
         assert (await reader.readline()).split()[1] == b"503"
