@@ -34,7 +34,7 @@ from typing import Any
 
 from benchmarks.open_files import allow_many
 
-SERVER = """
+HEAD = """
 import os, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 rate = [int(os.environ["RATE"])]
@@ -49,6 +49,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 server = HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
+"""
+"""Of a server that is told over HTTP how much it has to do in a second."""
+SERVER = (
+    HEAD
+    + """
 began, at = time.monotonic(), 0
 while True:
     step = 0.01 if rate[0] >= 1000 else 0.05
@@ -57,6 +62,7 @@ while True:
     sys.stdout.flush()
     time.sleep(step)
 """
+)
 YAML = """
 apiVersion: spanyard.dev/v1alpha1
 kind: Project

@@ -15,24 +15,12 @@ from statistics import quantiles
 
 import aiohttp
 
-from benchmarks.live import running_up
+from benchmarks.live import HEAD, running_up
 
-SERVER = """
-import os, threading, time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+SERVER = (
+    HEAD
+    + """
 import spanyard
-rate = [10]
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path.startswith("/rate/"):
-            rate[0] = int(self.path.rpartition("/")[2])
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"ok")
-    def log_message(self, *_):
-        pass
-server = HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
 while True:
     with spanyard.span("step", attributes={"at": time.time_ns()}) as step:
         time.sleep(0.5 / rate[0])
@@ -40,6 +28,7 @@ while True:
         time.sleep(0.5 / rate[0])
         step.set(at=time.time_ns())
 """
+)
 CHANNEL = "project:local.live"
 KINDS = ("span:started", "span:updated", "span:ended")
 

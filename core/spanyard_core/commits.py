@@ -22,6 +22,9 @@ message `%B`, because `%s` joins the lines of a first paragraph."""
 _JOINERS = "\u200c\u200d"
 """Of letters and emoji: invisible, but they belong to the text."""
 _ADDRESS = re.compile(r"[<(]?[^\s<>()@]+@[^\s<>()@]+[>)]?")
+_READ_AUTHOR = 10 * MOST_AUTHOR
+"""Of a name so much is looked at: for addresses each character may be followed to the end, which of a
+name of 40,000 takes 7 s."""
 _LAST_YEAR = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
@@ -42,7 +45,7 @@ def cleaned(commit: Commit) -> Commit:
     return msgspec.structs.replace(
         commit,
         subject=_line(commit.subject, MOST_SUBJECT),
-        author=_line(_ADDRESS.sub(" ", commit.author), MOST_AUTHOR),
+        author=_line(_ADDRESS.sub(" ", commit.author[:_READ_AUTHOR]), MOST_AUTHOR),
         committed_at=_time(commit.committed_at),
     )
 

@@ -150,7 +150,8 @@ class _Connection:
 
     async def run(self) -> None:
         limits, clock = self._live.limits, self._live.hub.clock
-        ASKER.set(self._person or self)
+        # Not the connection itself: a feed that it begins outlives it, and inherits this.
+        ASKER.set(self._person or object())
         await self.say(
             said(
                 "hello",
