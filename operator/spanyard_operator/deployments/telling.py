@@ -119,8 +119,7 @@ Event = tuple[Literal["Normal", "Warning"], str, str]
 
 
 def events(before: DeploymentStatus, after: DeploymentStatus) -> Iterator[Event]:
-    """What happened between the two. Of a revision that comes to serve it is one: `Serving`, or
-    `RevisionReplaced`."""
+    """What happened between the two. A first start that goes well is told by the status alone."""
     old = {r.number: r for r in before.revisions}
     served = f"revision {before.revision}" if before.revision else ""
     for revision in after.revisions:
@@ -132,8 +131,6 @@ def events(before: DeploymentStatus, after: DeploymentStatus) -> Iterator[Event]
             yield _event("RollingOut", name=name, serving=served)
         elif revision.state == "Serving" and before.revision not in {0, revision.number}:
             yield _event("RevisionReplaced", name=name, serving=served)
-        elif revision.state == "Serving" and not before.revision:
-            yield _event("Serving", name=name)
         elif revision.state == "Failed":
             yield from _refused(name, after)
     if after.revision == before.revision and after.restarts > before.restarts and after.revision:

@@ -126,19 +126,6 @@ def test_the_new_one_serves_when_the_old_one_has_gone_and_not_before() -> None:
     assert (status.revision, [r.state for r in status.revisions]) == (2, ["Replaced", "Serving"])
 
 
-def test_a_revision_that_comes_to_serve_is_told_once() -> None:
-    starting = msgspec.structs.replace(SERVES, state="Starting", ready_at="")
-    begun = DeploymentStatus(revisions=[starting])
-    serves = DeploymentStatus(revision=1, revisions=[SERVES])
-    assert list(telling.events(DeploymentStatus(), begun)) == []
-    assert list(telling.events(begun, serves)) == [("Normal", "Serving", "revision 1 serves")]
-    assert list(telling.events(serves, serves)) == []
-    old = msgspec.structs.replace(SERVES, state="Replaced")
-    second = msgspec.structs.replace(SECOND, state="Serving")
-    replaced = DeploymentStatus(revision=2, revisions=[old, second])
-    assert [reason for _, reason, _ in telling.events(serves, replaced)] == ["RevisionReplaced"]
-
-
 def test_a_revision_that_came_to_something_is_known_by_the_hashes_in_its_pods_names() -> None:
     starting = told(seen(apps(2, "h2"), ROLLING, revisions=(SERVES, SECOND)), SERVES, SECOND)
     assert [r.templates for r in starting.revisions] == [["rs1"], []]
