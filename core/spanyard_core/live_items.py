@@ -19,7 +19,7 @@ class LineItem(msgspec.Struct, rename="camel", frozen=True):
     pod: str = ""
     trace_id: str = ""
     span_id: str = ""
-    marks: list[str] = []
+    marks: tuple[str, ...] = ()
     deployment: str = ""
     build: str = ""
     service: str = ""

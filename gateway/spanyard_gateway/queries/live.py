@@ -202,7 +202,7 @@ def _record(signal: LiveSignal, row: Mapping[str, Any]) -> Record:
         return LogRecord(
             int(row["seq"]), row["time_text"], row["level"], row["message"], row["pod"],
             row["container"], row["stream"], row["trace_id"], row["span_id"], attributes,
-            list(row["marks"]), row["deployment"], row["build"], row["service"],
+            tuple(row["marks"]), row["deployment"], row["build"], row["service"],
         )  # fmt: skip
     return SpanRecord(
         int(row["seq"]), row["id"], row["trace_id"], row["name"], row["start_text"],
