@@ -6,8 +6,8 @@ bound is told with the way out, not as an error of ours.
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from spanyard_core.clickhouse import Database
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
@@ -17,6 +17,13 @@ MAX_RESULT_BYTES = 256_000_000
 """Of one answer in memory: a page of 1,000 lines of 1 MiB each would be four times as much."""
 GRACE_S = 2.0
 """The engine ends a query by itself; this much later it is given up without its word."""
+LINES = (
+    "output_format_json_quote_64bit_integers = 0, output_format_json_validate_utf8 = 1,"
+    " output_format_json_escape_forward_slashes = 0"
+)
+"""For answers as JSON lines: numbers are numbers, and all of it is UTF-8 whatever was stored. In the
+statement they cost nothing, beside it 0.3 ms each."""
+T = TypeVar("T")
 _TOO_SLOW = {159, 160}
 _TOO_MUCH_MEMORY = {241}
 _TOO_LARGE = {396}
@@ -62,10 +69,19 @@ class Reader:
 
         Raises QueryLimitError, DatabaseUnavailableError, DatabaseError.
         """
-        database = self.database
+        return await self._within_bounds(self.database.rows(sql, params, self._options))
+
+    async def lines(self, sql: str, params: Mapping[str, Any] | None = None) -> bytes:
+        """The same as JSON lines, for many rows. Raises as `rows` does."""
+        sql = f"{sql} SETTINGS {LINES}"
+        return await self._within_bounds(
+            self.database.text(sql, params=params, settings=self._options)
+        )
+
+    async def _within_bounds(self, answer: Coroutine[Any, Any, T]) -> T:
         try:
             async with asyncio.timeout(self._settings.query_timeout + GRACE_S):
-                return await database.rows(sql, params, self._options)
+                return await answer
         except TimeoutError:
             raise DatabaseUnavailableError(
                 f"ClickHouse did not answer within {self._settings.query_timeout:g} s; it is busy, "

@@ -94,11 +94,30 @@ class Database:
             result = client.query(sql, parameters=dict(params or {}), settings=options)
             return list(result.named_results())
 
-        try:
-            return await self._run(read, query_id)
-        except asyncio.CancelledError:
-            self._kill_later(query_id)
-            raise
+        return await self._asked(read, query_id)
+
+    async def text(
+        self,
+        sql: str,
+        *,
+        form: str = "JSONEachRow",
+        params: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The result of a SELECT of ours in the format `form`. A cancelled await also kills it.
+
+        For many rows: `rows` makes them in a thread, but with Python's lock, for 7 ms of 2,000 lines in
+        which nobody else is served, this for less than one.
+        """
+        query_id = uuid.uuid4().hex
+        options = self._identified(settings, query_id)
+        if not self.in_process:
+            options["wait_end_of_query"] = 1  # else an error may follow after "200 OK"
+
+        def read(client: Client) -> bytes:
+            return client.raw_query(sql, parameters=dict(params or {}), settings=options, fmt=form)
+
+        return await self._asked(read, query_id)
 
     async def read_raw(
         self,
@@ -177,11 +196,7 @@ class Database:
             with stream, path.open("xb") as file:
                 shutil.copyfileobj(stream, file)
 
-        try:
-            await self._run(write, query_id)
-        except asyncio.CancelledError:
-            self._kill_later(query_id)
-            raise
+        await self._asked(write, query_id)
 
     async def command(
         self,
@@ -305,6 +320,14 @@ class Database:
     def _check_open(self) -> None:
         if self._closed:
             raise DatabaseUnavailableError(f"the connection to {self.url} is closed")
+
+    async def _asked(self, job: Callable[[Client], T], query_id: str) -> T:
+        """`_run` for whose result somebody waits: cancelled, it ends the statement."""
+        try:
+            return await self._run(job, query_id)
+        except asyncio.CancelledError:
+            self._kill_later(query_id)
+            raise
 
     async def _run(self, job: Callable[[Client], T], query_id: str) -> T:
         self._check_open()

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from spanyard_core.clickhouse.address import Address
 
@@ -74,8 +75,10 @@ def ask_in_process(
     """
     import chdb  # a client of a server needs no engine
 
+    # Two packages bring chdb/__init__.py, one with types and one without; the last one installed wins.
+    engine: Any = chdb
     try:
-        session = chdb.connect(os.path.realpath(address.path))  # type: ignore[no-untyped-call]
+        session = engine.connect(os.path.realpath(address.path))
     except RuntimeError as error:
         raise EngineError(str(error)) from error
     try:

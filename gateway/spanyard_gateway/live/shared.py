@@ -12,6 +12,7 @@ in the order in which they were asked: see `turns`.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -36,8 +37,23 @@ REST_S = 30e-6
 MOST_TOOK_S = 0.1
 """Its place rests at least as long as it took: an engine that is busy is asked half as much. What took
 longer waited for something else."""
+STEP = 250
+"""Numbers of which pages begin at a multiple: with a page of 2,000, a hundred listeners who all come back from
+different places are eight at most, at the price of 125 records more than each of them needs."""
+MUCH = 1_000
+"""Numbers of a hole from which on that is worth it."""
 SINCE_MS = 1_000
 """Times since which something began are rounded down to this: who comes again together asks alike."""
+
+
+@dataclass(eq=False, slots=True)
+class _Question:
+    """Waits for its turn, or is being asked."""
+
+    turn: Turn
+    answer: asyncio.Future[Any]
+    listeners: int = 0
+    """That wait for the answer."""
 
 
 class SharedStored:
@@ -45,10 +61,9 @@ class SharedStored:
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
-        self._asked: dict[Hashable, asyncio.Future[Any]] = {}
+        self._asked: dict[Hashable, _Question] = {}
         self._answers: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
         self._turns = Turns(AT_ONCE)
-        self._waiting: dict[Hashable, Turn] = {}
 
     async def reached(self, pod: LivePod) -> Mapping[str, Reached]:
         return await self._stored.reached(pod)  # one feed per pod asks
@@ -68,6 +83,18 @@ class SharedStored:
         )
 
     async def between(
+        self, writer: str, signal: LiveSignal, after: int, before: int | None
+    ) -> list[Block]:
+        # Of much, a little more than is wanted: those who stopped a little apart read the same pages.
+        if before is None or before - after > MUCH:
+            start = after // STEP * STEP
+            page = await self._between(writer, signal, start, before and -(-before // STEP) * STEP)
+            wanted = _cut(page, after, before)
+            if wanted or not page:
+                return wanted
+        return await self._between(writer, signal, after, before)
+
+    async def _between(
         self, writer: str, signal: LiveSignal, after: int, before: int | None
     ) -> list[Block]:
         return await self._once(
@@ -96,16 +123,35 @@ class SharedStored:
         return await self._once(("ends", tuple(writers)), lambda: self._stored.ends_of(writers))
 
     async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        answer = self._asked.get(key) or self._answers.get(key)
+        answer = self._answers.get(key)
         if answer is None:
-            turn = self._waiting[key] = self._turns.wish(ASKER.get())
-            answer = self._asked[key] = asyncio.ensure_future(self._in_turn(turn, ask))
-            answer.add_done_callback(lambda done: self._answered(key, done))
-        elif key in self._waiting:
-            self._turns.hurry(self._waiting[key], ASKER.get())
-        # Whoever goes away leaves the question to the others.
-        found: Found = await asyncio.shield(answer)
+            question = self._asked.get(key)
+            if question is None:
+                question = self._asked[key] = self._new(key, ask)
+            else:
+                self._turns.hurry(question.turn, ASKER.get())
+            answer = question.answer
+            question.listeners += 1
+            try:
+                # Whoever goes away leaves the question to the others.
+                await asyncio.shield(answer)
+            finally:
+                question.listeners -= 1
+                self._leave(key, question)
+        found: Found = await answer
         return found
+
+    def _new(self, key: Hashable, ask: Callable[[], Awaitable[Any]]) -> _Question:
+        turn = self._turns.wish(ASKER.get())
+        answer = asyncio.ensure_future(self._in_turn(turn, ask))
+        answer.add_done_callback(lambda done: self._answered(key, done))
+        return _Question(turn, answer)
+
+    def _leave(self, key: Hashable, question: _Question) -> None:
+        """A question that nobody waits for any more is not asked, if it was not yet."""
+        if not question.listeners and not question.turn.given.done():
+            del self._asked[key]
+            question.turn.given.cancel()
 
     async def _in_turn(self, turn: Turn, ask: Callable[[], Awaitable[Found]]) -> Found:
         loop, count = asyncio.get_running_loop(), 0
@@ -121,7 +167,9 @@ class SharedStored:
         return found
 
     def _answered(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
-        del self._asked[key], self._waiting[key]
+        question = self._asked.get(key)
+        if question is not None and question.answer is answer:
+            del self._asked[key]
         if answer.cancelled() or answer.exception() is not None:  # whoever asked has it
             return
         self._answers[key] = answer
@@ -132,6 +180,18 @@ class SharedStored:
     def _forget(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
         if self._answers.get(key) is answer:
             del self._answers[key]
+
+
+def _cut(page: Sequence[Block], after: int, before: int | None) -> list[Block]:
+    """What lies between; blocks that do so whole are the same for all."""
+    found: list[Block] = []
+    for block in page:
+        rest = block.after(after)
+        if rest is not None and before is not None:
+            rest = rest.before(before)
+        if rest is not None:
+            found.append(rest)
+    return found
 
 
 def _records(found: object) -> int:
