@@ -70,6 +70,24 @@ async def test_values_are_bound_and_arrive_as_they_were(opened: Opener) -> None:
     assert rows == [{"text": text, "n": 2**64 - 1, "list": ["a'b", "c"], "none": None}]
 
 
+async def test_an_answer_can_be_had_in_a_format_and_is_ended_like_any_other(
+    opened: Opener,
+) -> None:
+    async with opened(pool=1) as db:
+        sql = "SELECT {text:String} AS text, number AS n FROM numbers(2)"
+        answer = await db.text(sql, form="TSV", params={"text": "é\n"})
+        assert answer.decode() == "é\\n\t0\né\\n\t1\n"
+        with pytest.raises(DatabaseError, match="no_such_table"):
+            await db.text("SELECT * FROM no_such_table")
+        read = asyncio.create_task(db.text(SLOW))
+        await asyncio.sleep(0.2)
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        async with asyncio.timeout(10):
+            assert await db.text("SELECT 1 AS n", settings={"max_threads": 1}) == b'{"n":1}\n'
+
+
 async def test_rows_are_inserted_and_read(opened: Opener) -> None:
     async with opened() as db:
         await db.command("CREATE TABLE t (a Int64, s String) ENGINE = MergeTree ORDER BY a")

@@ -108,6 +108,9 @@ class Feed:
     def join(self, inlet: Inlet) -> None:
         """From now on `inlet` gets every block; first what is kept, and nothing twice."""
         self._inlets[inlet] = None
+        # In as few messages as there can be: rounds leave a hundred blocks a second, and each would be
+        # written by itself for whoever comes back.
+        self._blocks = deque(merged(self._blocks))
         inlet.offer(Joined(self.pod.uid, (*self._blocks, *self._fresh)))
         if self._begun:
             inlet.offer(Begun(self.pod.uid, dict(self._seen)))
@@ -117,6 +120,12 @@ class Feed:
     def leave(self, inlet: Inlet) -> None:
         """Idempotent."""
         self._inlets.pop(inlet, None)
+
+    def forget_encoded(self) -> None:
+        """What was encoded of kept blocks for those who came: once a second, or it were up to
+        `records.MOST_KEPT` times what is kept."""
+        for block in self._blocks:
+            block.forget()
 
     async def run(self) -> None:
         """Listen until the pod is gone; told to all. Cancel it when nobody listens any more."""

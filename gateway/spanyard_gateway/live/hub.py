@@ -189,6 +189,7 @@ class Hub:
     async def _tidy(self) -> None:
         now = self.clock.monotonic()
         for uid, running in list(self._running.items()):
+            running.feed.forget_encoded()
             if running.feed.listeners:
                 running.unused_since = None
             elif running.unused_since is None:

@@ -39,6 +39,11 @@ class Limits(Protocol):
 
 MESSAGE = 512
 """Bytes that a message counts besides its own: the smallest takes the loop some 50 µs."""
+SMALL = 4096
+"""What costs no more, a subscription without a token, does not wait behind a large message, which overdraws
+the rate of all for a quarter of a second."""
+RESERVE = 8
+"""The part of the rate of all, beyond it, that they may have for that: 180 a second."""
 SHARE = 12
 """So many times as long as a message took to decode no other one is taken, where the rate of all
 would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a
@@ -91,6 +96,9 @@ class Intake:
         self._limits = limits
         self._people: dict[str, _Flow] = {}
         self._all: Bucket | None = None
+        self._reserve = Bucket(
+            limits.said_rate_in_all // RESERVE, limits.said_burst_in_all // RESERVE, 0.0
+        )
         self._waiting: list[_Waiting] = []
         self._number = 0
         self._passed = 0.0
@@ -129,8 +137,8 @@ class Intake:
         everybody = self._of_all(now)
         if (
             not flow.one_by_one.locked()
-            and not self._waiting
-            and not any(b.wait(now) for b in (own, flow.bucket, everybody))
+            and not any(b.wait(now) for b in (own, flow.bucket))
+            and ((not self._waiting and not everybody.wait(now)) or self._is_small(cost, now))
         ):
             for bucket in (own, flow.bucket, everybody):
                 bucket.take(cost)
@@ -144,6 +152,13 @@ class Intake:
                 await self._turn_of_all(flow, cost)
         except TimeoutError:
             raise TooFastError from None
+
+    def _is_small(self, cost: int, now: float) -> bool:
+        """Whether it need not wait for others at all, as long as there are not many like it."""
+        small = cost <= SMALL and not self._reserve.wait(now)
+        if small:
+            self._reserve.take(cost)
+        return small
 
     def took(self, seconds: float, cost: int) -> None:
         """What was counted as `cost` bytes took the loop so long."""

@@ -28,8 +28,10 @@ Found = TypeVar("Found")
 
 KEPT_S = 0.4
 """Less than anybody waits before it asks again: a new question gets a new answer."""
+PAGE_KEPT_S = 5.0
+"""A page in which there is something is as good later: whoever has read it asks for what is after it."""
 MOST = 16
-"""Answers kept at a time; one holds up to 2,000 records."""
+"""Answers of each kind kept at a time; a page holds up to 2,000 records."""
 AT_ONCE = 4
 """Questions that are asked at a time."""
 REST_S = 30e-6
@@ -37,9 +39,11 @@ REST_S = 30e-6
 MOST_TOOK_S = 0.1
 """Its place rests at least as long as it took: an engine that is busy is asked half as much. What took
 longer waited for something else."""
-STEP = 250
-"""Numbers of which pages begin at a multiple: with a page of 2,000, a hundred listeners who all come back from
-different places are eight at most, at the price of 125 records more than each of them needs."""
+PAGE = 2_000
+"""Numbers of a page, from a multiple of it to the next: a hundred listeners who come back from different
+places read its pages once, not a hundred times."""
+STEP = 500
+"""Of which the first page of each of them begins at a multiple."""
 MUCH = 1_000
 """Numbers of a hole from which on that is worth it."""
 SINCE_MS = 1_000
@@ -62,7 +66,7 @@ class SharedStored:
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self._asked: dict[Hashable, _Question] = {}
-        self._answers: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
+        self._answers, self._pages = _Answers(KEPT_S), _Answers(PAGE_KEPT_S)
         self._turns = Turns(AT_ONCE)
 
     async def reached(self, pod: LivePod) -> Mapping[str, Reached]:
@@ -85,12 +89,12 @@ class SharedStored:
     async def between(
         self, writer: str, signal: LiveSignal, after: int, before: int | None
     ) -> list[Block]:
-        # Of much, a little more than is wanted: those who stopped a little apart read the same pages.
         if before is None or before - after > MUCH:
+            # A little more than is wanted, up to where a page ends: those who stopped elsewhere read the same.
             start = after // STEP * STEP
-            page = await self._between(writer, signal, start, before and -(-before // STEP) * STEP)
-            wanted = _cut(page, after, before)
-            if wanted or not page:
+            end = (after // PAGE + 1) * PAGE + 1
+            page = await self._between(writer, signal, start, min(end, before or end))
+            if wanted := [rest for block in page if (rest := block.after(after)) is not None]:
                 return wanted
         return await self._between(writer, signal, after, before)
 
@@ -123,7 +127,7 @@ class SharedStored:
         return await self._once(("ends", tuple(writers)), lambda: self._stored.ends_of(writers))
 
     async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        answer = self._answers.get(key)
+        answer = self._answers.get(key) or self._pages.get(key)
         if answer is None:
             question = self._asked.get(key)
             if question is None:
@@ -172,26 +176,31 @@ class SharedStored:
             del self._asked[key]
         if answer.cancelled() or answer.exception() is not None:  # whoever asked has it
             return
-        self._answers[key] = answer
-        if len(self._answers) > MOST:
-            self._answers.popitem(last=False)
-        answer.get_loop().call_later(KEPT_S, self._forget, key, answer)
+        found = answer.result()
+        page = isinstance(found, list) and found and isinstance(found[0], Block)
+        kept = self._pages if page else self._answers
+        kept.keep(key, answer)
+
+
+class _Answers:
+    """Answers of the last while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._kept: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
+
+    def get(self, key: Hashable) -> "asyncio.Future[Any] | None":
+        return self._kept.get(key)
+
+    def keep(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
+        self._kept[key] = answer
+        if len(self._kept) > MOST:
+            self._kept.popitem(last=False)
+        answer.get_loop().call_later(self._seconds, self._forget, key, answer)
 
     def _forget(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
-        if self._answers.get(key) is answer:
-            del self._answers[key]
-
-
-def _cut(page: Sequence[Block], after: int, before: int | None) -> list[Block]:
-    """What lies between; blocks that do so whole are the same for all."""
-    found: list[Block] = []
-    for block in page:
-        rest = block.after(after)
-        if rest is not None and before is not None:
-            rest = rest.before(before)
-        if rest is not None:
-            found.append(rest)
-    return found
+        if self._kept.get(key) is answer:
+            del self._kept[key]
 
 
 def _records(found: object) -> int:

@@ -35,6 +35,10 @@ MOST_RESUMED = 2_000
 MOST_KNOWN = 50_000
 """Writers that are remembered of those that came, 5 MB; beyond, as in `feed.MOST_WRITERS`."""
 
+MANY = 100
+"""Records of a message after which others have their turn: to write a large one takes some 3 ms, and a page
+that others have read too is passed on without waiting for anything."""
+
 Say = Callable[[bytes], Awaitable[None]]
 
 
@@ -245,6 +249,8 @@ class Subscription:
                 continue
             left += self._left.pop(piece.writer, 0)
             await self._say(self._said(piece, left, items))
+            if count > MANY:
+                await self._clock.sleep(0)
 
     def _said(self, piece: Block, left: int, items: bytes) -> bytes:
         def encode() -> bytes:

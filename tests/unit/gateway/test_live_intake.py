@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spanyard_gateway.live.intake import MESSAGE, Intake, TooFastError
+from spanyard_gateway.live.intake import MESSAGE, RESERVE, SMALL, Intake, TooFastError
 from spanyard_gateway.live.socket import SocketLimits
 from tests.fakes.live_scene import play
 
@@ -88,8 +88,29 @@ def test_a_hundred_who_say_much_hold_up_nobody_who_says_little() -> None:
                 waits.append(now() - at)
         took = now() - began
         await stopped(pouring)
-        assert max(waits) <= 1.0, "three turns, each behind one that was begun"
+        assert max(waits) == 0.0, "little does not wait for what overdraws the rate of all"
         assert 0.8 * took <= passed / 4 <= took + 2.0, "all of the rate is used, and no more"
+
+    play(scene())
+
+
+def test_those_who_say_little_but_often_wait_like_all_others() -> None:
+    async def scene() -> None:
+        intake, passed = Intake(limits(patience=60.0)), 0
+
+        async def says() -> None:
+            nonlocal passed
+            while True:
+                async with intake.connection("") as said:
+                    await said.turn(SMALL - MESSAGE)
+                    passed += SMALL
+                    await asyncio.sleep(0)
+
+        saying = [asyncio.create_task(says()) for _ in range(100)]
+        await asyncio.sleep(20)
+        await stopped(saying)
+        most = 20 * 1_000_000 + 1_000_000
+        assert most * 0.99 <= passed <= most * (1 + 1 / RESERVE) + 100 * SMALL
 
     play(scene())
 

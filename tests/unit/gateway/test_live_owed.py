@@ -231,7 +231,7 @@ def test_of_many_questions_few_are_asked_at_a_time_and_each_once() -> None:
 
         it.world.between = between  # type: ignore[method-assign]
         stored = it.hub.stored
-        questions = [stored.between(f"w{n % 40}", "logs", 0, None) for n in range(400)]
+        questions = [stored.between(f"w{n % 40}", "logs", 0, 100) for n in range(400)]
         asks = asyncio.gather(*questions, return_exceptions=True)
         began = asyncio.get_running_loop().time()
         answers = await asks

@@ -1,0 +1,101 @@
+"""Questions of many listeners, asked once: under virtual time."""
+
+import asyncio
+import random
+
+from spanyard_gateway.live.records import Block, block_of_lines
+from spanyard_gateway.live.shared import AT_ONCE, PAGE, REST_S, STEP, SharedStored
+from tests.fakes.live_scene import Scene, play
+from tests.fakes.live_world import line
+
+WRITER = "p/app/0@e"
+
+
+class Counted(Scene):
+    """A database with 20,000 lines of one writer, that counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int | None]] = []
+        lines = [line(WRITER, seq, 1.0) for seq in range(1, 20_001)]
+
+        async def between(_: str, __: str, after: int, before: int | None) -> list[Block]:
+            self.asked.append((after, before))
+            await asyncio.sleep(0.01)
+            found = lines[after : min(after + PAGE, (before or 1 << 60) - 1)]
+            return [block_of_lines(WRITER, after + 1, b"".join(found))] if found else []
+
+        self.world.between = between  # type: ignore[method-assign, assignment]
+        self.stored = SharedStored(self.world)
+
+    async def read(self, after: int, before: int | None = None) -> list[int]:
+        """All of it, as a subscription reads it."""
+        found: list[int] = []
+        while blocks := await self.stored.between(WRITER, "logs", after, before):
+            found += [record.seq for block in blocks for record in block.records]
+            after = found[-1]
+        return found
+
+
+def test_a_hundred_who_come_back_from_different_places_read_the_same_pages() -> None:
+    async def scene() -> None:
+        it, rng = Counted(), random.Random(5)
+        places = [rng.randrange(18_000) for _ in range(100)]
+        found = await asyncio.gather(*(it.read(place) for place in places))
+        assert found == [[*range(place + 1, 20_001)] for place in places], "each all of its own"
+        alone = sum(-(-(20_000 - place) // PAGE) + 1 for place in places)
+        assert len(it.asked) <= 20_000 // STEP + 20_000 // PAGE + 1 < alone / 10
+
+    play(scene())
+
+
+def test_of_a_small_hole_no_more_is_read_than_is_missing() -> None:
+    async def scene() -> None:
+        it = Counted()
+        assert await it.read(300, 304) == [301, 302, 303]
+        assert await it.read(300, 1_800) == [*range(301, 1_800)]
+        assert it.asked == [(300, 304), (303, 304), (0, 1_800), (1_799, 1_800)]
+
+    play(scene())
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
+    async def scene() -> None:
+        it, began = Counted(), asyncio.get_running_loop().time()
+        gone = [asyncio.create_task(it.read(n * PAGE)) for n in range(10)]
+        # Two wait for the same, and one of them stays.
+        stays = [
+            asyncio.create_task(it.stored.between(WRITER, "logs", 19_000, None)) for _ in range(2)
+        ]
+        await asyncio.sleep(0.001)
+        for task in (*gone, stays[0]):
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        [block] = await stays[1]
+        assert (block.first, block.last) == (19_001, 20_000)
+        assert len(it.asked) == AT_ONCE + 1, "those that were being asked, and who stays"
+        rests = AT_ONCE * PAGE * REST_S + 0.1
+        assert asyncio.get_running_loop().time() - began <= rests, "and nobody rests for them"
+        await asyncio.sleep(10)
+        assert await it.read(19_900) == [*range(19_901, 20_001)], "a place is nobody's for ever"
+        again = [asyncio.create_task(it.read(n * PAGE)) for n in range(AT_ONCE + 2)]
+        assert len(await asyncio.gather(*again)) == AT_ONCE + 2
+
+    play(scene())
+
+
+def test_a_question_that_was_given_up_is_asked_anew_by_whoever_comes_next() -> None:
+    async def scene() -> None:
+        it = Counted()
+        before = [asyncio.create_task(it.read(n * PAGE)) for n in range(AT_ONCE)]
+        await asyncio.sleep(0)
+        waits = asyncio.create_task(it.stored.between(WRITER, "logs", 19_000, None))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.sleep(0)
+        comes = asyncio.create_task(it.stored.between(WRITER, "logs", 19_000, None))
+        await asyncio.gather(*before)
+        [block] = await comes
+        assert block.first == 19_001
+
+    play(scene())
