@@ -47,7 +47,7 @@ async def db() -> AsyncIterator[Database]:
                 "INSERT INTO logs (project, writer, seq, batch, ingest_day, level, timestamp,"
                 " recorded_at, message, attributes, marks) SETTINGS async_insert = 0"
                 f" SELECT 'local.a', writer, arrayJoin(seqs) AS n, {batch + 1}, toDate('2026-11-21'),"
-                " 'info', now64(), now64(), concat('é \"/\\\\\\n\\x07 ', toString(n)),"
+                " 'info', now64(), now64(), concat('é \"/\\\\\\n\\x07\\xFF ', toString(n)),"
                 " if(n % 2 = 0, '{\"a\":[1,\"é\"]}', '{}'), if(n % 3 = 0, ['split'], [])"
                 " FROM (SELECT arrayJoin(arrayZip({writers:Array(String)},"
                 " {seqs:Array(Array(UInt64))})) AS pair, pair.1 AS writer, pair.2 AS seqs)",
@@ -98,7 +98,7 @@ async def test_what_is_read_is_what_was_stored(
     [*records] = block.records
     assert all(isinstance(record, LogRecord) for record in records)
     assert [(r.message, bytes(r.attributes), r.marks) for r in records if isinstance(r, LogRecord)] == [
-        (f'é "/\\\n\x07 {n}', b"" if n % 2 else b'{"a":[1,"\xc3\xa9"]}', () if n % 3 else ("split",))
+        (f'é "/\\\n\x07\ufffd {n}', b"" if n % 2 else b'{"a":[1,"\xc3\xa9"]}', () if n % 3 else ("split",))
         for n in range(1, 8)
     ]  # fmt: skip
     assert not any(gc.is_tracked(record) for record in records), (

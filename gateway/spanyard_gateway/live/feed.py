@@ -11,6 +11,7 @@ fewer and larger messages and none falls behind because of the others.
 
 import asyncio
 import logging
+import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +28,9 @@ log = logging.getLogger("spanyard.gateway")
 KEPT_BYTES = 8 << 20
 """Per pod that somebody listens to: at 300 bytes a line, 5 s of 5,000 lines/s, until they are stored."""
 
+MERGE_AT = 64
+"""Blocks from which on they are made fewer for whoever joins."""
+
 StoredUpTo = Callable[[LivePod], Awaitable[Mapping[str, Reached]]]
 """How far each of the pod's writers is stored. Raises SpanyardError."""
 
@@ -36,6 +40,13 @@ PAUSE = 0.25
 MOST_PAUSE_S = 0.05
 """A round is followed by a pause of a quarter of its time, at most this: whatever else is served
 here has its turns, and messages become fewer, not later than the round makes them anyway."""
+
+ROUND_BYTES = 256 * 1024
+"""Of a round: a quarter of what may wait for a listener. After a moment in which nothing could be read, what a
+pod printed meanwhile (1 MiB in 0.4 s, at 5,000 lines/s) would be more than anybody has room for at once."""
+LOOK_AGAIN_S = 0.002
+"""Where more is left, those for whom nothing waited have `MOST_PAUSE_S` to take a round: so often it is looked
+whether they did."""
 
 LAST_LOOK_S = 30.0
 """How long the database is asked for writers of a pod that ended unheard, from its first answer on:
@@ -78,6 +89,9 @@ class Feed:
         self._keep = keep
         self._blocks: deque[Block] = deque()
         self._size = 0
+        self._merge_at = MERGE_AT
+        self._joined = False
+        """Whether anybody joined since `forget_encoded`."""
         self._fresh: deque[Block] = deque()
         """What waits for the next round; beyond `keep` the oldest is left to the database."""
         self._fresh_size = 0
@@ -108,9 +122,8 @@ class Feed:
     def join(self, inlet: Inlet) -> None:
         """From now on `inlet` gets every block; first what is kept, and nothing twice."""
         self._inlets[inlet] = None
-        # In as few messages as there can be: rounds leave a hundred blocks a second, and each would be
-        # written by itself for whoever comes back.
-        self._blocks = deque(merged(self._blocks))
+        self._merge()
+        self._joined = True
         inlet.offer(Joined(self.pod.uid, (*self._blocks, *self._fresh)))
         if self._begun:
             inlet.offer(Begun(self.pod.uid, dict(self._seen)))
@@ -122,10 +135,19 @@ class Feed:
         self._inlets.pop(inlet, None)
 
     def forget_encoded(self) -> None:
-        """What was encoded of kept blocks for those who came: once a second, or it were up to
+        """What was encoded of kept blocks for those who came since it was called last: it were up to
         `records.MOST_KEPT` times what is kept."""
-        for block in self._blocks:
+        for block in self._blocks if self._joined else ():
             block.forget()
+        self._joined = False
+
+    def _merge(self) -> None:
+        """What is kept, in as few messages as there can be: rounds leave a hundred blocks a second, and
+        each would be written by itself for whoever comes back."""
+        if len(self._blocks) >= self._merge_at:
+            self._blocks = deque(merged(self._blocks))
+            # Those of many writers stay many: not for everybody who comes.
+            self._merge_at = 2 * len(self._blocks) + MERGE_AT
 
     async def run(self) -> None:
         """Listen until the pod is gone; told to all. Cancel it when nobody listens any more."""
@@ -191,7 +213,8 @@ class Feed:
         while True:
             await self._came.wait()
             began = self._clock.monotonic()
-            blocks, inlets = self._taken(), list(self._inlets)
+            blocks, inlets = self._taken(ROUND_BYTES), list(self._inlets)
+            quick = [inlet for inlet in inlets if not inlet.waiting] if self._fresh else []
             for start in range(0, len(inlets), AT_ONCE):
                 for inlet in inlets[start : start + AT_ONCE]:
                     if inlet in self._inlets:
@@ -205,6 +228,9 @@ class Feed:
             took = self._clock.monotonic() - began
             if len(inlets) > AT_ONCE:
                 await self._clock.sleep(min(took * PAUSE, MOST_PAUSE_S))
+            until = self._clock.monotonic() + MOST_PAUSE_S
+            while any(inlet.waiting for inlet in quick) and self._clock.monotonic() < until:
+                await self._clock.sleep(LOOK_AGAIN_S)
 
     def _hand_on_past(self) -> None:
         """What the collector had before anybody listened, in one piece: up to `keep`, which all
@@ -214,12 +240,16 @@ class Feed:
         for inlet in self._inlets if past.blocks else ():
             inlet.offer(past)
 
-    def _taken(self) -> list[Block]:
-        """What waits for a round, now kept for those who come later."""
-        blocks = merged(self._fresh)
-        self._fresh.clear()
-        self._fresh_size = 0
-        self._came.clear()
+    def _taken(self, most: float = math.inf) -> list[Block]:
+        """What waits for a round, up to so many bytes or one block; now kept for those who come later."""
+        fresh: list[Block] = []
+        while self._fresh and (not fresh or self._fresh[0].size <= most):
+            most -= self._fresh[0].size
+            fresh.append(self._fresh.popleft())
+        self._fresh_size -= sum(block.size for block in fresh)
+        if not self._fresh:
+            self._came.clear()
+        blocks = merged(fresh)
         self._blocks.extend(blocks)
         self._size += sum(block.size for block in blocks)
         while self._size > self._keep and len(self._blocks) > 1:

@@ -240,7 +240,11 @@ class Subscription:
 
     async def pass_on(self, block: Block) -> None:
         """All of the block: the writer's next records."""
-        for piece in block.pieces():
+        for whole in block.pieces():
+            # While one was written, an errand of the writer may have been begun and passed on the next.
+            piece = whole.after(self.seen(whole.writer))
+            if piece is None:
+                continue
             items, count = piece.picked(self._picks, self._key[0])
             left = piece.count - count
             self._reached(piece.writer, piece.last)

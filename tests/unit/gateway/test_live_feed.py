@@ -10,7 +10,7 @@ import pytest
 from spanyard_core.clock import SystemClock
 from spanyard_gateway.live import feed as feeds
 from spanyard_gateway.live.feed import Feed
-from spanyard_gateway.live.inlet import Inlet, Joined, Reached
+from spanyard_gateway.live.inlet import Dropped, Inlet, Item, Joined, Reached
 from spanyard_gateway.live.records import Block, LogRecord, SpanRecord
 from spanyard_gateway.live.upstream import LivePod, UpstreamError, UpstreamEvent, UpToDate
 from tests.fakes.live_scene import play
@@ -44,8 +44,8 @@ async def _nothing_stored(pod: LivePod) -> Mapping[str, Reached]:
 
 
 @contextlib.asynccontextmanager
-async def fed(*blocks: Block) -> AsyncIterator[Feed]:
-    made = Feed(POD, Said(blocks), _nothing_stored, SystemClock(), random.Random(1), keep=KEPT)
+async def fed(*blocks: Block, keep: int = KEPT) -> AsyncIterator[Feed]:
+    made = Feed(POD, Said(blocks), _nothing_stored, SystemClock(), random.Random(1), keep=keep)
     task = asyncio.create_task(made.run())
     try:
         await asyncio.wait_for(made.ready.wait(), 10)
@@ -85,6 +85,54 @@ async def test_of_more_than_it_keeps_the_newest_is_there_before_and_after_a_roun
         await asyncio.sleep(0.1)
         assert joined(feed)[-1].last == 201
         assert sum(block.size for block in joined(feed)) <= KEPT
+
+
+async def _heard(inlet: Inlet, seconds: float) -> list[Item]:
+    """What one hears who needs so long for each message."""
+    heard: list[Item] = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            heard.append(await asyncio.wait_for(inlet.get(), 1.0))
+            await asyncio.sleep(seconds)
+    return heard
+
+
+async def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
+    """Whoever does not keep up is told, and holds up nobody."""
+    burst = [lines(n) for n in range(1, 401)]
+    for block in burst:
+        block.size = 10_000
+    async with fed(keep=8 << 20) as feed:
+        quick, slow = Inlet(1 << 20), Inlet(1 << 20)
+        for inlet in (quick, slow):
+            feed.join(inlet)
+        began = asyncio.get_running_loop().time()
+        listening = asyncio.create_task(_heard(quick, 0.0)), asyncio.create_task(_heard(slow, 0.5))
+        for block in burst:
+            feed._take(block)
+        heard = await listening[0]
+        assert not [item for item in heard if isinstance(item, Dropped)]
+        assert sum(item.count for item in heard if isinstance(item, Block)) == 400
+        assert asyncio.get_running_loop().time() - began < 1.0 + 0.8
+        dropped = [item for item in await listening[1] if isinstance(item, Dropped)]
+        assert dropped, "it had no room for all of it"
+
+
+async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "MERGE_AT", 8)
+    async with fed(lines(1), keep=8 << 20) as feed:
+        joined(feed)  # there is somebody; who comes now is given few already
+        for n in range(2, 50):
+            feed._take(lines(n))
+            await asyncio.sleep(0.01)
+        blocks = joined(feed)
+        assert [record.seq for block in blocks for record in block.records] == [*range(1, 50)]
+        assert len(blocks) < 20
+        blocks[0].picked(None, "all")
+        feed.forget_encoded()
+        assert not blocks[0]._picked
 
 
 async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newest_open_ones(

@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import json
 
 import pytest
 
 from spanyard_core.errors import DatabaseUnavailableError
-from spanyard_gateway.live import errands, subscription
+from spanyard_gateway.live import errands, records, subscription
 from spanyard_gateway.live.channels import Filter, parse_channel
 from spanyard_gateway.live.inlet import Inlet, Joined
 from spanyard_gateway.live.messages import Resume
@@ -184,6 +185,32 @@ def test_a_writer_that_waits_for_the_database_holds_up_nobody_else() -> None:
         of = [m for m in it.heard if m.get("writer") == writer.id]
         assert (of[0]["type"], of[0]["first"], of[0]["last"]) == ("dropped", 11, 13)
         assert [i["seq"] for m in of[1:] for i in m["items"]] == [14, 15, 16, 17]
+
+    play(scene())
+
+
+def test_what_an_errand_passes_on_while_a_message_is_written_is_not_said_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "MESSAGE_BYTES", 1_000)
+
+    async def scene() -> None:
+        it, said = Scene(), list[int]()
+
+        async def slowly(message: bytes) -> None:
+            said.extend(item["seq"] for item in json.loads(message)["items"])
+            await asyncio.sleep(1)
+
+        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
+        here = Subscription(wish, TARGET, Inlet(1 << 20), it.world, it.clock, slowly)
+        writer = "p/app/0@e"
+        live, stored = (
+            block_of_lines(writer, 1, b"".join(line(writer, n, 1.0) for n in range(1, last)))
+            for last in (30, 41)
+        )
+        assert len(live.pieces()) > 3
+        await asyncio.gather(here.pass_on(live), here.pass_on(stored))
+        assert said == [*range(1, 41)]
 
     play(scene())
 
