@@ -115,7 +115,7 @@ async def main():
 asyncio.run(main())
 """
     told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=120
     )
     assert told.stdout == "[{'a': 1}] False\n", told.stderr
 

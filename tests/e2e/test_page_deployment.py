@@ -108,6 +108,10 @@ def test_the_timeline_is_one_story_that_leads_to_every_room(stack: Rollouts) -> 
             "revision 2 serves",
         )]  # fmt: skip
         assert begins == sorted(begins), order
+        kinds = page.locator("button[aria-pressed]:has(.sign)")
+        heights = {round(each.bounding_box()["height"]) for each in kinds.all()}  # type: ignore[index]
+        assert kinds.count() > 5
+        assert len(heights) == 1, "a sign stands beside its word"
         page.keyboard.press("k")
         page.wait_for_url("**entry=*")
         page.locator(".story-row.at", has_text="revision").wait_for()
@@ -126,9 +130,9 @@ def test_what_was_committed_is_told_where_builds_are_as_text(stack: Rollouts) ->
     with tab(stack.gateway) as found:
         page = found.page
         for place, where in {
-            "builds": "td .commit",
+            "builds": "td .commit-line",
             "builds/local.support-agent": ".facts.about",
-            ROOM: ".revisions .commit",
+            ROOM: ".revisions .commit-line",
             f"{ROOM}?view=timeline&kinds=commit": ".story-row .title",
         }.items():
             found.go(place)

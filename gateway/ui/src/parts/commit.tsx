@@ -10,7 +10,7 @@ import "./commit.css";
 export function Subject({ of }: { of: Source | undefined }): JSX.Element | null {
   if (!of?.commit) return null;
   return (
-    <span class="commit">
+    <span class="commit-line">
       <Id of={of.commit} /> {of.subject && <span class="soft">{visible(of.subject)}</span>}
     </span>
   );
