@@ -54,7 +54,11 @@ function together(first: Entry, next: Entry): boolean {
 /** By name, the one with most scores first. */
 export function sums(run: Run): Sum[] {
   const found = new Map<string, Entry[]>();
-  for (const entry of run.entries) found.set(entry.title, [...(found.get(entry.title) ?? []), entry]);
+  for (const entry of run.entries) {
+    const same = found.get(entry.title);
+    if (same) same.push(entry);
+    else found.set(entry.title, [entry]);
+  }
   return [...found]
     .map(([name, of]) => {
       const judged = of.filter((entry) => typeof entry.value === "number");

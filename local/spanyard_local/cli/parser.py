@@ -151,6 +151,17 @@ def moment(text: str) -> str:
     return text
 
 
+def length(text: str) -> str:
+    """How long something may take, as it was given."""
+    from spanyard_gateway.params import duration_ns
+
+    try:
+        duration_ns(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} {error}") from error
+    return text
+
+
 def add_times(parser: argparse.ArgumentParser) -> None:
     """`--since` and `--until`."""
     parser.add_argument(

@@ -14,6 +14,7 @@ from spanyard_local.cli.parser import (
     add_times,
     asked_rows,
     filters,
+    length,
 )
 from spanyard_local.cli.searching import add_search, search_of
 from spanyard_local.cli.span_tree import span_table, status_cell
@@ -36,8 +37,10 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grep", metavar="TEXT", help="with this text in the name, in any case")
     parser.add_argument("--service", metavar="NAME", help="of this OpenTelemetry service")
     parser.add_argument("--deployment", metavar="NAME", help="of this deployment")
-    parser.add_argument("--min-duration", metavar="TIME", help="at least this long: 250ms, 2s")
-    parser.add_argument("--max-duration", metavar="TIME", help="at most this long")
+    parser.add_argument(
+        "--min-duration", type=length, metavar="TIME", help="at least this long: 250ms, 2s"
+    )
+    parser.add_argument("--max-duration", type=length, metavar="TIME", help="at most this long")
     add_attributes(parser)
 
 

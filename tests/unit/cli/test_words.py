@@ -71,6 +71,7 @@ def test_every_help_says_what_it_does_and_what_its_exit_codes_mean(
         (["logs", "x", "--since", "yesterday"],
          "argument --since: 'yesterday' is not a time such as 2026-11-21T14:45:00Z, nor a duration"),
         (["traces", "x", "--until", "2026-11-21"], "argument --until: '2026-11-21' is not a time"),
+        (["traces", "x", "--min-duration", "2 s"], "argument --min-duration: '2 s' is not a duration such as 250ms"),
         (["metrics", "x", "--since", "9999999d"], "argument --since: '9999999d' is longer than 292"),
         (["logs"], "the following arguments are required: project"),
         (["export", "x", "gaps"], "invalid choice: 'gaps'"),
