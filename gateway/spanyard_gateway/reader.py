@@ -19,7 +19,7 @@ GRACE_S = 2.0
 """The engine ends a query by itself; this much later it is given up without its word."""
 LINES = (
     "output_format_json_quote_64bit_integers = 0, output_format_json_validate_utf8 = 1,"
-    " output_format_json_escape_forward_slashes = 0"
+    " output_format_json_escape_forward_slashes = 0, output_format_json_array_of_rows = 0"
 )
 """For answers as JSON lines: numbers are numbers, and all of it is UTF-8 whatever was stored. In the
 statement they cost nothing, beside it 0.3 ms each."""

@@ -30,6 +30,9 @@ WRITERS: dict[str, list[list[int]]] = {
     "twice in two batches": [[*range(1, 31)], [*range(1, 31)]],
     "batches that overlap": [[*range(1, 21)], [*range(15, 41)], [*range(33, 60)]],
     "begins late": [[*range(57, 90)]],
+    "a batch whose holes were filled one by one": [
+        [n for n in range(1, 101) if n % 3], *([n] for n in range(3, 101, 3))
+    ],
     "one by one": [[n] for n in range(1, 61)],
 } | {
     f"random {n}": [RNG.sample(range(1, 80), RNG.randrange(1, 50)) for _ in range(RNG.randrange(1, 4))]
@@ -85,7 +88,16 @@ async def test_pages_are_all_of_a_writer_in_order(
     for writer, batches in WRITERS.items():
         asked: Stored = shared.SharedStored(stored) if together else stored
         there = sorted({seq for batch in batches for seq in batch})
-        for after, before in ((0, None), (3, None), (18, 61), (33, 40), (99, None), (100, None)):
+        for after, before in (
+            (0, None),
+            (3, None),
+            (0, 150),
+            (25, 150),
+            (18, 61),
+            (33, 40),
+            (99, None),
+            (100, None),
+        ):
             wanted = [seq for seq in there if after < seq < (before or 1_000)]
             assert await _all_of(asked, writer, after, before) == wanted, (writer, after, before)
 

@@ -73,8 +73,16 @@ class _Owed:
 
     signal: LiveSignal
     since_ms: int
-    until: float | None
-    """Monotonic: ask again until its end is there, or then; None: what is stored now is all."""
+    until: float
+    """Monotonic: so long it is asked again."""
+    last: int
+    """So far it was told to be."""
+    to_end: bool = False
+    """Whether its pod is gone: it is asked again until its end is there, not until `last` is."""
+
+    def has_more(self, seen: int, end: int | None) -> bool:
+        """Whether more of it is to come."""
+        return (end is None or end > seen) if self.to_end else seen < self.last
 
 
 class Errands:
@@ -128,17 +136,19 @@ class Errands:
         """Fetch what the block skips, then pass on the block."""
         self._begin(block.writer, _nothing).add(block)
 
-    def owe(self, writer: str, signal: LiveSignal) -> None:
+    def owe(self, writer: str, there: Reached) -> None:
         """More of the writer is stored than was passed on, and no block may come that shows it."""
         if writer not in self._held and writer not in self._owed:
-            self._owed[writer] = _Owed(signal, self._now_ms(), None)
+            until = self._clock.monotonic() + PATIENCE_S
+            self._owed[writer] = _Owed(there.signal, self._now_ms(), until, there.last)
 
-    def until_end(self, writer: str, signal: LiveSignal) -> None:
+    def until_end(self, writer: str, there: Reached) -> None:
         """The writer's pod is gone: more of it can only come from the database."""
         since, owed = self._now_ms(), self._owed.get(writer)
         if owed is not None:
             since = min(since, owed.since_ms)
-        self._owed[writer] = _Owed(signal, since, self._clock.monotonic() + END_S)
+        until = self._clock.monotonic() + END_S
+        self._owed[writer] = _Owed(there.signal, since, until, there.last, to_end=True)
 
     def look_after(self) -> None:
         """Go on with what is owed. To be called every second while there is any."""
@@ -155,7 +165,7 @@ class Errands:
         try:
             await self._what_came_since()
             for writer, owed in list(self._owed.items()):
-                await self._rest(writer, owed.signal)
+                await self._rest(writer, owed.signal, owed.last)
         except SpanyardError as error:
             await self._passes.partial(error)
 
@@ -184,12 +194,17 @@ class Errands:
             stored |= await self._stored.last_of(target, signals, silent)
         known = set(self._known)
         stored |= {w: r for w, r in self._reached.items() if r.signal in signals and w in known}
-        until = self._clock.monotonic() + END_S
+        now = self._clock.monotonic()
+        until = now + END_S
         for writer, there in stored.items():
             if writer not in self._reached:
-                self._owed[writer] = _Owed(there.signal, resume.at, until)
+                owed = _Owed(there.signal, resume.at, until, there.last, to_end=True)
             elif there.last > self._passes.seen(writer):
-                self._owed[writer] = _Owed(there.signal, resume.at, None)
+                # What its feed has told of may be in no block any more, and not stored before long.
+                owed = _Owed(there.signal, resume.at, now + PATIENCE_S, there.last)
+            else:
+                continue
+            self._owed[writer] = owed
         strange = [w for w in self._known if w not in stored and w not in self._reached]
         self._unknown, self._unknown_until = {w: self._passes.seen(w) for w in strange}, until
         self._passes.unknown(self._unknown)
@@ -212,9 +227,9 @@ class Errands:
             stored = await self._stored.last_of(self._passes.target, signals, writers)
             ends = await self._stored.ends_of(writers)
         except SpanyardError:
-            for each in self._owed.values():
-                if each.until is not None:  # an end that could not be asked for is none
-                    each.until = self._clock.monotonic() + END_S
+            for each in self._owed.values():  # what could not be asked for may be there
+                wait = END_S if each.to_end else PATIENCE_S
+                each.until = self._clock.monotonic() + wait
             return
         finally:
             self._looking = False
@@ -225,10 +240,9 @@ class Errands:
     def _decide(self, writer: str, owed: _Owed, stored: Reached | None, end: int | None) -> None:
         seen = self._passes.seen(writer)
         if stored is not None and stored.last > seen:
-            self._begin(writer, lambda: self._rest_if_there(writer, owed.signal))
+            self._begin(writer, lambda: self._rest_if_there(writer, owed.signal, stored.last))
             return
-        patient = owed.until is not None and self._clock.monotonic() < owed.until
-        if patient and (end is None or end > seen):
+        if owed.has_more(seen, end) and self._clock.monotonic() < owed.until:
             return
         del self._owed[writer]
         if end is not None and end > seen:
@@ -286,17 +300,24 @@ class Errands:
                     return
                 await self._clock.sleep(ASK_EVERY_S)
 
-    async def _rest_if_there(self, writer: str, signal: LiveSignal) -> None:
+    async def _rest_if_there(self, writer: str, signal: LiveSignal, last: int) -> None:
         with contextlib.suppress(SpanyardError):  # then it is still owed
-            await self._rest(writer, signal)
+            await self._rest(writer, signal, last)
 
-    async def _rest(self, writer: str, signal: LiveSignal) -> None:
-        """Pass on what is stored of the writer beyond what was passed on. Raises SpanyardError."""
+    async def _rest(self, writer: str, signal: LiveSignal, last: int) -> None:
+        """Pass on what is stored of the writer beyond what was passed on, which is known to reach `last`
+        at least, or nearly. Raises SpanyardError."""
         passes = self._passes
-        while blocks := await self._stored.between(writer, signal, passes.seen(writer), None):
+        before: int | None = last + 1
+        while True:
+            blocks = await self._stored.between(writer, signal, passes.seen(writer), before)
             for block in blocks:
                 await passes.drop(writer, 1, block.first - 1, "not-stored")
                 await passes.pass_on(block)
+            if before is not None and (not blocks or passes.seen(writer) >= last):
+                before = None
+            elif not blocks:
+                return
 
 
 async def _nothing() -> None:

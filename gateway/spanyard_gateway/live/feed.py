@@ -90,8 +90,6 @@ class Feed:
         self._blocks: deque[Block] = deque()
         self._size = 0
         self._merge_at = MERGE_AT
-        self._joined = False
-        """Whether anybody joined since `forget_encoded`."""
         self._fresh: deque[Block] = deque()
         """What waits for the next round; beyond `keep` the oldest is left to the database."""
         self._fresh_size = 0
@@ -123,7 +121,6 @@ class Feed:
         """From now on `inlet` gets every block; first what is kept, and nothing twice."""
         self._inlets[inlet] = None
         self._merge()
-        self._joined = True
         inlet.offer(Joined(self.pod.uid, (*self._blocks, *self._fresh)))
         if self._begun:
             inlet.offer(Begun(self.pod.uid, dict(self._seen)))
@@ -135,11 +132,10 @@ class Feed:
         self._inlets.pop(inlet, None)
 
     def forget_encoded(self) -> None:
-        """What was encoded of kept blocks for those who came since it was called last: it were up to
-        `records.MOST_KEPT` times what is kept."""
-        for block in self._blocks if self._joined else ():
+        """What was encoded of kept blocks for those who came: it were up to `records.MOST_KEPT` times
+        what is kept."""
+        for block in self._blocks:
             block.forget()
-        self._joined = False
 
     def _merge(self) -> None:
         """What is kept, in as few messages as there can be: rounds leave a hundred blocks a second, and

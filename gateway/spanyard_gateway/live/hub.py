@@ -119,6 +119,7 @@ class Hub:
                 try:
                     await self._look()
                     await self._tidy()
+                    await self._forget_encoded()
                     self._failure = ""
                 except Exception as error:
                     # What one pod's answer breaks must not end the streams of all others.
@@ -186,10 +187,15 @@ class Hub:
             for uid, feed in heard.items():
                 feed.closing = uid not in there
 
+    async def _forget_encoded(self) -> None:
+        self.stored.forget_encoded()
+        for running in list(self._running.values()):
+            running.feed.forget_encoded()
+            await self.clock.sleep(0)  # a feed of thousands of writers has thousands of blocks
+
     async def _tidy(self) -> None:
         now = self.clock.monotonic()
         for uid, running in list(self._running.items()):
-            running.feed.forget_encoded()
             if running.feed.listeners:
                 running.unused_since = None
             elif running.unused_since is None:

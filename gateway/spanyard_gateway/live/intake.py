@@ -43,7 +43,7 @@ SMALL = 4096
 """What costs no more, a subscription without a token, does not wait behind a large message, which overdraws
 the rate of all for a quarter of a second."""
 RESERVE = 8
-"""The part of the rate of all, beyond it, that they may have for that: 180 a second."""
+"""The part of the rate of all that they may have for that, on credit: 180 a second."""
 SHARE = 12
 """So many times as long as a message took to decode no other one is taken, where the rate of all
 would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a

@@ -265,12 +265,14 @@ def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:
 def merged(blocks: Iterable[Block]) -> list[Block]:
     """The same records in fewer blocks: those of a writer that follow each other are one.
 
-    A writer's stay in their order; none becomes larger than a message by that.
+    A writer's stay in their order; none becomes larger than a message by that. Each stands where the
+    newest of its records stood: whoever keeps the newest blocks keeps the last line of a silent writer.
     """
     runs: list[list[Block]] = []
     last: dict[str, list[Block]] = {}
+    newest: dict[int, int] = {}
     sizes: dict[str, int] = {}
-    for block in blocks:
+    for number, block in enumerate(blocks):
         run = last.get(block.writer)
         size = sizes.get(block.writer, 0) + block.size
         fits = run is not None and run[-1].last + 1 == block.first and size <= MESSAGE_BYTES
@@ -281,6 +283,8 @@ def merged(blocks: Iterable[Block]) -> list[Block]:
             last[block.writer] = run = [block]
             runs.append(run)
             sizes[block.writer] = block.size
+        newest[id(last[block.writer])] = number
+    runs.sort(key=lambda run: newest[id(run)])
     return [run[0] if len(run) == 1 else _one(run) for run in runs]
 
 

@@ -4,7 +4,7 @@ Whoever listens to the same writer misses the same records at the same moment: o
 that are held up together the database is asked one question, and its blocks, with what is encoded of
 them, are everybody's.
 
-And not too many at a time: a page of records takes the loop some 20 ms to read and to pass on, so
+And not too many at a time: a page of records takes the loop some 6 ms to read and to pass on, so
 that hundreds of listeners who want all since long ago would hold up everybody who listens to now. Nor
 in the order in which they were asked: see `turns`.
 """
@@ -32,10 +32,13 @@ PAGE_KEPT_S = 5.0
 """A page in which there is something is as good later: whoever has read it asks for what is after it."""
 MOST = 16
 """Answers of each kind kept at a time; a page holds up to 2,000 records."""
+MOST_BYTES = 16 << 20
+"""Of the records of each kind's."""
 AT_ONCE = 4
 """Questions that are asked at a time."""
 REST_S = 30e-6
-"""Per record of an answer, about three times what the loop needs to read it and to pass it on."""
+"""Per record of an answer, about ten times what the loop needs to read it and to pass it on: what it
+costs the engine, and those to whom much is written, comes on top."""
 MOST_TOOK_S = 0.1
 """Its place rests at least as long as it took: an engine that is busy is asked half as much. What took
 longer waited for something else."""
@@ -44,10 +47,19 @@ PAGE = 2_000
 places read its pages once, not a hundred times."""
 STEP = 500
 """Of which the first page of each of them begins at a multiple."""
-MUCH = 1_000
-"""Numbers of a hole from which on that is worth it."""
+MUCH = 200
+"""Numbers from which on that is worth it."""
 SINCE_MS = 1_000
 """Times since which something began are rounded down to this: who comes again together asks alike."""
+
+
+@dataclass(eq=False, slots=True)
+class _Kept:
+    """An answer that others may have too."""
+
+    answer: asyncio.Future[Any]
+    timer: asyncio.TimerHandle
+    size: int
 
 
 @dataclass(eq=False, slots=True)
@@ -89,12 +101,12 @@ class SharedStored:
     async def between(
         self, writer: str, signal: LiveSignal, after: int, before: int | None
     ) -> list[Block]:
-        if before is None or before - after > MUCH:
+        if before is not None and before - after > MUCH:
             # A little more than is wanted, up to where a page ends: those who stopped elsewhere read the same.
             start = after // STEP * STEP
-            end = (after // PAGE + 1) * PAGE + 1
-            page = await self._between(writer, signal, start, min(end, before or end))
-            if wanted := [rest for block in page if (rest := block.after(after)) is not None]:
+            end = min(after // PAGE * PAGE + PAGE, -((1 - before) // STEP) * STEP) + 1
+            page = await self._between(writer, signal, start, end)
+            if wanted := _cut(page, after, before):
                 return wanted
         return await self._between(writer, signal, after, before)
 
@@ -176,31 +188,65 @@ class SharedStored:
             del self._asked[key]
         if answer.cancelled() or answer.exception() is not None:  # whoever asked has it
             return
-        found = answer.result()
-        page = isinstance(found, list) and found and isinstance(found[0], Block)
-        kept = self._pages if page else self._answers
-        kept.keep(key, answer)
+        match key, _blocks(answer):
+            # Before what comes after a hole it is told as lost: that is not said of what was stored since.
+            case ("between", _, _, int(after), _), [block] if block.first == after + 1:
+                self._pages.keep(key, answer)
+            case _:
+                self._answers.keep(key, answer)
+
+    def forget_encoded(self) -> None:
+        """What was encoded of kept answers; to be called once a second, or it were up to
+        `records.MOST_KEPT` times what they are."""
+        self._answers.forget_encoded()
+        self._pages.forget_encoded()
 
 
 class _Answers:
-    """Answers of the last while."""
+    """Answers of the last while, up to so many bytes of records."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._kept: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._size = 0
 
     def get(self, key: Hashable) -> "asyncio.Future[Any] | None":
-        return self._kept.get(key)
+        kept = self._kept.get(key)
+        return kept.answer if kept is not None else None
 
     def keep(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
-        self._kept[key] = answer
-        if len(self._kept) > MOST:
-            self._kept.popitem(last=False)
-        answer.get_loop().call_later(self._seconds, self._forget, key, answer)
+        self._drop(key)
+        timer = answer.get_loop().call_later(self._seconds, self._drop, key)
+        kept = self._kept[key] = _Kept(answer, timer, sum(b.size for b in _blocks(answer)))
+        self._size += kept.size
+        while len(self._kept) > MOST or (self._size > MOST_BYTES and len(self._kept) > 1):
+            self._drop(next(iter(self._kept)))
 
-    def _forget(self, key: Hashable, answer: "asyncio.Future[Any]") -> None:
-        if self._kept.get(key) is answer:
-            del self._kept[key]
+    def forget_encoded(self) -> None:
+        for kept in self._kept.values():
+            for block in _blocks(kept.answer):
+                block.forget()
+
+    def _drop(self, key: Hashable) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._size -= kept.size
+            kept.timer.cancel()  # it holds the answer too
+
+
+def _cut(page: Sequence[Block], after: int, before: int) -> list[Block]:
+    """What lies between; blocks that do so whole are the same for all."""
+    found: list[Block] = []
+    for block in page:
+        rest = block.after(after)
+        if rest is not None and (rest := rest.before(before)) is not None:
+            found.append(rest)
+    return found
+
+
+def _blocks(answer: "asyncio.Future[Any]") -> list[Block]:
+    found = answer.result()
+    return [each for each in found if isinstance(each, Block)] if isinstance(found, list) else []
 
 
 def _records(found: object) -> int:

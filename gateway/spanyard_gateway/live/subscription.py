@@ -36,8 +36,8 @@ MOST_KNOWN = 50_000
 """Writers that are remembered of those that came, 5 MB; beyond, as in `feed.MOST_WRITERS`."""
 
 MANY = 100
-"""Records of a message after which others have their turn: to write a large one takes some 3 ms, and a page
-that others have read too is passed on without waiting for anything."""
+"""Records after which others have their turn: to look at and write many takes some 3 ms, and a page that
+others have read too is passed on without waiting for anything."""
 
 Say = Callable[[bytes], Awaitable[None]]
 
@@ -144,7 +144,8 @@ class Subscription:
             waiting, joined = deque(joined), ()
             while waiting:
                 await self._take(waiting.popleft())
-            await self._tell_left()
+            while self._left:  # errands may leave out more while it is told
+                await self._tell_left()
             await self._say(said("live", id=self._wish.id, resume=self.resume()))
             await self._live()
 
@@ -222,7 +223,7 @@ class Subscription:
                 continue
             if writer in self._seen or not was_there:
                 self._seen.setdefault(writer, 0)
-                self._errands.owe(writer, reached.signal)
+                self._errands.owe(writer, reached)
             elif self._wish.resume is None:
                 # Told by a slow database now, stored before this began: counted, not shown.
                 self._seen[writer] = self._left[writer] = reached.last
@@ -230,7 +231,7 @@ class Subscription:
     def _gone(self, gone: Gone) -> None:
         for writer, reached in gone.writers.items():
             if reached.signal in self.channel.signals and writer in self._seen:
-                self._errands.until_end(writer, reached.signal)
+                self._errands.until_end(writer, reached)
 
     def _reached(self, writer: str, last: int) -> None:
         self._seen.pop(writer, None)  # whoever spoke last stands last: tokens have room for so many
@@ -248,12 +249,12 @@ class Subscription:
             items, count = piece.picked(self._picks, self._key[0])
             left = piece.count - count
             self._reached(piece.writer, piece.last)
-            if not count:
+            if count:
+                left += self._left.pop(piece.writer, 0)
+                await self._say(self._said(piece, left, items))
+            else:
                 self._left[piece.writer] = self._left.get(piece.writer, 0) + left
-                continue
-            left += self._left.pop(piece.writer, 0)
-            await self._say(self._said(piece, left, items))
-            if count > MANY:
+            if piece.count > MANY:
                 await self._clock.sleep(0)
 
     def _said(self, piece: Block, left: int, items: bytes) -> bytes:
@@ -286,11 +287,14 @@ class Subscription:
 
     async def drop(self, writer: str, first: int, last: int, reason: str) -> None:
         """Tell that they will not come; of what was passed on already nothing is told."""
-        if writer in self._seen or self._everything:
-            first = self.seen(writer) + 1  # what a block skipped is gone with it
-        if first > last:
-            return
-        await self._tell_left_of(writer)
+        while True:
+            if writer in self._seen or self._everything:
+                first = self.seen(writer) + 1  # what a block skipped is gone with it
+            if first > last:
+                return
+            if writer not in self._left:
+                break
+            await self._tell_left_of(writer)  # meanwhile some of it may be passed on
         self._reached(writer, last)
         self.dropped[reason] = self.dropped.get(reason, 0) + last - first + 1
         await self._say(

@@ -26,6 +26,8 @@ from spanyard_gateway.where import Where
 
 PAGE = 2_000
 """Rows of one question."""
+BATCHES = 20
+"""That are looked at for a page."""
 SLICE_BYTES = 128 * 1024
 """Of an answer, read before anything else has its turn: 400 lines, about 0.5 ms."""
 
@@ -125,7 +127,7 @@ class ClickHouseStored:
                     firsts=list(below.values()),
                 )
             time = "timestamp" if signal == "logs" else "start_time"
-            async for rows in self._rows(
+            async for rows, _ in self._rows(
                 signal,
                 f"SELECT writer, toUnixTimestamp64Nano({time}) AS at, {_COLUMNS[signal]}"
                 f" FROM {signal} WHERE {where.sql()} ORDER BY {time} DESC, writer DESC, seq DESC"
@@ -148,14 +150,17 @@ class ClickHouseStored:
             f"SELECT batch, min(seq) AS first, max(seq) AS last FROM {signal}"
             " WHERE writer = {writer:String}"
             f" GROUP BY ingest_day, batch, writer HAVING last > {{after:UInt64}}{limit}"
-            " ORDER BY first LIMIT 20",
+            f" ORDER BY first LIMIT {BATCHES + 1}",
             params,
         )
         if not batches:
             return []
-        params["batches"] = _of_a_page(batches, after)
+        params["batches"], end = _of_a_page(batches, after)
+        if end is not None:
+            params["before"] = before = end if before is None else min(end, before)
         records: list[Record] = []
-        async for rows in self._rows(
+        size = 0
+        async for rows, count in self._rows(
             signal,
             f"SELECT {_COLUMNS[signal]} FROM {signal} WHERE batch IN {{batches:Array(UInt64)}}"
             " AND writer = {writer:String} AND seq > {after:UInt64}"
@@ -164,18 +169,19 @@ class ClickHouseStored:
             params,
         ):
             records += map(_record, rows)
-        return _blocks(writer, records)
+            size += count
+        return _blocks(writer, records, size)
 
     async def _rows(
         self, signal: LiveSignal, sql: str, params: Mapping[str, Any]
-    ) -> AsyncIterator[list[_Log] | list[_Span]]:
-        """The answer, a slice at a time. Raises DatabaseError, also for one that is cut short."""
+    ) -> AsyncIterator[tuple[list[_Log] | list[_Span], int]]:
+        """The answer, a slice at a time, and its bytes. Raises DatabaseError, also for one that is cut short."""
         answer = await self._reader.lines(sql, params)
         start = 0
         while start < len(answer):
             end = answer.find(b"\n", start + SLICE_BYTES) + 1 or len(answer)
             try:
-                yield _ROWS[signal].decode_lines(answer[start:end])
+                yield _ROWS[signal].decode_lines(answer[start:end]), end - start
             except msgspec.DecodeError as error:
                 raise DatabaseError(
                     f"ClickHouse's answer is not what was asked for: {error}"
@@ -268,21 +274,25 @@ def _add_filter(where: Where, filter_: Filter) -> None:
         add_text(where, "message", filter_.text)
 
 
-def _of_a_page(batches: Sequence[Mapping[str, Any]], after: int) -> list[int]:
-    """The first of these batches that are a page: the others would be read and sorted for nothing.
+def _of_a_page(batches: Sequence[Mapping[str, Any]], after: int) -> tuple[list[int], int | None]:
+    """The first of these batches that are a page, and before which number: the others would be read
+    and sorted for nothing.
 
-    What lies across them (a hole in one of which another tells) belongs to them.
+    What lies across them (a hole in one of which another tells) belongs to them; where there are more
+    than were looked at, the page ends before the first of those.
     """
     found, numbers, reached = list[int](), 0, after
     for row in batches:
         first, last = int(row["first"]), int(row["last"])
         if numbers >= PAGE and first > reached:
             break
+        if len(found) == BATCHES:
+            return found, first if after + 1 < first <= reached else None
         found.append(int(row["batch"]))
         if last > reached:
             numbers += last - max(first - 1, reached)
             reached = last
-    return found
+    return found, None
 
 
 def _record(row: _Log | _Span) -> Record:
@@ -310,12 +320,13 @@ def _raw(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-def _blocks(writer: str, records: Sequence[Record]) -> list[Block]:
-    """Records in order as runs without holes."""
+def _blocks(writer: str, records: Sequence[Record], size: int) -> list[Block]:
+    """Records in order, of so many bytes, as runs without holes."""
     runs: list[list[Record]] = []
     for record in records:
         if runs and runs[-1][-1].seq + 1 == record.seq:
             runs[-1].append(record)
         else:
             runs.append([record])
-    return [Block(writer, run[0].seq, len(run), run, 300 * len(run)) for run in runs]
+    each = size // max(len(records), 1)
+    return [Block(writer, run[0].seq, len(run), run, each * len(run)) for run in runs]

@@ -9,6 +9,7 @@ import pytest
 
 from spanyard_core.clock import SystemClock
 from spanyard_gateway.live import feed as feeds
+from spanyard_gateway.live import records
 from spanyard_gateway.live.feed import Feed
 from spanyard_gateway.live.inlet import Dropped, Inlet, Item, Joined, Reached
 from spanyard_gateway.live.records import Block, LogRecord, SpanRecord
@@ -64,9 +65,9 @@ def joined(feed: Feed) -> Sequence[Block]:
     return given.blocks
 
 
-def lines(first: int) -> Block:
+def lines(first: int, writer: str = "pod/app/0@e") -> Block:
     record = LogRecord(first, "2026-11-21T10:00:00Z", "info", "m")
-    return Block("pod/app/0@e", first, 1, [record], 100)
+    return Block(writer, first, 1, [record], 100)
 
 
 def span(seq: int, id_: str) -> Block:
@@ -133,6 +134,25 @@ async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgo
         blocks[0].picked(None, "all")
         feed.forget_encoded()
         assert not blocks[0]._picked
+
+
+async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "MERGE_AT", 8)
+    monkeypatch.setattr(records, "MESSAGE_BYTES", 1_000)
+    async with fed(keep=20_000) as feed:
+        for n in range(1, 3_001):
+            feed._take(lines(n))
+            if n % 20 == 0:
+                feed._take(lines(n // 20, "pod/side/0@e"))
+            if n % 5 == 0:
+                await asyncio.sleep(0.001)
+                blocks = joined(feed)
+                kept = sum(block.count for block in blocks)
+                seldom = [b.last for b in blocks if b.writer == "pod/side/0@e"]
+                assert n < 20 or max(seldom) == n // 20, "printed a moment ago"
+        assert kept < 250, "and what is old was let go"
 
 
 async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newest_open_ones(

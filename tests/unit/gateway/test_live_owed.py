@@ -215,6 +215,52 @@ def test_what_an_errand_passes_on_while_a_message_is_written_is_not_said_again(
     play(scene())
 
 
+def test_what_is_passed_on_while_a_count_is_told_is_not_dropped_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "MESSAGE_BYTES", 1_000)
+    writer = "p/app/0@e"
+
+    def lines(first: int, last: int) -> Block:
+        made = b"".join(line(writer, n, 1.0) for n in range(first, last + 1))
+        return block_of_lines(writer, first, made)
+
+    async def scene() -> None:
+        it, shown, dropped, left = Scene(), list[int](), list[int](), 0
+
+        async def slowly(message: bytes) -> None:
+            nonlocal left
+            said = json.loads(message)
+            shown.extend(item["seq"] for item in said.get("items", []))
+            if said["type"] == "dropped":
+                dropped.extend(range(said["first"], said["last"] + 1))
+            left += said.get("left", 0)
+            await asyncio.sleep(1)
+
+        async def between(_: str, __: str, after: int, before: int | None) -> list[Block]:
+            await asyncio.sleep(0.01)  # 10 to 39 are in quarantine
+            return [rest for each in (lines(1, 9), lines(40, 70)) if (rest := each.after(after))]
+
+        it.world.between = between  # type: ignore[method-assign, assignment]
+        wish = Wish(
+            "s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter(level=["error"]),
+            resume=Resume(0, {}),
+        )  # fmt: skip
+        here = Subscription(wish, TARGET, Inlet(1 << 20), it.world, it.clock, slowly)
+
+        async def errand() -> None:
+            await asyncio.sleep(0.5)
+            await here._errands._rest(writer, "logs", 70)
+
+        await asyncio.gather(here.pass_on(lines(1, 59)), errand())
+        await here._tell_left()
+        assert len(set(shown)) == len(shown)
+        assert not set(shown) & set(dropped)
+        assert len(shown) + len(dropped) + left == 70
+
+    play(scene())
+
+
 def test_what_many_listeners_miss_is_asked_for_once() -> None:
     async def scene() -> None:
         it = Scene()

@@ -3,8 +3,19 @@
 import asyncio
 import random
 
+import pytest
+
+from spanyard_gateway.live import shared
 from spanyard_gateway.live.records import Block, block_of_lines
-from spanyard_gateway.live.shared import AT_ONCE, PAGE, REST_S, STEP, SharedStored
+from spanyard_gateway.live.shared import (
+    AT_ONCE,
+    KEPT_S,
+    PAGE,
+    PAGE_KEPT_S,
+    REST_S,
+    STEP,
+    SharedStored,
+)
 from tests.fakes.live_scene import Scene, play
 from tests.fakes.live_world import line
 
@@ -31,7 +42,10 @@ class Counted(Scene):
     async def read(self, after: int, before: int | None = None) -> list[int]:
         """All of it, as a subscription reads it."""
         found: list[int] = []
-        while blocks := await self.stored.between(WRITER, "logs", after, before):
+        while before is None or after < before - 1:
+            blocks = await self.stored.between(WRITER, "logs", after, before)
+            if not blocks:
+                break
             found += [record.seq for block in blocks for record in block.records]
             after = found[-1]
         return found
@@ -41,7 +55,7 @@ def test_a_hundred_who_come_back_from_different_places_read_the_same_pages() -> 
     async def scene() -> None:
         it, rng = Counted(), random.Random(5)
         places = [rng.randrange(18_000) for _ in range(100)]
-        found = await asyncio.gather(*(it.read(place) for place in places))
+        found = await asyncio.gather(*(it.read(place, 20_001) for place in places))
         assert found == [[*range(place + 1, 20_001)] for place in places], "each all of its own"
         alone = sum(-(-(20_000 - place) // PAGE) + 1 for place in places)
         assert len(it.asked) <= 20_000 // STEP + 20_000 // PAGE + 1 < alone / 10
@@ -54,7 +68,60 @@ def test_of_a_small_hole_no_more_is_read_than_is_missing() -> None:
         it = Counted()
         assert await it.read(300, 304) == [301, 302, 303]
         assert await it.read(300, 1_800) == [*range(301, 1_800)]
-        assert it.asked == [(300, 304), (303, 304), (0, 1_800), (1_799, 1_800)]
+        assert it.asked == [(300, 304), (0, 2_001)]
+
+    play(scene())
+
+
+def test_a_whole_page_is_kept_and_what_may_yet_come_is_asked_for_again() -> None:
+    async def scene() -> None:
+        it, writer = Counted(), WRITER
+
+        def of(*seqs: int) -> list[Block]:
+            return [block_of_lines(writer, n, line(writer, n, 1.0)) for n in seqs]
+
+        for answer, kept_s in (
+            (of(1), PAGE_KEPT_S),
+            ([], KEPT_S),
+            (of(2), KEPT_S),
+            (of(1, 3), KEPT_S),
+        ):
+            asked = 0
+
+            async def between(*_: object, answer: list[Block] = answer) -> list[Block]:
+                nonlocal asked
+                asked += 1
+                return answer
+
+            it.world.between = between  # type: ignore[method-assign]
+            for wait, times in ((0.0, 1), (kept_s - 0.1, 1), (0.2, 2)):
+                await asyncio.sleep(wait)
+                assert await it.stored.between(writer, "logs", 0, None) == answer
+                assert asked == times, (answer, wait)
+            await asyncio.sleep(PAGE_KEPT_S + 1)
+
+    play(scene())
+
+
+def test_pages_are_kept_up_to_so_many_bytes_and_without_what_was_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "MOST_BYTES", 2_000_000)
+
+    async def scene() -> None:
+        it = Counted()
+        for start in range(0, 20_000, PAGE):
+            for block in await it.stored.between(WRITER, "logs", start, start + PAGE + 1):
+                block.picked(None, "all")
+        kept = [b for k in it.stored._pages._kept.values() for b in k.answer.result()]
+        assert 2 < len(kept) < 10
+        assert sum(block.size for block in kept) <= 2_000_000
+        assert it.stored._pages._size == sum(block.size for block in kept)
+        it.stored.forget_encoded()
+        assert not any(block._picked for block in kept)
+        await asyncio.sleep(PAGE_KEPT_S + 1)
+        assert not it.stored._pages._kept
+        assert it.stored._pages._size == 0
 
     play(scene())
 
