@@ -231,7 +231,7 @@ class _Answers:
         kept = self._kept.pop(key, None)
         if kept is not None:
             self._size -= kept.size
-            kept.timer.cancel()  # it holds the answer too
+            kept.timer.cancel()  # it would drop the next answer under this key
 
 
 def _cut(page: Sequence[Block], after: int, before: int) -> list[Block]:
