@@ -17,12 +17,13 @@ MAX_RESULT_BYTES = 256_000_000
 """Of one answer in memory: a page of 1,000 lines of 1 MiB each would be four times as much."""
 GRACE_S = 2.0
 """The engine ends a query by itself; this much later it is given up without its word."""
-LINES = (
-    "output_format_json_quote_64bit_integers = 0, output_format_json_validate_utf8 = 1,"
-    " output_format_json_escape_forward_slashes = 0, output_format_json_array_of_rows = 0"
-)
-"""For answers as JSON lines: numbers are numbers, and all of it is UTF-8 whatever was stored. In the
-statement they cost nothing, beside it 0.3 ms each."""
+LINES = {
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_validate_utf8": 1,
+    "output_format_json_escape_forward_slashes": 0,
+    "output_format_json_array_of_rows": 0,
+}
+"""For answers as JSON lines: numbers are numbers, and all of it is UTF-8 whatever was stored."""
 T = TypeVar("T")
 _TOO_SLOW = {159, 160}
 _TOO_MUCH_MEMORY = {241}
@@ -73,10 +74,8 @@ class Reader:
 
     async def lines(self, sql: str, params: Mapping[str, Any] | None = None) -> bytes:
         """The same as JSON lines, for many rows. Raises as `rows` does."""
-        sql = f"{sql} SETTINGS {LINES}"
-        return await self._within_bounds(
-            self.database.text(sql, params=params, settings=self._options)
-        )
+        settings = self._options | LINES
+        return await self._within_bounds(self.database.text(sql, params=params, settings=settings))
 
     async def _within_bounds(self, answer: Coroutine[Any, Any, T]) -> T:
         try:

@@ -89,6 +89,23 @@ async def test_an_answer_can_be_had_in_a_format_and_is_ended_like_any_other(
             assert await db.text("SELECT 1 AS n", settings={"max_threads": 1}) == b'{"n":1}\n'
 
 
+async def test_whoever_has_the_client_next_may_write(opened: Opener) -> None:
+    """The gateway reads with `readonly = 2`; in one process the ingester has the same clients."""
+    async with opened(pool=1) as db:
+        await db.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
+        bounds = {"readonly": 2, "max_execution_time": 10.0, "max_result_bytes": 256_000_000}
+        for number in range(3):
+            assert await db.text("SELECT 'it''s' AS a", settings=bounds) == b'{"a":"it\'s"}\n'
+            with pytest.raises(DatabaseError):
+                await db.text("SELECT throwIf(1) AS a", settings=bounds)
+            assert await db.rows("SELECT 1 AS a", settings=bounds) == [{"a": 1}]
+            await db.insert("t", ["a"], [(number,)])
+            await db.command("INSERT INTO t SELECT 1", settings={"max_threads": 1})
+            again = "SELECT toString(getSetting('max_result_bytes')) AS n"
+            assert await db.text(again) == b'{"n":"0"}\n'
+        assert await db.rows("SELECT count() AS n FROM t") == [{"n": 6}]
+
+
 async def test_rows_are_inserted_and_read(opened: Opener) -> None:
     async with opened() as db:
         await db.command("CREATE TABLE t (a Int64, s String) ENGINE = MergeTree ORDER BY a")

@@ -32,7 +32,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from spanyard_core.clickhouse.address import Address, parse_address
 from spanyard_core.clickhouse.failures import translate
 from spanyard_core.clickhouse.readers import Readers
-from spanyard_core.clickhouse.reading import EngineError, RawAnswer, ask_in_process
+from spanyard_core.clickhouse.reading import (
+    EngineError,
+    RawAnswer,
+    ask_in_process,
+    settings_clause,
+)
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
@@ -110,14 +115,19 @@ class Database:
         params: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """The result of a SELECT of ours in the format `form`. A cancelled await also kills it.
+        """The result of a SELECT of ours, without SETTINGS, in the format `form`. A cancelled await also
+        kills it.
 
         For many rows: `rows` makes them in a thread, but with Python's lock, for 7 ms of 2,000 lines in
         which nobody else is served, this for less than one.
         """
         query_id = uuid.uuid4().hex
         options = self._identified(settings, query_id)
-        if not self.in_process:
+        if self.in_process:
+            # Beside the statement the driver would SET them for its session, and nothing that begins
+            # with `readonly` can be set back: whoever has that client next could not write.
+            sql, options = f"{sql} SETTINGS {settings_clause(options)}", {}
+        else:
             options["wait_end_of_query"] = 1  # else an error may follow after "200 OK"
 
         def read(client: Client) -> bytes:

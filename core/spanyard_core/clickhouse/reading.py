@@ -50,13 +50,18 @@ def escaped(value: str | None) -> str:
 
 def session_statement(settings: Mapping[str, str | float]) -> str:
     """The SET that closes a session: `settings` first, `readonly` last."""
+    return f"SET {settings_clause({**settings, 'readonly': 1})}"
+
+
+def settings_clause(settings: Mapping[str, Any]) -> str:
+    """What stands behind SETTINGS or SET. Raises ValueError for what is no name."""
     parts = []
-    for name, value in {**settings, "readonly": 1}.items():
+    for name, value in settings.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a setting")
         text = str(value).replace("\\", "\\\\").replace("'", "\\'")
         parts.append(f"{name} = '{text}'")
-    return f"SET {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def ask_in_process(
