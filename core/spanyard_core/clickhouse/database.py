@@ -124,8 +124,8 @@ class Database:
         query_id = uuid.uuid4().hex
         options = self._identified(settings, query_id)
         if self.in_process:
-            # Beside the statement the driver would SET them for its session, and nothing that begins
-            # with `readonly` can be set back: whoever has that client next could not write.
+            # Beside the statement the driver would SET them for the session and back: after `readonly`
+            # the next statement through that client is refused if it writes (chdb 4.4).
             sql, options = f"{sql} SETTINGS {settings_clause(options)}", {}
         else:
             options["wait_end_of_query"] = 1  # else an error may follow after "200 OK"
