@@ -10,11 +10,9 @@ The embedded engine knows no query ids; there the id travels as the setting `log
 """
 
 import asyncio
-import fcntl
 import logging
 import queue
 import shutil
-import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -24,12 +22,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import zstandard
-from clickhouse_connect import driver
-from clickhouse_connect.driver import options as driver_options
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spanyard_core.clickhouse.address import Address, parse_address
+from spanyard_core.clickhouse.clients import engine_failure, make_client
 from spanyard_core.clickhouse.failures import translate
 from spanyard_core.clickhouse.readers import Readers
 from spanyard_core.clickhouse.reading import (
@@ -42,20 +39,12 @@ from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
 
-if "pandas" not in sys.modules:
-    # Else the first insert imports it, to see whether the rows are a DataFrame: 1.5 s of CPU.
-    driver_options.pd = driver_options.pd_time_test = None
-
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 5
-"""Seconds to reach a server; its back-off is the caller's."""
 READERS = 2
 """Statements of strangers (`read_raw`) that run in process at a time, beside the pool's own."""
 CLOSING_S = 10.0
 """Seconds that those get to end when the connection is closed."""
-ANSWER_TIMEOUT_S = 300
-"""Seconds without a byte from a server, after which a statement counts as lost."""
 
 
 class Database:
@@ -354,7 +343,7 @@ class Database:
             whole = False
             try:
                 with self._translated():
-                    client = client or _client(self._address)
+                    client = client or make_client(self._address)
                     result = job(client)
                     whole = True
                     return result
@@ -417,66 +406,14 @@ def _connect(address: Address, pool: int) -> Database:
     clients: list[Client] = []
     try:
         for _ in range(pool + 1):
-            clients.append(_client(address))  # noqa: PERF401 -- what was opened is closed below
+            clients.append(make_client(address))  # noqa: PERF401 -- what was opened is closed below
         return Database(address, clients[1:], clients[0])
     except (ClickHouseError, OSError) as error:
         for client in clients:
             client.close()
         if address.in_process:
-            raise _engine_failure(address, error) from error
+            raise engine_failure(address, error) from error
         raise translate(error, where=str(address)) from error
-
-
-def _client(address: Address) -> Client:
-    if address.in_process:
-        client = driver.create_client(interface="chdb", generic_args={"path": address.path})
-    else:
-        client = driver.create_client(
-            interface=address.scheme,
-            host=address.host,
-            port=address.port,
-            username=address.user or None,
-            password=address.password,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            send_receive_timeout=ANSWER_TIMEOUT_S,
-            # The caller decides what may be repeated; sessions would tie a lost statement's
-            # successor to it.
-            query_retries=0,
-            autogenerate_session_id=False,
-            dedicated_pool=True,
-        )
-    # After the handshake, so that a database that isn't there yet can be created.
-    client.database = address.database
-    return client
-
-
-def _engine_failure(address: Address, error: Exception) -> DatabaseError:
-    if "already initialized with path" in str(error):
-        return DatabaseError(
-            f"{address}: this process has its engine open on another folder, and has only one; "
-            "close that connection first, or use the same folder with ?database=name"
-        )
-    if _is_locked(Path(address.path) / "status"):
-        return DatabaseUnavailableError(
-            f"{address}: another process has this folder open, and only one can; stop it, or "
-            "talk to it (the gateway answers queries)"
-        )
-    return DatabaseError(
-        f"{address}: the embedded engine does not start. Is the folder writable, the disk not "
-        f"full, and its data not of a newer version? The engine says: {error}"
-    )
-
-
-def _is_locked(status: Path) -> bool:
-    # The engine holds flock on this file while it runs; it goes with the process.
-    try:
-        with status.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:
