@@ -308,7 +308,7 @@ class Errands:
         """Pass on what is stored of the writer beyond what was passed on, which is known to reach `last`
         at least, or nearly. Raises SpanyardError."""
         passes = self._passes
-        before: int | None = last + 1
+        before = last + 1 if last > passes.seen(writer) else None
         while True:
             blocks = await self._stored.between(writer, signal, passes.seen(writer), before)
             for block in blocks:

@@ -20,7 +20,7 @@ from spanyard_core.clock import Clock
 from spanyard_core.errors import SettingError
 from spanyard_core.storage import check_key
 from spanyard_gateway.objects.looking import looked
-from spanyard_gateway.objects.model import SIGNED_SECONDS, Signed, Stored
+from spanyard_gateway.objects.model import OWN_SECONDS, SIGNED_SECONDS, Signed, Stored
 
 VARIABLES = (
     "GOOGLE_SERVICE_ACCOUNT",
@@ -69,7 +69,7 @@ class GcsSigner:
         self._path = f"/{parts.netloc}/" + (f"{prefix}/" if prefix else "")
 
     async def look(self, key: str) -> Stored | None:
-        return await looked(self._session, self._signed("HEAD", key, {}), _META)
+        return await looked(self._session, self._signed("HEAD", key, {}, OWN_SECONDS), _META)
 
     async def put(self, key: str, size: int, sha256: str) -> Signed:
         conditions = {
@@ -77,12 +77,12 @@ class GcsSigner:
             "x-goog-content-length-range": f"{size},{size}",
             _META: sha256,
         }
-        return self._signed("PUT", key, conditions)
+        return self._signed("PUT", key, conditions, SIGNED_SECONDS)
 
     async def get(self, key: str) -> Signed:
-        return self._signed("GET", key, {})
+        return self._signed("GET", key, {}, SIGNED_SECONDS)
 
-    def _signed(self, method: str, key: str, headers: Mapping[str, str]) -> Signed:
+    def _signed(self, method: str, key: str, headers: Mapping[str, str], seconds: int) -> Signed:
         """cloud.google.com/storage/docs/authentication/canonical-requests, GOOG4-RSA-SHA256."""
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -100,7 +100,7 @@ class GcsSigner:
                     "X-Goog-Algorithm": "GOOG4-RSA-SHA256",
                     "X-Goog-Credential": f"{self._email}/{scope}",
                     "X-Goog-Date": stamp,
-                    "X-Goog-Expires": str(SIGNED_SECONDS),
+                    "X-Goog-Expires": str(seconds),
                     "X-Goog-SignedHeaders": names,
                 }.items()
             )
@@ -111,4 +111,4 @@ class GcsSigner:
         told = f"GOOG4-RSA-SHA256\n{stamp}\n{scope}\n{digest}"
         signature = self._key.sign(told.encode(), PKCS1v15(), SHA256()).hex()
         url = f"{self._endpoint}{path}?{query}&X-Goog-Signature={signature}"
-        return Signed(method, url, dict(headers), SIGNED_SECONDS)
+        return Signed(method, url, dict(headers), seconds)

@@ -7,6 +7,8 @@ import msgspec
 
 SIGNED_SECONDS = 300
 """A signed request may begin for so long: an upload that waits for its turn is signed anew."""
+OWN_SECONDS = 60
+"""The gateway's own question about an object, which it asks at once and waits 10 s for."""
 
 
 class Wish(msgspec.Struct, forbid_unknown_fields=True):

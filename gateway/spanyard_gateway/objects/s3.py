@@ -15,7 +15,7 @@ import aiohttp
 from spanyard_core.errors import SettingError, StorageError
 from spanyard_core.storage import check_key
 from spanyard_gateway.objects.looking import looked
-from spanyard_gateway.objects.model import SIGNED_SECONDS, Signed, Stored
+from spanyard_gateway.objects.model import OWN_SECONDS, SIGNED_SECONDS, Signed, Stored
 
 _META = "x-amz-meta-sha256"
 
@@ -50,7 +50,7 @@ class S3Signer:
         )
 
     async def look(self, key: str) -> Stored | None:
-        return await looked(self._session, await self._sign("HEAD", key, {}), _META)
+        return await looked(self._session, await self._sign("HEAD", key, {}, OWN_SECONDS), _META)
 
     async def put(self, key: str, size: int, sha256: str) -> Signed:
         conditions = {
@@ -59,15 +59,17 @@ class S3Signer:
             "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode(),
             _META: sha256,
         }
-        return await self._sign("PUT", key, conditions)
+        return await self._sign("PUT", key, conditions, SIGNED_SECONDS)
 
     async def get(self, key: str) -> Signed:
-        return await self._sign("GET", key, {})
+        return await self._sign("GET", key, {}, SIGNED_SECONDS)
 
-    async def _sign(self, method: str, key: str, headers: Mapping[str, str]) -> Signed:
-        return await asyncio.to_thread(self._signed, method, key, headers)
+    async def _sign(
+        self, method: str, key: str, headers: Mapping[str, str], seconds: int
+    ) -> Signed:
+        return await asyncio.to_thread(self._signed, method, key, headers, seconds)
 
-    def _signed(self, method: str, key: str, headers: Mapping[str, str]) -> Signed:
+    def _signed(self, method: str, key: str, headers: Mapping[str, str], seconds: int) -> Signed:
         """Blocks: credentials may have to be renewed."""
         from botocore.auth import S3SigV4QueryAuth  # type: ignore[import-untyped]
         from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
@@ -79,6 +81,6 @@ class S3Signer:
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise StorageError(f"no credentials to sign with: {error}") from error
-        auth = S3SigV4QueryAuth(credentials, "s3", self._region, expires=SIGNED_SECONDS)
+        auth = S3SigV4QueryAuth(credentials, "s3", self._region, expires=seconds)
         auth.add_auth(request)
-        return Signed(method, request.url, dict(headers), SIGNED_SECONDS)
+        return Signed(method, request.url, dict(headers), seconds)
