@@ -1,6 +1,7 @@
 """Requests to the demo's agent: a steady trickle, and exact counts of what it emitted."""
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -13,7 +14,12 @@ QUESTIONS = (
     "Which ways of payment do you take?",
     "My package {order} shows no progress since Monday. What is going on?",
     "Please change the address of order {order} to my office.",
+    "I want a refund for order {order}, the kettle leaks.",
 )
+"""Of refunds a half fails, of orders some at the first attempt."""
+TOO_LONG = "Here is all that we wrote each other about order {order}: " + "Where is it? " * 800
+"""More than the agent's model takes: a request that fails, so that there is one to look at."""
+TOO_LONG_EVERY = 12
 
 
 class Traffic:
@@ -24,23 +30,17 @@ class Traffic:
         self._address = address
         self._rng = random.Random(seed)
         self.asked = 0
-        self.failed = 0
 
     async def ask(self) -> None:
-        """One question; a failure is counted."""
-        text = self._rng.choice(QUESTIONS).format(order=self._rng.randint(1000, 9999))
+        """One question. What became of it the agent tells."""
         self.asked += 1
-        try:
-            await self._post("/ask", {"question": text, "conversation": f"c{self.asked // 3}"})
-        except (aiohttp.ClientError, TimeoutError):
-            self.failed += 1
+        text = self._rng.choice(QUESTIONS) if self.asked % TOO_LONG_EVERY != 4 else TOO_LONG
+        text = text.format(order=self._rng.randint(1000, 9999))
+        await self._post("/ask", {"question": text, "conversation": f"c{self.asked // 3}"})
 
     async def burst(self, lines: int) -> None:
         """Have the agent print so many lines at once."""
-        try:
-            await self._post("/burst", {"lines": lines})
-        except (aiohttp.ClientError, TimeoutError):
-            self.failed += 1
+        await self._post("/burst", {"lines": lines})
 
     def move(self, address: str) -> None:
         """The agent is somewhere else now."""
@@ -60,7 +60,8 @@ class Traffic:
         return False
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
-        timeout = aiohttp.ClientTimeout(total=60)
-        async with self._session.post(self._address + path, json=body, timeout=timeout) as response:
-            response.raise_for_status()
-            await response.read()
+        url, timeout = self._address + path, aiohttp.ClientTimeout(total=60)
+        # A kill cuts answers off.
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(url, json=body, timeout=timeout) as response:
+                await response.read()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -78,18 +79,32 @@ def test_nothing_is_lost_or_doubled_when_everything_is_killed_on_the_way(tmp_pat
     assert looks_like(shown[0], verified.stdout), verified.stdout
 
 
+def found(line: str) -> list[dict[str, object]]:
+    """What a `curl` of the demo's words finds."""
+    address = line.split("'")[1]
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        items: list[dict[str, object]] = json.loads(answer.read())["items"]
+        return items
+
+
 def test_ctrl_c_drains_and_a_second_demo_on_the_folder_is_refused(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     command = [sys.executable, "-m", "spanyard_local", "demo", "--data", folder, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as demo:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             lines: list[str] = []
             assert demo.stdout
             while time.monotonic() < deadline and not any("questions asked" in x for x in lines):
                 lines.append(demo.stdout.readline())
             second = spanyard("demo", "--once", "--data", folder)
             assert (second.returncode, "another spanyard is running" in second.stderr) == (1, True)
+            # What it tells to try has something to show, soon.
+            asks = [line for line in lines if "curl" in line]
+            assert len(asks) == 2
+            while not all(found(line) for line in asks):
+                assert time.monotonic() < deadline, [found(line) for line in asks]
+                time.sleep(0.5)
             demo.send_signal(signal.SIGINT)
             rest, _ = demo.communicate(timeout=90)
         finally:

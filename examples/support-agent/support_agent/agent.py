@@ -9,7 +9,7 @@ from typing import Any
 
 import spanyard
 from support_agent.lines import Lines
-from support_agent.model import MODEL, PROVIDER, Model, Reply, ToolCall, message
+from support_agent.model import MODEL, PROVIDER, Model, ModelError, Reply, ToolCall, message
 from support_agent.tools import ToolError, Tools
 
 ATTEMPTS = 2
@@ -49,7 +49,10 @@ class Agent:
         self._lock = threading.Lock()
 
     def ask(self, question: str, conversation: str, *, long_bytes: int = 0) -> Answer:
-        """The answer to a question. `long_bytes` prints a line of that size."""
+        """The answer to a question. `long_bytes` prints a line of that size.
+
+        Raises ModelError: the trace then ends with that error.
+        """
         with self._lock:
             number = next(self._numbers)
         began = time.monotonic()
@@ -78,6 +81,12 @@ class Agent:
                 outcome = "partial" if answer.failed else "answered"
                 self._judge(number, answer, span)
                 return answer
+        except ModelError as error:
+            self._lines.json(
+                "error", "no answer", stream="stderr", number=number, error=str(error),
+                trace_id=span.trace_id,
+            )  # fmt: skip
+            raise
         finally:
             active.add(-1)
             questions.add(1, {"outcome": outcome})

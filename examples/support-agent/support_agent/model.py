@@ -13,6 +13,12 @@ INPUT_COST = 0.15e-6
 """Dollars per input token."""
 OUTPUT_COST = 0.60e-6
 """Dollars per output token."""
+CONTEXT = 2_000
+"""Tokens that a prompt may have; a token is some four characters."""
+
+
+class ModelError(Exception):
+    """The model refuses what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,14 @@ class Model:
         return random.Random(hashlib.sha256(text.encode()).digest())
 
     def plan(self, conversation: str, question: str) -> Reply:
-        """Which tools to ask, with what."""
+        """Which tools to ask, with what. Raises ModelError for a question that is too long."""
         rng = self.chance("plan", conversation, question)
         self._think(rng)
+        tokens = 220 + len(question) // 4
+        if tokens > CONTEXT:
+            raise ModelError(
+                f"context_length_exceeded: the prompt has {tokens:,} tokens, {MODEL} takes {CONTEXT:,}"
+            )
         words = question.lower()
         calls = [ToolCall(_id(rng), "search_docs", {"query": question[:200], "top": 3})]
         if any(word in words for word in ("order", "refund", "package", "bestellung")):
@@ -79,7 +90,6 @@ class Model:
             if "refund" in words:
                 calls.append(ToolCall(_id(rng), "refund", {"order": order, "amount": 19.9}))
         text = f"I look this up: {', '.join(call.name for call in calls)}."
-        tokens = 220 + len(question) // 4
         return Reply(text, tokens, 30 + 25 * len(calls), calls, "tool_calls")
 
     def answer(self, conversation: str, question: str, found: list[str]) -> Reply:

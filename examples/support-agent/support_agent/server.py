@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import spanyard
 from support_agent.agent import Agent
 from support_agent.lines import Lines
-from support_agent.model import Model
+from support_agent.model import Model, ModelError
 from support_agent.orders import Orders, Telemetry, order_server, telemetry
 from support_agent.tools import Tools
 
@@ -150,6 +150,8 @@ def http_server(agent: SupportAgent, host: str, port: int) -> ThreadingHTTPServe
                     self._answer(200, action(body))
             except BadRequestError as error:
                 self._answer(400, {"error": str(error)})
+            except ModelError as error:
+                self._answer(502, {"error": str(error)})
 
         def _body(self) -> dict[str, Any]:
             length = self.headers.get("Content-Length", "0")
