@@ -22,8 +22,14 @@ def wait_for(gateway: str, path: str) -> None:
 
 
 def ask(agent: str, question: str) -> str:
-    """The id of the trace that the answer made."""
+    """The id of the trace that the question made, also of one that the model refuses."""
     body = json.dumps({"question": question}).encode()
     request = urllib.request.Request(f"{agent}/ask", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    try:
+        answer = urllib.request.urlopen(request, timeout=20)
+    except urllib.error.HTTPError as error:
+        if error.code != 502:
+            raise
+        answer = error
+    with answer:
         return str(json.load(answer)["traceId"])

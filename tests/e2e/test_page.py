@@ -103,6 +103,19 @@ def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stac
         assert found.troubles == []
 
 
+def test_why_a_trace_failed_can_be_read_without_scrolling_sideways(stack: Stack) -> None:
+    trace = stack.ask("Where is it? " * 700)
+    with tab(stack.gateway, dark=True, width=390) as found:
+        found.go(f"traces/local.support/{trace}")
+        found.sees("context_length_exceeded: the prompt has")
+        for part in (".detail", ".fall"):
+            wide, shown = found.page.evaluate(
+                f"(e => [e.scrollWidth, e.clientWidth])(document.querySelector('{part}'))"
+            )
+            assert wide <= shown, part
+        assert found.troubles == []
+
+
 def test_what_spans_hold_is_asked_for_when_they_are_looked_at_and_once(stack: Stack) -> None:
     with tab(stack.gateway) as found:
         page, asked = found.page, list[str]()

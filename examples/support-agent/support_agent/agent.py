@@ -82,6 +82,7 @@ class Agent:
                 self._judge(number, answer, span)
                 return answer
         except ModelError as error:
+            error.trace_id = span.trace_id
             self._lines.json(
                 "error", "no answer", stream="stderr", number=number, error=str(error),
                 trace_id=span.trace_id,

@@ -20,6 +20,9 @@ CONTEXT = 2_000
 class ModelError(Exception):
     """The model refuses what it is asked."""
 
+    trace_id = ""
+    """Where it can be looked up."""
+
 
 @dataclass(frozen=True)
 class ToolCall:

@@ -151,7 +151,7 @@ def http_server(agent: SupportAgent, host: str, port: int) -> ThreadingHTTPServe
             except BadRequestError as error:
                 self._answer(400, {"error": str(error)})
             except ModelError as error:
-                self._answer(502, {"error": str(error)})
+                self._answer(502, {"error": str(error), "traceId": error.trace_id})
 
         def _body(self) -> dict[str, Any]:
             length = self.headers.get("Content-Length", "0")
