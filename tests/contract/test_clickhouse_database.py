@@ -18,8 +18,9 @@ from tests.fakes.engine import engine_folder, engine_url
 
 pytestmark = pytest.mark.engine
 
-SLOW = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600) SETTINGS max_block_size = 1"
-"""Half a minute, if nobody ends it."""
+ASLEEP = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600)"
+"""Half a minute, if nobody ends it, of blocks of one row."""
+SLOW = f"{ASLEEP} SETTINGS max_block_size = 1"
 
 
 class Opener(Protocol):
@@ -80,7 +81,7 @@ async def test_an_answer_can_be_had_in_a_format_and_is_ended_like_any_other(
         assert answer.decode() == "é\\n\t0\né\\n\t1\n"
         with pytest.raises(DatabaseError, match="no_such_table"):
             await db.text("SELECT * FROM no_such_table")
-        read = asyncio.create_task(db.text(SLOW))
+        read = asyncio.create_task(db.text(ASLEEP, settings={"max_block_size": 1}))
         await asyncio.sleep(0.2)
         read.cancel()
         with pytest.raises(asyncio.CancelledError):

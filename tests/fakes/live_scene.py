@@ -103,6 +103,19 @@ class Scene:
         return [i["line"] for m in self.heard if m["type"] == "server:log" for i in m["items"]]
 
 
+def encode(block: Block) -> None:
+    """As for one who listens to everything."""
+    for piece in block.pieces():
+        items, _ = piece.picked(None, "all")
+        piece.said("all", lambda items=items: items)  # type: ignore[misc]
+
+
+def encoded(block: Block) -> int:
+    """How many encodings are kept with the block."""
+    pieces = block._pieces or []
+    return len(block._picked) + len(block._said) + sum(map(encoded, pieces))
+
+
 def play(scene: Any) -> None:
     loop = SimLoop()
     try:

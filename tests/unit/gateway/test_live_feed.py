@@ -3,18 +3,18 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import pytest
 
-from spanyard_core.clock import SystemClock
+from spanyard_core.clock import Clock, SystemClock
 from spanyard_gateway.live import feed as feeds
 from spanyard_gateway.live import records
 from spanyard_gateway.live.feed import Feed
 from spanyard_gateway.live.inlet import Dropped, Inlet, Item, Joined, Reached
 from spanyard_gateway.live.records import Block, LogRecord, SpanRecord
 from spanyard_gateway.live.upstream import LivePod, UpstreamError, UpstreamEvent, UpToDate
-from tests.fakes.live_scene import play
+from tests.fakes.live_scene import encode, encoded, play
 from tests.sim.clock import SimClock, WallClock
 
 POD = LivePod("pod", "pod", "local", "support")
@@ -45,8 +45,9 @@ async def _nothing_stored(pod: LivePod) -> Mapping[str, Reached]:
 
 
 @contextlib.asynccontextmanager
-async def fed(*blocks: Block, keep: int = KEPT) -> AsyncIterator[Feed]:
-    made = Feed(POD, Said(blocks), _nothing_stored, SystemClock(), random.Random(1), keep=keep)
+async def fed(*blocks: Block, keep: int = KEPT, clock: Clock | None = None) -> AsyncIterator[Feed]:
+    clock = clock or SystemClock()
+    made = Feed(POD, Said(blocks), _nothing_stored, clock, random.Random(1), keep=keep)
     task = asyncio.create_task(made.run())
     try:
         await asyncio.wait_for(made.ready.wait(), 10)
@@ -98,25 +99,29 @@ async def _heard(inlet: Inlet, seconds: float) -> list[Item]:
     return heard
 
 
-async def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
+def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
     """Whoever does not keep up is told, and holds up nobody."""
     burst = [lines(n) for n in range(1, 401)]
     for block in burst:
         block.size = 10_000
-    async with fed(keep=8 << 20) as feed:
-        quick, slow = Inlet(1 << 20), Inlet(1 << 20)
-        for inlet in (quick, slow):
-            feed.join(inlet)
-        began = asyncio.get_running_loop().time()
-        listening = asyncio.create_task(_heard(quick, 0.0)), asyncio.create_task(_heard(slow, 0.5))
-        for block in burst:
-            feed._take(block)
-        heard = await listening[0]
-        assert not [item for item in heard if isinstance(item, Dropped)]
-        assert sum(item.count for item in heard if isinstance(item, Block)) == 400
-        assert asyncio.get_running_loop().time() - began < 1.0 + 0.8
-        dropped = [item for item in await listening[1] if isinstance(item, Dropped)]
-        assert dropped, "it had no room for all of it"
+
+    async def scene() -> None:
+        async with fed(keep=8 << 20, clock=SimClock(WallClock())) as feed:
+            quick, slow = Inlet(1 << 20), Inlet(1 << 20)
+            for inlet in (quick, slow):
+                feed.join(inlet)
+            began = asyncio.get_running_loop().time()
+            listening = [asyncio.create_task(_heard(*each)) for each in ((quick, 0.0), (slow, 0.5))]
+            for block in burst:
+                feed._take(block)
+            heard = await listening[0]
+            assert not [item for item in heard if isinstance(item, Dropped)]
+            assert sum(item.count for item in heard if isinstance(item, Block)) == 400
+            assert asyncio.get_running_loop().time() - began < 1.0 + 0.2
+            dropped = [item for item in await listening[1] if isinstance(item, Dropped)]
+            assert dropped, "it had no room for all of it"
+
+    play(scene())
 
 
 async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgotten(
@@ -131,9 +136,65 @@ async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgo
         blocks = joined(feed)
         assert [record.seq for block in blocks for record in block.records] == [*range(1, 50)]
         assert len(blocks) < 20
-        blocks[0].picked(None, "all")
+        blocks[0].size = 2 * records.MESSAGE_BYTES
+        encode(blocks[0])
+        pieces = blocks[0].pieces()
+        assert len(pieces) > 1
+        assert all(map(encoded, [blocks[0], *pieces])), "else there were nothing to forget"
         feed.forget_encoded()
-        assert not blocks[0]._picked
+        assert not any(map(encoded, [blocks[0], *pieces]))
+
+
+async def test_few_blocks_are_given_as_they_are_and_many_in_few() -> None:
+    async with fed(keep=8 << 20) as feed:
+
+        def rounds(*numbers: int, writer: str = "pod/app/0@e") -> None:
+            for n in numbers:
+                feed._take(lines(n, writer))
+                feed._taken()
+
+        rounds(*range(1, 21))
+        few = joined(feed)
+        assert len(few) == 20
+        assert all(a is b for a, b in zip(few, joined(feed), strict=True)), "encoded once for all"
+        rounds(*range(21, 201))
+        [block] = joined(feed)
+        assert [record.seq for record in block.records] == [*range(1, 201)]
+
+
+async def test_blocks_of_many_writers_stay_many_and_are_not_looked_through_for_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+
+    def counted(blocks: Iterable[Block]) -> list[Block]:
+        found = records.merged(blocks)
+        looked.append(len(found))
+        return found
+
+    async with fed(keep=8 << 20) as feed:
+        for n in range(500):
+            feed._take(lines(1, f"pod/{n}/0@e"))
+        feed._taken()
+        monkeypatch.setattr(feeds, "merged", counted)
+        for _ in range(10):
+            assert len(joined(feed)) == 500
+        assert looked == [500]
+
+
+async def test_what_a_round_was_encoded_to_is_forgotten_after_it() -> None:
+    async with fed(keep=8 << 20) as feed:
+        inlet = Inlet(1 << 20)
+        feed.join(inlet)
+        assert isinstance(await inlet.get(), Joined)
+        while not isinstance(item := await inlet.get(), Block):
+            feed._take(lines(1))
+        encode(item)
+        assert encoded(item)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not encoded(item)
+        assert [block.last for block in joined(feed)] == [1], "it is kept all the same"
 
 
 async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_others(

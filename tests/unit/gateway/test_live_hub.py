@@ -11,7 +11,7 @@ from spanyard_gateway.live.messages import Resume
 from spanyard_gateway.live.records import block_of_lines
 from spanyard_gateway.live.subscription import Subscription, Wish
 from spanyard_gateway.live.upstream import LivePod
-from tests.fakes.live_scene import OTHER, TARGET, Scene, Untold, play
+from tests.fakes.live_scene import OTHER, TARGET, Scene, Untold, encode, encoded, play
 from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, line
 
 
@@ -72,6 +72,27 @@ def test_an_answer_that_nobody_expects_does_not_end_the_hub() -> None:
             await it.world.print(later, 2)
             await asyncio.sleep(3)
         assert it.lines() == ["line 1", "line 2"]
+
+    play(scene())
+
+
+def test_what_was_encoded_of_what_is_kept_is_forgotten_each_second() -> None:
+    async def scene() -> None:
+        it = Scene()
+        async with it.running() as pod:
+            writer = pod.writers[0]
+            for _ in range(3):
+                writer.stored = writer.last
+                page = await it.hub.stored.between(writer.id, "logs", 0, None)
+                newest = it.hub._running[pod.live.uid].feed._blocks
+                assert page
+                assert newest
+                kept = [*page, *newest]
+                for block in kept:
+                    encode(block)
+                assert all(map(encoded, kept))
+                await asyncio.sleep(1.1)
+                assert not any(map(encoded, kept))
 
     play(scene())
 

@@ -115,6 +115,38 @@ def test_those_who_say_little_but_often_wait_like_all_others() -> None:
     play(scene())
 
 
+def test_those_who_say_little_but_often_leave_most_to_those_who_say_much() -> None:
+    async def scene() -> None:
+        intake, large = Intake(limits(patience=60.0)), 0
+
+        async def says(person: str) -> None:
+            async with intake.connection(person) as said:
+                await said.turn(SMALL - MESSAGE)
+
+        async def comes(person: str) -> None:
+            async with asyncio.TaskGroup() as group:
+                while True:  # as much as there is for all
+                    group.create_task(says(person))
+                    await asyncio.sleep(10 * SMALL / 1_000_000)
+
+        async def pours() -> None:
+            nonlocal large
+            async with intake.connection("") as said:
+                while True:
+                    await said.turn(LARGE)
+                    large += 250_000
+
+        tasks = [asyncio.create_task(comes(f"p{n}")) for n in range(10)]
+        tasks += [asyncio.create_task(pours()) for _ in range(10)]
+        await asyncio.sleep(20)
+        before = large
+        await asyncio.sleep(30)
+        await stopped(tasks)
+        assert large - before >= 0.9 * 30 * (1_000_000 - 1_000_000 / 8) / 2, "half of the rest"
+
+    play(scene())
+
+
 def test_who_would_wait_too_long_is_told_and_takes_nobodys_turn() -> None:
     async def scene() -> None:
         intake, began = Intake(limits()), now()

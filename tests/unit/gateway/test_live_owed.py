@@ -215,6 +215,29 @@ def test_what_an_errand_passes_on_while_a_message_is_written_is_not_said_again(
     play(scene())
 
 
+def test_a_page_that_is_passed_on_without_waiting_leaves_others_their_turns() -> None:
+    async def scene() -> None:
+        it, turns, writer = Scene(), 0, "p/app/0@e"
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        wish = Wish("s", parse_channel(f"server:{NAMESPACE}.{DEPLOYMENT}"), Filter())
+        here = Subscription(wish, TARGET, Inlet(1 << 20), it.world, it.clock, it.say)
+        lines = b"".join(line(writer, n, 1.0, "x" * 300) for n in range(1, 2_001))
+        page = block_of_lines(writer, 1, lines)
+        other = asyncio.create_task(others())
+        await here.pass_on(page)
+        assert len(it.lines()) == 2_000
+        assert turns >= len(page.pieces()) > 2, "after each message, not after the page"
+        other.cancel()
+
+    play(scene())
+
+
 def test_what_is_passed_on_while_a_count_is_told_is_not_dropped_as_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

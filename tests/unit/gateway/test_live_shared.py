@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
 from spanyard_gateway.live import shared
+from spanyard_gateway.live.errands import ASK_EVERY_S
 from spanyard_gateway.live.records import Block, block_of_lines
 from spanyard_gateway.live.shared import (
     AT_ONCE,
@@ -16,7 +18,7 @@ from spanyard_gateway.live.shared import (
     STEP,
     SharedStored,
 )
-from tests.fakes.live_scene import Scene, play
+from tests.fakes.live_scene import Scene, encode, encoded, play
 from tests.fakes.live_world import line
 
 WRITER = "p/app/0@e"
@@ -112,16 +114,106 @@ def test_pages_are_kept_up_to_so_many_bytes_and_without_what_was_encoded(
         it = Counted()
         for start in range(0, 20_000, PAGE):
             for block in await it.stored.between(WRITER, "logs", start, start + PAGE + 1):
-                block.picked(None, "all")
+                encode(block)
         kept = [b for k in it.stored._pages._kept.values() for b in k.answer.result()]
         assert 2 < len(kept) < 10
         assert sum(block.size for block in kept) <= 2_000_000
         assert it.stored._pages._size == sum(block.size for block in kept)
+        pieces = [piece for block in kept for piece in block.pieces()]
+        assert len(pieces) > len(kept)
+        assert all(map(encoded, [*kept, *pieces])), "else there were nothing to forget"
         it.stored.forget_encoded()
-        assert not any(block._picked for block in kept)
+        assert not any(map(encoded, [*kept, *pieces]))
         await asyncio.sleep(PAGE_KEPT_S + 1)
         assert not it.stored._pages._kept
         assert it.stored._pages._size == 0
+
+    play(scene())
+
+
+def test_what_was_encoded_of_a_page_with_holes_is_forgotten_too() -> None:
+    async def scene() -> None:
+        it = Counted()
+        holed = [block_of_lines(WRITER, n, line(WRITER, n, 1.0)) for n in (1, 3)]
+
+        async def between(*_: object) -> list[Block]:
+            return holed
+
+        it.world.between = between  # type: ignore[method-assign]
+        for block in await it.stored.between(WRITER, "logs", 0, None):
+            encode(block)
+        assert all(map(encoded, holed))
+        it.stored.forget_encoded()
+        assert not any(map(encoded, holed))
+
+    play(scene())
+
+
+def test_a_page_that_made_room_and_was_read_again_is_kept_as_long_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "MOST", 2)
+
+    async def scene() -> None:
+        it = Counted()
+        await it.read(0, PAGE + 1)
+        await asyncio.sleep(1)
+        await it.read(PAGE, 3 * PAGE + 1)
+        assert len(it.stored._pages._kept) == 2, "the oldest made room"
+        await asyncio.sleep(PAGE_KEPT_S - 2)
+        await it.read(0, PAGE + 1)
+        pages = [(start, start + PAGE + 1) for start in (0, PAGE, 2 * PAGE, 0)]
+        assert it.asked == pages
+        await asyncio.sleep(PAGE_KEPT_S - 1)  # longer ago than that it was read first
+        await it.read(0, PAGE + 1)
+        assert it.asked == pages
+
+    play(scene())
+
+
+@pytest.mark.parametrize(("size", "kept"), [(5 << 20, 3), (20 << 20, 1)])
+def test_of_large_pages_16_mib_are_kept_or_one_alone(size: int, kept: int) -> None:
+    async def scene() -> None:
+        it = Counted()
+        small = it.world.between
+
+        async def between(*about: Any) -> list[Block]:
+            [block] = await small(*about)
+            block.size = size
+            return [block]
+
+        it.world.between = between  # type: ignore[method-assign]
+        for start in range(0, 6 * PAGE, PAGE):
+            await it.read(start, start + PAGE + 1)
+        assert len(it.stored._pages._kept) == kept
+        await it.read(5 * PAGE, 6 * PAGE + 1)
+        assert len(it.asked) == 6, "the newest is there"
+
+    play(scene())
+
+
+def test_what_a_page_lacks_is_asked_for_each_time_and_a_whole_page_is_there_for_longer() -> None:
+    async def scene() -> None:
+        it = Counted()
+
+        async def between(*_: object) -> list[Block]:
+            return [block_of_lines(WRITER, n, line(WRITER, n, 1.0)) for n in there]
+
+        it.world.between = between  # type: ignore[method-assign]
+        for there in ([], [2], [1, 3], [1, 2, 3]):
+            found = await it.stored.between(WRITER, "logs", 0, 4)
+            assert [block.first for block in found] == there, "what was stored meanwhile"
+            await asyncio.sleep(ASK_EVERY_S)
+        whole = block_of_lines(WRITER, 1, b"".join(line(WRITER, n, 1.0) for n in (1, 2, 3)))
+
+        async def once(*_: object) -> list[Block]:
+            return [whole]
+
+        it.world.between = once  # type: ignore[method-assign]
+        assert await it.stored.between(WRITER, "logs", 0, 4) == [whole]
+        it.world.between = between  # type: ignore[method-assign]
+        await asyncio.sleep(4.5)
+        assert await it.stored.between(WRITER, "logs", 0, 4) == [whole], "from memory"
 
     play(scene())
 
@@ -160,9 +252,14 @@ def test_a_question_that_was_given_up_is_asked_anew_by_whoever_comes_next() -> N
         await asyncio.sleep(0)
         waits.cancel()
         await asyncio.sleep(0)
-        comes = asyncio.create_task(it.stored.between(WRITER, "logs", 19_000, None))
+        come = []
+        for _ in range(3):
+            # The first before the one that was given up has ended, the others after.
+            come.append(asyncio.create_task(it.stored.between(WRITER, "logs", 19_000, None)))
+            await asyncio.sleep(0.001)
+        come.pop().cancel()
         await asyncio.gather(*before)
-        [block] = await comes
-        assert block.first == 19_001
+        assert [block.first for [block] in await asyncio.gather(*come)] == [19_001] * 2
+        assert it.asked.count((19_000, None)) == 1, "all who came next share it"
 
     play(scene())
