@@ -146,16 +146,21 @@ class ClickHouseStored:
         if before is not None:
             params["before"] = before
             limit = " AND min(seq) < {before:UInt64}"
-        batches = await self._reader.rows(
-            f"SELECT batch, min(seq) AS first, max(seq) AS last FROM {signal}"
-            " WHERE writer = {writer:String}"
-            f" GROUP BY ingest_day, batch, writer HAVING last > {{after:UInt64}}{limit}"
-            f" ORDER BY first LIMIT {BATCHES + 1}",
-            params,
-        )
+        most = BATCHES
+        while True:
+            batches = await self._reader.rows(
+                f"SELECT batch, min(seq) AS first, max(seq) AS last FROM {signal}"
+                " WHERE writer = {writer:String}"
+                f" GROUP BY ingest_day, batch, writer HAVING last > {{after:UInt64}}{limit}"
+                f" ORDER BY first LIMIT {most + 1}",
+                params,
+            )
+            if len(batches) <= most or int(batches[-1]["first"]) > after + 1:
+                break
+            most *= 8  # all of these reach across `after`: none of them can wait for the next page
         if not batches:
             return []
-        params["batches"], end = _of_a_page(batches, after)
+        params["batches"], end = _of_a_page(batches, after, most)
         if end is not None:
             params["before"] = before = end if before is None else min(end, before)
         records: list[Record] = []
@@ -274,20 +279,22 @@ def _add_filter(where: Where, filter_: Filter) -> None:
         add_text(where, "message", filter_.text)
 
 
-def _of_a_page(batches: Sequence[Mapping[str, Any]], after: int) -> tuple[list[int], int | None]:
+def _of_a_page(
+    batches: Sequence[Mapping[str, Any]], after: int, most: int = BATCHES
+) -> tuple[list[int], int | None]:
     """The first of these batches that are a page, and before which number: the others would be read
     and sorted for nothing.
 
     What lies across them (a hole in one of which another tells) belongs to them; where there are more
-    than were looked at, the page ends before the first of those.
+    than `most`, the page ends before the next of them, which begins after the page does.
     """
     found, numbers, reached = list[int](), 0, after
     for row in batches:
         first, last = int(row["first"]), int(row["last"])
         if numbers >= PAGE and first > reached:
             break
-        if len(found) == BATCHES:
-            return found, first if after + 1 < first <= reached else None
+        if len(found) == most:
+            return found, first if first <= reached else None
         found.append(int(row["batch"]))
         if last > reached:
             numbers += last - max(first - 1, reached)

@@ -46,7 +46,6 @@ def test_where_more_lies_across_than_is_looked_at_the_page_ends_before_it() -> N
     assert _of_a_page(looked_at((1, PAGE), *holes), 0) == (most, holes[-1][0])
 
 
-def test_of_lines_that_are_stored_more_often_than_is_looked_at_there_is_a_page() -> None:
-    for after in (0, 7):
-        spans = looked_at(*[(1, 100)] * (BATCHES + 1))
-        assert _of_a_page(spans, after) == ([*range(BATCHES)], None), "not one that is empty"
+def test_of_all_that_lie_across_one_place_none_waits_for_the_next_page() -> None:
+    spans = looked_at(*[(1, 100)] * 8 * BATCHES, (50, 60))
+    assert _of_a_page(spans, 7, 8 * BATCHES) == ([*range(8 * BATCHES)], 50)
