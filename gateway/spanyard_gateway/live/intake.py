@@ -3,12 +3,15 @@
 A message takes the loop time in proportion to its size, in which nobody else is served. So there is a
 rate for a connection, one for a person, and one for all together; what comes faster is not read on
 meanwhile, and waits with whoever says it. Among those that wait, who has said least has the next
-turn (start-time fair queueing): one who asks for little is not behind a hundred who ask for much.
+turn (start-time fair queueing): one who asks for little is not behind a hundred who ask for much. A
+part of the rate is for what is not small, in the order in which it came: it does not wait without end
+for strangers that keep coming with little.
 """
 
 import asyncio
 import contextlib
 import heapq
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -44,6 +47,8 @@ SMALL = 4096
 the rate of all for a quarter of a second."""
 RESERVE = 8
 """The part of the rate of all that they may have for that, on credit: 180 a second."""
+LARGE_PART = 4
+"""The part of the rate of all that goes to what costs more than `SMALL` in any case, in bytes."""
 SHARE = 12
 """So many times as long as a message took to decode no other one is taken, where the rate of all
 would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a
@@ -100,6 +105,9 @@ class Intake:
             limits.said_rate_in_all // RESERVE, limits.said_burst_in_all // RESERVE, 0.0
         )
         self._waiting: list[_Waiting] = []
+        self._large: deque[_Waiting] = deque()
+        """Those of them that are not small, as they came; who had a turn leaves when it is the first."""
+        self._for_large = 0
         self._number = 0
         self._passed = 0.0
         """Where whoever had the last turn began; whoever was silent meanwhile begins there too."""
@@ -172,6 +180,8 @@ class Intake:
         self._number += 1
         waiting = _Waiting(flow.finish, self._number, cost, loop.create_future())
         heapq.heappush(self._waiting, waiting)
+        if cost > SMALL:
+            self._large.append(waiting)
         if self._timer is None:
             self._next()
         await waiting.turn
@@ -181,16 +191,28 @@ class Intake:
         loop, self._timer = asyncio.get_running_loop(), None
         everybody = self._of_all(loop.time())
         while self._waiting:
-            if self._waiting[0].turn.done():  # cancelled: it has gone
+            if self._waiting[0].turn.done():  # it had its turn, or has gone
                 heapq.heappop(self._waiting)
                 continue
             if seconds := everybody.wait(loop.time()):
                 self._timer = loop.call_later(seconds, self._next)
                 return
-            waiting = heapq.heappop(self._waiting)
+            waiting = self._chosen()
             everybody.take(waiting.cost)
-            self._passed = max(self._passed, waiting.finish - waiting.cost)
             waiting.turn.set_result(None)
+        self._large.clear()
+
+    def _chosen(self) -> _Waiting:
+        """Who said least, or the first of those who are not small where that is due. Somebody waits."""
+        while self._large and self._large[0].turn.done():
+            self._large.popleft()
+        if self._large and self._for_large >= self._large[0].cost * (LARGE_PART - 1):
+            self._for_large = 0
+            return self._large.popleft()
+        least = heapq.heappop(self._waiting)
+        self._passed = max(self._passed, least.finish - least.cost)
+        self._for_large = self._for_large + least.cost if self._large else 0
+        return least
 
     def _of_all(self, now: float) -> Bucket:
         if self._all is None:  # the loop's time is not known before it runs

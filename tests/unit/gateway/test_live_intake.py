@@ -1,11 +1,12 @@
 """What clients may say, and who is next: under virtual time."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
-from spanyard_gateway.live.intake import MESSAGE, RESERVE, SMALL, Intake, TooFastError
+from spanyard_gateway.live.intake import LARGE_PART, MESSAGE, RESERVE, SMALL, Intake, TooFastError
 from spanyard_gateway.live.socket import SocketLimits
 from tests.fakes.live_scene import play
 
@@ -143,6 +144,36 @@ def test_those_who_say_little_but_often_leave_most_to_those_who_say_much() -> No
         await asyncio.sleep(30)
         await stopped(tasks)
         assert large - before >= 0.9 * 30 * (1_000_000 - 1_000_000 / 8) / 2, "half of the rest"
+
+    play(scene())
+
+
+def test_strangers_that_keep_coming_hold_up_nobody_for_ever() -> None:
+    async def scene() -> None:
+        intake, large, small = Intake(limits()), 0, 0
+
+        async def comes() -> None:
+            async with intake.connection("") as said:
+                nonlocal small
+                with contextlib.suppress(TooFastError):
+                    await said.turn(SMALL - MESSAGE)
+                    small += SMALL
+
+        async def pours() -> None:
+            nonlocal large
+            while True:
+                async with intake.connection("") as said:
+                    await said.turn(LARGE)  # TooFastError: it waited for 10 s
+                    large += 250_000
+
+        tasks = [asyncio.create_task(pours()) for _ in range(2)]
+        for _ in range(17_500):  # 60 s of 1.2 times what there is for all
+            tasks.append(asyncio.create_task(comes()))
+            await asyncio.sleep(SMALL / 1_200_000)
+        assert not any(task.done() for task in tasks[:2])
+        assert large >= 0.9 * 60 * 1_000_000 / LARGE_PART, "what they may have"
+        assert small >= 0.9 * 60 * 1_000_000 * (1 - 1 / LARGE_PART), "and no more"
+        await stopped([task for task in tasks if not task.done()])
 
     play(scene())
 
