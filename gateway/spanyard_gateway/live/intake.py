@@ -44,7 +44,7 @@ MESSAGE = 512
 """Bytes that a message counts besides its own: the smallest takes the loop some 50 µs."""
 SMALL = 4096
 """What costs no more, a subscription without a token, does not wait behind a large message, which overdraws
-the rate of all for a quarter of a second."""
+the rate of all for a quarter of a second; if who says it is within their own rate."""
 RESERVE = 8
 """The part of the rate of all that they may have for that, on credit: 180 a second."""
 LARGE_PART = 4
