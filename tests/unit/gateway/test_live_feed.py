@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import pytest
 
-from spanyard_core.clock import SystemClock
 from spanyard_gateway.live import feed as feeds
 from spanyard_gateway.live import records
 from spanyard_gateway.live.feed import Feed
@@ -19,6 +20,16 @@ from tests.sim.clock import SimClock, WallClock
 
 POD = LivePod("pod", "pod", "local", "support")
 KEPT = 2_000
+
+
+def in_virtual_time(scene: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test whose seconds are those of a simulated loop: a slow machine changes nothing."""
+
+    @functools.wraps(scene)
+    def test(**fixtures: Any) -> None:
+        play(scene(**fixtures))
+
+    return test
 
 
 class Said:
@@ -46,7 +57,9 @@ async def _nothing_stored(pod: LivePod) -> Mapping[str, Reached]:
 
 @contextlib.asynccontextmanager
 async def fed(*blocks: Block, keep: int = KEPT) -> AsyncIterator[Feed]:
-    made = Feed(POD, Said(blocks), _nothing_stored, SystemClock(), random.Random(1), keep=keep)
+    made = Feed(
+        POD, Said(blocks), _nothing_stored, SimClock(WallClock()), random.Random(1), keep=keep
+    )
     task = asyncio.create_task(made.run())
     try:
         await asyncio.wait_for(made.ready.wait(), 10)
@@ -75,6 +88,7 @@ def span(seq: int, id_: str) -> Block:
     return Block("pod/spans@e", seq, 1, [record], 1)
 
 
+@in_virtual_time
 async def test_of_more_than_it_keeps_the_newest_is_there_before_and_after_a_round() -> None:
     async with fed(*map(lines, range(1, 201))) as feed:
         for _ in range(2):
@@ -98,6 +112,7 @@ async def _heard(inlet: Inlet, seconds: float) -> list[Item]:
     return heard
 
 
+@in_virtual_time
 async def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
     """Whoever does not keep up is told, and holds up nobody."""
     burst = [lines(n) for n in range(1, 401)]
@@ -119,6 +134,7 @@ async def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> N
         assert dropped, "it had no room for all of it"
 
 
+@in_virtual_time
 async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -136,6 +152,7 @@ async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgo
         assert not blocks[0]._picked
 
 
+@in_virtual_time
 async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -155,6 +172,7 @@ async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_ot
         assert kept < 250, "and what is old was let go"
 
 
+@in_virtual_time
 async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newest_open_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,6 +183,7 @@ async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newe
         assert set().union(*(block.updates for block in joined(feed))) == {21}
 
 
+@in_virtual_time
 async def test_a_pod_that_names_writers_without_end_makes_nothing_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -191,18 +210,16 @@ class Breaking(Said):
         await asyncio.Event().wait()
 
 
-def test_connections_that_break_before_all_is_said_pile_up_nothing() -> None:
-    async def scene() -> None:
-        clock = SimClock(WallClock())
-        made = Feed(POD, Breaking(()), _nothing_stored, clock, random.Random(1), keep=1 << 20)
-        inlet = Inlet(1)
-        made.join(inlet)
-        inlet.waiting_now()
-        task = asyncio.create_task(made.run())
-        await asyncio.sleep(300)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        given = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
-        assert [sum(block.count for block in each.blocks) for each in given] == [30]
-
-    play(scene())
+@in_virtual_time
+async def test_connections_that_break_before_all_is_said_pile_up_nothing() -> None:
+    clock = SimClock(WallClock())
+    made = Feed(POD, Breaking(()), _nothing_stored, clock, random.Random(1), keep=1 << 20)
+    inlet = Inlet(1)
+    made.join(inlet)
+    inlet.waiting_now()
+    task = asyncio.create_task(made.run())
+    await asyncio.sleep(300)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    given = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
+    assert [sum(block.count for block in each.blocks) for each in given] == [30]
