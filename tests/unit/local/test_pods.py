@@ -132,7 +132,7 @@ async def test_what_a_killed_command_left_is_stored_once_at_the_next_start(
     script = f"""
 import asyncio, os, pathlib, signal, sys
 from spanyard_core.storage import open_storage
-from tests.unit.local.test_pods import PodIdentity, Pods, cri
+from tests.unit.local.test_pods import PodIdentity, Pods, cri, stored
 async def main():
     me = PodIdentity(**{ {k: getattr(me, k) for k in me.__dataclass_fields__}!r})
     host = Pods(pathlib.Path({str(tmp_path / "runs")!r}), storage=lambda _: storage)
@@ -140,7 +140,9 @@ async def main():
     async with host.pod(me) as pod:
         log = cri(me, pod.log_root)
         log.write("stdout", b"".join(b"line %d\\n" % n for n in range(2000)))
-        await asyncio.sleep(1.5)
+        async with asyncio.timeout(60):
+            while not await stored(storage):
+                await asyncio.sleep(0.02)
         log.write("stdout", b"".join(b"line %d\\n" % n for n in range(2000, 3000)))
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
