@@ -116,7 +116,7 @@ class TestErrors:
     ) -> None:
         url = f"{gcs_server.url_for(place)}&timeout=0.3"
         storage = open_storage(url, options=gcs_server.options)
-        gcs_server.fail({"delay": 1.0, "times": 1000})
+        gcs_server.fail({"delay": 5.0, "times": 1000})
         try:
             with pytest.raises(StorageError, match="timed out"):
                 await calls(storage)[call]()
