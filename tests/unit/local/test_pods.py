@@ -195,7 +195,7 @@ async def test_who_listens_hears_also_what_an_earlier_run_left_and_a_pod_that_is
     log.write("stdout", b"last words\n")  # read by nobody yet
     log.close()
     monkeypatch.undo()  # the second run has the time it needs
-    live = LocalLive(linger=2.0)
+    live = LocalLive(linger=3600.0)
     host = Pods(tmp_path / "runs", storage=lambda _: storage, live=live)
     assert await host.recover() == 0
     assert list((tmp_path / "runs").iterdir()) == []
@@ -209,9 +209,13 @@ async def test_who_listens_hears_also_what_an_earlier_run_left_and_a_pod_that_is
                 if isinstance(event, Block) and event.signal == "logs":
                     heard.extend(getattr(record, "message", "") for record in event.records)
 
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(30):
+        while "last words" not in "".join(heard):
+            await asyncio.sleep(0.01)
+    live._gone(live._running[me.uid])  # its hour is over
     with pytest.raises(UpstreamError, match="has ended"):
-        await listen()
-    assert "last words" in "".join(heard)
+        await listening
     assert await live.pods("local") == []
     await storage.close()
 
