@@ -254,7 +254,10 @@ async def test_without_a_ready_replica_it_says_so_in_http(quick: None) -> None:
     assert answer.endswith("no replica of shop is ready: keeps ending, last with exit code 3\n")
 
 
-async def test_a_request_waits_for_a_replica_that_is_just_coming() -> None:
+async def test_a_request_waits_for_a_replica_that_is_just_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HOLD_S", 30.0)
     async with backends("a") as [(_, target)], proxied() as proxy:
         asked = asyncio.create_task(ask(proxy))
         await asyncio.sleep(0.05)
