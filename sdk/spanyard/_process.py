@@ -93,13 +93,17 @@ def _before_fork() -> None:
     # A file that another thread opens right now would come into the child as a descriptor that
     # nobody knows, and keep its lock for as long as the child lives.
     # `logging` takes its own lock for the fork, after us. Somebody may hold that one and come to us
-    # (a handler that is flushed while logging is configured), so it is taken first here too.
+    # (a handler that is flushed while logging is configured), so it is taken first here too, and
+    # without a limit, as `logging` does: with ours and not yet its own, both would wait for ever.
     current = _sink
     _forking.locks = []
     if isinstance(current, Sink):
-        for lock in (getattr(logging, "_lock", None), current.lock):
-            if lock is not None and lock.acquire(timeout=_FORK_SECONDS):
-                _forking.locks.append(lock)
+        of_logging = getattr(logging, "_lock", None)
+        if of_logging is not None:
+            of_logging.acquire()
+            _forking.locks.append(of_logging)
+        if current.lock.acquire(timeout=_FORK_SECONDS):
+            _forking.locks.append(current.lock)
 
 
 def _in_parent() -> None:

@@ -116,7 +116,7 @@ class TestErrors:
     ) -> None:
         url = f"{gcs_server.url_for(place)}&timeout=0.3"
         storage = open_storage(url, options=gcs_server.options)
-        gcs_server.fail({"delay": 1.0, "times": 1000})
+        gcs_server.fail({"delay": 5.0, "times": 1000})
         try:
             with pytest.raises(StorageError, match="timed out"):
                 await calls(storage)[call]()
@@ -402,11 +402,13 @@ class TestOrder:
 @pytest.mark.slow
 async def test_a_real_server_goes_away_and_comes_back() -> None:
     with running_s3() as server:
-        storage = open_storage(f"{server.url_for('p')}&timeout=1", options=server.options)
+        storage = open_storage(server.url_for("p"), options=server.options)
+        hasty = open_storage(f"{server.url_for('p')}&timeout=1", options=server.options)
         await storage.write("before", b"1")
         server.pause()
         with pytest.raises(StorageError, match="timed out"):
-            await storage.write("paused", b"1")
+            await hasty.write("paused", b"1")
+        await hasty.close()
         server.resume()
         server.kill()
         with pytest.raises(StorageError, match="Connection refused"):

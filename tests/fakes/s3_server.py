@@ -9,16 +9,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+from tests.fakes.ports import own_port
 
 BUCKET = "spanyard"
 REGION = "us-east-1"
@@ -231,13 +232,7 @@ def identities() -> object:
 
 def _free_ports() -> dict[str, int]:
     names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in names]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return {
-            name: listener.getsockname()[1] for name, listener in zip(names, sockets, strict=True)
-        }
+    return {name: own_port() for name in names}  # a test kills it and starts it again
 
 
 def _weed() -> Path:

@@ -14,8 +14,8 @@ def run(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     )
     text = CONFTEST.read_text("utf-8")
-    assert "GRACE_S = 1.0" in text
-    pytester.makeconftest(text.replace("GRACE_S = 1.0", "GRACE_S = 0.05"))
+    assert "GRACE_LOOKS = 100" in text
+    pytester.makeconftest(text.replace("GRACE_LOOKS = 100", "GRACE_LOOKS = 5"))
     pytester.makepyfile(body)
     return pytester.runpytest_inprocess("-p", "no:cacheprovider")
 

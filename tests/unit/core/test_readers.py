@@ -14,20 +14,22 @@ async def test_so_many_jobs_run_at_a_time_and_the_others_wait() -> None:
     running = 0
     most = 0
     lock = threading.Lock()
+    together = threading.Barrier(2)
 
     def job() -> int:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.005)
+        together.wait(60)  # for the other one that runs
+        time.sleep(0.005)  # and for a third one that should not
         with lock:
             running -= 1
         return 7
 
     assert await asyncio.gather(*(readers.run(job) for _ in range(8))) == [7] * 8
     assert most == 2
-    assert readers.close(10)
+    assert readers.close(60)
 
 
 async def test_an_error_is_the_callers() -> None:
@@ -38,7 +40,7 @@ async def test_an_error_is_the_callers() -> None:
 
     with pytest.raises(ValueError, match="told"):
         await readers.run(job)
-    assert readers.close(10)
+    assert readers.close(60)
 
 
 async def test_who_waits_and_gives_up_is_not_run() -> None:
@@ -61,7 +63,7 @@ async def test_who_waits_and_gives_up_is_not_run() -> None:
     await holding
     await readers.run(lambda: ran.append("later"))
     assert ran == ["later"]
-    assert readers.close(10)
+    assert readers.close(60)
 
 
 async def test_closing_does_not_wait_for_what_does_not_end() -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 import pytest
 
-from spanyard_core.clock import Clock, SystemClock
 from spanyard_gateway.live import feed as feeds
 from spanyard_gateway.live import records
 from spanyard_gateway.live.feed import Feed
@@ -19,6 +20,16 @@ from tests.sim.clock import SimClock, WallClock
 
 POD = LivePod("pod", "pod", "local", "support")
 KEPT = 2_000
+
+
+def in_virtual_time(scene: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test whose seconds are those of a simulated loop: a slow machine changes nothing."""
+
+    @functools.wraps(scene)
+    def test(**fixtures: Any) -> None:
+        play(scene(**fixtures))
+
+    return test
 
 
 class Said:
@@ -45,9 +56,10 @@ async def _nothing_stored(pod: LivePod) -> Mapping[str, Reached]:
 
 
 @contextlib.asynccontextmanager
-async def fed(*blocks: Block, keep: int = KEPT, clock: Clock | None = None) -> AsyncIterator[Feed]:
-    clock = clock or SystemClock()
-    made = Feed(POD, Said(blocks), _nothing_stored, clock, random.Random(1), keep=keep)
+async def fed(*blocks: Block, keep: int = KEPT) -> AsyncIterator[Feed]:
+    made = Feed(
+        POD, Said(blocks), _nothing_stored, SimClock(WallClock()), random.Random(1), keep=keep
+    )
     task = asyncio.create_task(made.run())
     try:
         await asyncio.wait_for(made.ready.wait(), 10)
@@ -76,6 +88,7 @@ def span(seq: int, id_: str) -> Block:
     return Block("pod/spans@e", seq, 1, [record], 1)
 
 
+@in_virtual_time
 async def test_of_more_than_it_keeps_the_newest_is_there_before_and_after_a_round() -> None:
     async with fed(*map(lines, range(1, 201))) as feed:
         for _ in range(2):
@@ -99,31 +112,30 @@ async def _heard(inlet: Inlet, seconds: float) -> list[Item]:
     return heard
 
 
-def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
+@in_virtual_time
+async def test_what_comes_all_at_once_is_too_much_for_nobody_who_keeps_up() -> None:
     """Whoever does not keep up is told, and holds up nobody."""
     burst = [lines(n) for n in range(1, 401)]
     for block in burst:
         block.size = 10_000
 
-    async def scene() -> None:
-        async with fed(keep=8 << 20, clock=SimClock(WallClock())) as feed:
-            quick, slow = Inlet(1 << 20), Inlet(1 << 20)
-            for inlet in (quick, slow):
-                feed.join(inlet)
-            began = asyncio.get_running_loop().time()
-            listening = [asyncio.create_task(_heard(*each)) for each in ((quick, 0.0), (slow, 0.5))]
-            for block in burst:
-                feed._take(block)
-            heard = await listening[0]
-            assert not [item for item in heard if isinstance(item, Dropped)]
-            assert sum(item.count for item in heard if isinstance(item, Block)) == 400
-            assert asyncio.get_running_loop().time() - began < 1.0 + 0.2
-            dropped = [item for item in await listening[1] if isinstance(item, Dropped)]
-            assert dropped, "it had no room for all of it"
-
-    play(scene())
+    async with fed(keep=8 << 20) as feed:
+        quick, slow = Inlet(1 << 20), Inlet(1 << 20)
+        for inlet in (quick, slow):
+            feed.join(inlet)
+        began = asyncio.get_running_loop().time()
+        listening = [asyncio.create_task(_heard(*each)) for each in ((quick, 0.0), (slow, 0.5))]
+        for block in burst:
+            feed._take(block)
+        heard = await listening[0]
+        assert not [item for item in heard if isinstance(item, Dropped)]
+        assert sum(item.count for item in heard if isinstance(item, Block)) == 400
+        assert asyncio.get_running_loop().time() - began < 1.0 + 0.2
+        dropped = [item for item in await listening[1] if isinstance(item, Dropped)]
+        assert dropped, "it had no room for all of it"
 
 
+@in_virtual_time
 async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -145,6 +157,7 @@ async def test_who_comes_later_is_given_few_blocks_and_what_was_encoded_is_forgo
         assert not any(map(encoded, [blocks[0], *pieces]))
 
 
+@in_virtual_time
 async def test_few_blocks_are_given_as_they_are_and_many_in_few() -> None:
     async with fed(keep=8 << 20) as feed:
 
@@ -162,6 +175,7 @@ async def test_few_blocks_are_given_as_they_are_and_many_in_few() -> None:
         assert [record.seq for record in block.records] == [*range(1, 201)]
 
 
+@in_virtual_time
 async def test_blocks_of_many_writers_stay_many_and_are_not_looked_through_for_everybody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -182,6 +196,7 @@ async def test_blocks_of_many_writers_stay_many_and_are_not_looked_through_for_e
         assert looked == [500]
 
 
+@in_virtual_time
 async def test_what_a_round_was_encoded_to_is_forgotten_after_it() -> None:
     async with fed(keep=8 << 20) as feed:
         inlet = Inlet(1 << 20)
@@ -197,6 +212,7 @@ async def test_what_a_round_was_encoded_to_is_forgotten_after_it() -> None:
         assert [block.last for block in joined(feed)] == [1], "it is kept all the same"
 
 
+@in_virtual_time
 async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -216,6 +232,7 @@ async def test_of_one_who_speaks_seldom_the_newest_is_kept_as_long_as_that_of_ot
         assert kept < 250, "and what is old was let go"
 
 
+@in_virtual_time
 async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newest_open_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,6 +243,7 @@ async def test_a_span_that_is_told_again_is_an_update_while_it_is_among_the_newe
         assert set().union(*(block.updates for block in joined(feed))) == {21}
 
 
+@in_virtual_time
 async def test_a_pod_that_names_writers_without_end_makes_nothing_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -252,18 +270,16 @@ class Breaking(Said):
         await asyncio.Event().wait()
 
 
-def test_connections_that_break_before_all_is_said_pile_up_nothing() -> None:
-    async def scene() -> None:
-        clock = SimClock(WallClock())
-        made = Feed(POD, Breaking(()), _nothing_stored, clock, random.Random(1), keep=1 << 20)
-        inlet = Inlet(1)
-        made.join(inlet)
-        inlet.waiting_now()
-        task = asyncio.create_task(made.run())
-        await asyncio.sleep(300)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        given = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
-        assert [sum(block.count for block in each.blocks) for each in given] == [30]
-
-    play(scene())
+@in_virtual_time
+async def test_connections_that_break_before_all_is_said_pile_up_nothing() -> None:
+    clock = SimClock(WallClock())
+    made = Feed(POD, Breaking(()), _nothing_stored, clock, random.Random(1), keep=1 << 20)
+    inlet = Inlet(1)
+    made.join(inlet)
+    inlet.waiting_now()
+    task = asyncio.create_task(made.run())
+    await asyncio.sleep(300)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    given = [item for item in inlet.waiting_now() if isinstance(item, Joined)]
+    assert [sum(block.count for block in each.blocks) for each in given] == [30]

@@ -38,7 +38,7 @@ class Client:
     async def hear(self, *kinds: str) -> dict[str, Any]:
         """The next message of one of these types, or of any."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 10)
+            message = await asyncio.wait_for(self.socket.receive(), 60)
             assert message.type is WSMsgType.TEXT, message
             found: dict[str, Any] = json.loads(message.data)
             if not kinds or found["type"] in kinds:
@@ -46,7 +46,7 @@ class Client:
 
     async def end(self) -> int | None:
         """Wait for the server's close; gives its code."""
-        while (found := await asyncio.wait_for(self.socket.receive(), 10)).type is WSMsgType.TEXT:
+        while (found := await asyncio.wait_for(self.socket.receive(), 60)).type is WSMsgType.TEXT:
             pass
         self.reason = str(found.extra or "")
         return self.socket.close_code
@@ -314,7 +314,7 @@ async def test_tokens_of_all_connections_are_bounded_and_let_go_with_their_subsc
         async with connected(url) as three:
             assert await resumed(three, "a") == "subscribed"
             assert await resumed(two, "a") == "away", "a client asks again for that"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while gateway.live.holdings.total > 20:
                 await asyncio.sleep(0.01)
         assert await resumed(two, "a") == "subscribed"

@@ -33,9 +33,12 @@ async def test_who_stops_listening_leaves_nothing_behind() -> None:
 
     before = asyncio.all_tasks()
     leaving, staying = asyncio.create_task(listen()), asyncio.create_task(listen())
-    await asyncio.sleep(0.01)
-    ring.publish("app", WRITER, 1, line(1))
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while live.connections < 2:
+            await asyncio.sleep(0.01)
+        ring.publish("app", WRITER, 1, line(1))
+        while len(heard) < 2:
+            await asyncio.sleep(0.01)
     assert heard == [1, 1]
     assert asyncio.all_tasks() - before == {leaving, staying}, "a block costs no task"
     leaving.cancel()

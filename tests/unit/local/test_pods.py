@@ -132,7 +132,7 @@ async def test_what_a_killed_command_left_is_stored_once_at_the_next_start(
     script = f"""
 import asyncio, os, pathlib, signal, sys
 from spanyard_core.storage import open_storage
-from tests.unit.local.test_pods import PodIdentity, Pods, cri
+from tests.unit.local.test_pods import PodIdentity, Pods, cri, stored
 async def main():
     me = PodIdentity(**{ {k: getattr(me, k) for k in me.__dataclass_fields__}!r})
     host = Pods(pathlib.Path({str(tmp_path / "runs")!r}), storage=lambda _: storage)
@@ -140,7 +140,9 @@ async def main():
     async with host.pod(me) as pod:
         log = cri(me, pod.log_root)
         log.write("stdout", b"".join(b"line %d\\n" % n for n in range(2000)))
-        await asyncio.sleep(1.5)
+        async with asyncio.timeout(60):
+            while not await stored(storage):
+                await asyncio.sleep(0.02)
         log.write("stdout", b"".join(b"line %d\\n" % n for n in range(2000, 3000)))
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -193,7 +195,7 @@ async def test_who_listens_hears_also_what_an_earlier_run_left_and_a_pod_that_is
     log.write("stdout", b"last words\n")  # read by nobody yet
     log.close()
     monkeypatch.undo()  # the second run has the time it needs
-    live = LocalLive(linger=2.0)
+    live = LocalLive(linger=3600.0)
     host = Pods(tmp_path / "runs", storage=lambda _: storage, live=live)
     assert await host.recover() == 0
     assert list((tmp_path / "runs").iterdir()) == []
@@ -207,9 +209,13 @@ async def test_who_listens_hears_also_what_an_earlier_run_left_and_a_pod_that_is
                 if isinstance(event, Block) and event.signal == "logs":
                     heard.extend(getattr(record, "message", "") for record in event.records)
 
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(30):
+        while "last words" not in "".join(heard):
+            await asyncio.sleep(0.01)
+    live._gone(live._running[me.uid])  # its hour is over
     with pytest.raises(UpstreamError, match="has ended"):
-        await listen()
-    assert "last words" in "".join(heard)
+        await listening
     assert await live.pods("local") == []
     await storage.close()
 

@@ -41,6 +41,12 @@ def lines(*messages: str) -> bytes:
     )
 
 
+async def until_shown(shown: list[Shown], count: int) -> None:
+    async with asyncio.timeout(30):
+        while len(shown) < count:
+            await asyncio.sleep(0.01)
+
+
 class TestLines:
     async def shown(self, feed: Any) -> tuple[list[str], list[int], Mapping[str, int]]:
         shown: list[Shown] = []
@@ -51,21 +57,21 @@ class TestLines:
             lambda _, count: left.append(count),
             closed=lambda _, counts: written.update(counts),
         )
-        await feed(view)
+        await feed(view, shown)
         await view.closed(POD, {"server.0": 7})
         return [s.message for s in shown], left, written
 
     async def test_each_line_is_shown_once_also_when_a_collector_reads_it_again(self) -> None:
-        async def feed(view: Lines) -> None:
+        async def feed(view: Lines, shown: list[Shown]) -> None:
             ring = Ring()
             view.opened(POD, ring)
             ring.publish("server", "w", 1, lines("one", "two"))
             ring.publish("otlp", "u/logs", 1, lines("by OTLP"))
-            await asyncio.sleep(0.02)
+            await until_shown(shown, 2)
             ring = Ring()
             view.opened(POD, ring)
             ring.publish("server", "w", 2, lines("two", "three"))
-            await asyncio.sleep(0.02)
+            await until_shown(shown, 3)
             ring.publish("server", "w", 4, lines("four"))
 
         shown, left, written = await self.shown(feed)
@@ -76,7 +82,7 @@ class TestLines:
     async def test_of_a_flood_a_part_is_shown_and_the_rest_is_counted(self) -> None:
         many = 3 * BURST
 
-        async def feed(view: Lines) -> None:
+        async def feed(view: Lines, shown: list[Shown]) -> None:
             ring = Ring(lines=0)
             view.opened(POD, ring)
             for first in range(1, many, 100):
@@ -87,7 +93,7 @@ class TestLines:
         assert len(shown) + sum(left) == many
 
     async def test_a_line_that_is_none_is_counted_and_no_harm(self) -> None:
-        async def feed(view: Lines) -> None:
+        async def feed(view: Lines, shown: list[Shown]) -> None:
             ring = Ring()
             view.opened(POD, ring)
             ring.publish("server", "w", 1, b"{\n" + lines("fine"))
@@ -95,7 +101,7 @@ class TestLines:
         assert (await self.shown(feed))[:2] == (["fine"], [1])
 
     async def test_who_was_never_opened_may_be_closed(self) -> None:
-        async def feed(view: Lines) -> None:
+        async def feed(view: Lines, shown: list[Shown]) -> None:
             return
 
         assert await self.shown(feed) == ([], [], {"server.0": 7})

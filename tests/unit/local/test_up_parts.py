@@ -154,7 +154,7 @@ class TestGoal:
         assert not reached.done()
         new = Revision(number=2, hash="y", state="Serving", build="b")
         await self.tell(store, "True", "Serving", revisions=[new])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await reached
         assert goal.code == 0
 

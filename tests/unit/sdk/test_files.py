@@ -211,13 +211,14 @@ def test_a_failed_open_is_not_tried_for_every_event(
         attempts += 1
         raise OSError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(SpanFile, "_open", refuse)
-    for _ in range(1000):
-        spanyard.log.info("x")
-    assert attempts <= 3
-    assert spanyard.stats().dropped == {"logs": 1000}
-    monkeypatch.undo()
     now = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(SpanFile, "_open", refuse)
+        patch.setattr(time, "monotonic", lambda: now)
+        for _ in range(1000):
+            spanyard.log.info("x")
+    assert attempts == 1
+    assert spanyard.stats().dropped == {"logs": 1000}
     monkeypatch.setattr(time, "monotonic", lambda: now + 5)
     spanyard.log.info("y")
     assert spans_dir.lines("logs")[0]["message"] == "y"

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spanyard_core.files import SystemFiles
 
 SLOW_OPEN = r"""
@@ -95,11 +97,16 @@ def test_a_disk_that_hangs_does_not_hold_a_fork(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_fork_while_logging_is_configured_does_not_hang(tmp_path: Path) -> None:
-    """Somebody holds the lock of `logging` and comes to us; the fork takes both."""
+@pytest.mark.parametrize("fork_seconds", ["20", "0.05"])
+def test_a_fork_while_logging_is_configured_does_not_hang(
+    tmp_path: Path, fork_seconds: str
+) -> None:
+    """Somebody holds the lock of `logging` and comes to us; the fork takes both, however late."""
     code = """
-import logging, os, threading, time
+import logging, os, sys, threading, time
 import spanyard
+from spanyard import _process
+_process._FORK_SECONDS = float(sys.argv[1])
 spanyard.log.info("before")
 inside = threading.Event()
 def configure():
@@ -118,7 +125,7 @@ if not child:
 os.waitpid(child, 0)
 thread.join(20)
 """
-    run(code, tmp_path)
+    run(code, tmp_path, fork_seconds)
     expected = {"before", "from a handler that is flushed", "child"}
     assert set(messages(tmp_path, "logs/*.jsonl")) == expected
 

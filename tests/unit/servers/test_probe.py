@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spanyard_local.servers.ports import Target, free_port, listening
+from spanyard_local.servers.ports import Target, listening
 from spanyard_local.servers.probe import look
 from spanyard_local.shim_tree import LINUX
+from tests.fakes.ports import own_port
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +52,7 @@ async def answering(answer: bytes | None, host: str = "127.0.0.1") -> AsyncItera
 )
 async def test_a_status_from_200_to_399_is_well(answer: bytes, trouble: str) -> None:
     async with answering(answer) as port:
-        found = await look(port, "/h", 5)
+        found = await look(port, "/h", 60)
     assert (found.trouble, found.target) == (trouble, Target("127.0.0.1", port))
 
 
@@ -64,14 +65,14 @@ async def test_a_slow_answer_is_not_waited_for() -> None:
 
 async def test_without_a_path_an_open_port_is_well() -> None:
     async with answering(None) as port:
-        assert (await look(port, "", 5)).well
-    assert (await look(free_port(), "", 5)).trouble.startswith("nobody listens on port ")
+        assert (await look(port, "", 60)).well
+    assert (await look(own_port(), "", 60)).trouble.startswith("nobody listens on port ")
 
 
 async def test_a_server_on_the_other_loopback_address_is_found() -> None:
     try:
         async with answering(b"HTTP/1.1 200 OK\r\n\r\n", "::1") as port:
-            assert (await look(port, "/h", 5)).target == Target("::1", port)
+            assert (await look(port, "/h", 60)).target == Target("::1", port)
     except OSError:
         pytest.skip("this machine has no ::1, so no server can be there")
 

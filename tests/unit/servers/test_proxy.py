@@ -11,9 +11,10 @@ import pytest
 
 from spanyard_local.servers import proxy as module
 from spanyard_local.servers import relay
-from spanyard_local.servers.ports import Target, free_port
+from spanyard_local.servers.ports import Target
 from spanyard_local.servers.proxy import Proxy
 from spanyard_local.servers.slots import Slots
+from tests.fakes.ports import own_port
 
 
 class Backend:
@@ -133,7 +134,7 @@ async def test_connections_go_round_robin() -> None:
 
 async def test_a_target_that_is_dead_is_passed_over() -> None:
     async with backends("a") as [(_, alive)]:
-        dead = Target("127.0.0.1", free_port())
+        dead = Target("127.0.0.1", own_port())
         async with proxied(dead, alive) as proxy:
             assert [await ask(proxy) for _ in range(4)] == ["a: hello"] * 4
 
@@ -192,7 +193,7 @@ async def test_a_kept_alive_connection_goes_over_at_its_next_request() -> None:
         old.gate.clear()
         asked = asyncio.create_task(kept.say(request))
         assert await asked == f"new: {request}".strip()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await proxy.release(old_target, 30)
         assert await kept.say("on") == "new: on"
 
@@ -222,7 +223,7 @@ async def test_an_idle_connection_does_not_hold_up_a_switch(quick: None) -> None
     ):
         assert await idle.say("hello") == "old: hello"
         proxy.route([])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await proxy.release(target, 30)
 
 
@@ -236,7 +237,7 @@ async def test_a_release_has_its_limit() -> None:
         asked = asyncio.create_task(slow.say("slow"))
         await old.hears(1)
         proxy.route([])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await proxy.release(target, 0.1)
         old.gate.set()
         assert await asked == "old: slow"  # it may still be answered
@@ -253,7 +254,10 @@ async def test_without_a_ready_replica_it_says_so_in_http(quick: None) -> None:
     assert answer.endswith("no replica of shop is ready: keeps ending, last with exit code 3\n")
 
 
-async def test_a_request_waits_for_a_replica_that_is_just_coming() -> None:
+async def test_a_request_waits_for_a_replica_that_is_just_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HOLD_S", 30.0)
     async with backends("a") as [(_, target)], proxied() as proxy:
         asked = asyncio.create_task(ask(proxy))
         await asyncio.sleep(0.05)
@@ -274,7 +278,7 @@ async def test_too_many_connections_are_refused_and_the_others_go_on() -> None:
                 assert await ask(other) == ""
             assert slots.refused == 1  # all proxies share the room
             assert await first.say("again") == "a: again"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while slots._taken:
                 await asyncio.sleep(0.01)
         assert await ask(other) == "a: hello"
@@ -301,11 +305,11 @@ async def test_it_takes_the_wished_port_or_another_when_that_is_taken() -> None:
         taken.listen()
         wished = taken.getsockname()[1]
         proxy = Proxy("shop")
-        free = free_port()
+        free = own_port()
         assert await proxy.open(wished, free) == free
         assert not await proxy.move(wished)
         assert proxy.port == free
-        other = free_port()
+        other = own_port()
         assert await proxy.move(other)
         assert proxy.port == other
         await proxy.close()
@@ -321,7 +325,7 @@ async def test_a_client_that_vanishes_leaves_nothing_behind() -> None:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         tasks: Any = proxy._tasks
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while tasks:
                 await asyncio.sleep(0.01)
         assert not proxy._connections

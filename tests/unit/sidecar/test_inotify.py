@@ -22,7 +22,7 @@ class Waker:
         self.event.set()
 
     async def woken(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.event.wait()
         self.event.clear()
 

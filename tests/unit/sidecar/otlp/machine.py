@@ -60,6 +60,7 @@ class Machine:
         self.states: dict[str, State] = {}
         self.epoch = EPOCH
         self.log: OtlpLog
+        self.committer: asyncio.Task[None]
         self.receiver: Receiver
         self.sources: OtlpSources
 
@@ -82,13 +83,13 @@ class Machine:
         )
         self.receiver = Receiver(self.log, self.clock)
         self.sources = OtlpSources(self.log)
-        committer = asyncio.create_task(self.log.run(), name="committer")
+        self.committer = asyncio.create_task(self.log.run(), name="committer")
         try:
             yield self
         finally:
-            committer.cancel()
+            self.committer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await committer
+                await self.committer
 
     def power_loss(self, rng: random.Random) -> None:
         """The plug is pulled; call it outside `running`."""
@@ -98,6 +99,14 @@ class Machine:
         """One request of spans."""
         body = span_request(count, name=name, size=size).SerializeToString()
         return await self.receiver.receive("traces", body, json=False)
+
+    async def send_to_death(self, count: int, *, name: str) -> None:
+        """A request in the middle of which the collector dies: nobody answers it."""
+        sending = asyncio.create_task(self.send(count, name=name))
+        await settled()
+        assert self.committer.done(), "it has not died"
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
     async def send_json(self, signal: OtlpSignal, message: Any) -> Answer:
         return await self.receiver.receive(signal, to_json(message), json=True)
@@ -135,6 +144,12 @@ class Machine:
 
     def segments(self) -> list[str]:
         return sorted(self.files().listdir(DIRECTORY))
+
+
+async def settled() -> None:
+    """Let everything come as far as it can: nothing here waits for a thread or for time."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def expected(count: int, name: str = "step") -> list[str]:

@@ -55,7 +55,7 @@ async def test_room_is_given_in_order_and_comes_back() -> None:
     order: list[str] = []
 
     async def take(name: str, size: int) -> None:
-        await room.take(size, timeout=5)
+        await room.take(size, timeout=60)
         order.append(name)
 
     large = asyncio.create_task(take("large", 90))
@@ -75,7 +75,7 @@ async def test_who_waits_too_long_is_told_and_leaves_no_trace() -> None:
     waits = asyncio.create_task(room.take(1, timeout=0.01))
     await asyncio.sleep(0)
     with pytest.raises(Busy):
-        await room.take(1, timeout=5)  # the queue is full
+        await room.take(1, timeout=60)  # the queue is full
     with pytest.raises(Busy):
         await waits
     room.give(100)
@@ -86,9 +86,9 @@ async def test_who_waits_too_long_is_told_and_leaves_no_trace() -> None:
 async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
     room = Room(100)
     await room.take(50, timeout=1)
-    first = asyncio.create_task(room.take(80, timeout=5))
+    first = asyncio.create_task(room.take(80, timeout=60))
     await asyncio.sleep(0)
-    second = asyncio.create_task(room.take(50, timeout=5))
+    second = asyncio.create_task(room.take(50, timeout=60))
     await asyncio.sleep(0)
     first.cancel()
     await second

@@ -13,7 +13,7 @@ from spanyard_core import faults
 from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.diskfiles import SimAppendFile
 from tests.sim.inodes import Inode
-from tests.unit.sidecar.otlp.machine import DIRECTORY, Machine, expected
+from tests.unit.sidecar.otlp.machine import DIRECTORY, Machine, expected, settled
 
 SMALL = LogSettings(segment_bytes=2000)
 
@@ -63,7 +63,7 @@ async def test_nothing_is_answered_or_read_before_its_sync() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SimAppendFile, "sync", slow_sync)
             request = asyncio.create_task(machine.send(3))
-            await asyncio.sleep(0.02)
+            await settled()
             assert not request.done()
             assert machine.names() == []
             gate.set()
@@ -142,9 +142,8 @@ async def test_a_resend_after_a_crash_is_stored_once(point: str, power: bool, se
     with contextlib.suppress(Died):
         async with machine.running():
             await machine.send(2, name="before")
-            with dying_at(point), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await machine.send(3, name="lost answer")
+            with dying_at(point):
+                await machine.send_to_death(3, name="lost answer")
     if power:
         machine.power_loss(random.Random(seed))
     async with machine.running():
@@ -209,9 +208,8 @@ async def test_what_a_crash_left_unsynced_is_durable_before_anyone_sees_it(seed:
     with contextlib.suppress(Died):
         async with machine.running():
             await machine.send(2, name="before")
-            with dying_at("otlp.appended"), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await machine.send(3, name="unsynced")
+            with dying_at("otlp.appended"):
+                await machine.send_to_death(3, name="unsynced")
     async with machine.running():
         [source] = machine.scan().values()
         block = source.read(1 << 20)
@@ -288,10 +286,9 @@ async def test_a_queue_beyond_its_bytes_turns_requests_away() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SimAppendFile, "sync", slow_sync)
             first = asyncio.create_task(machine.send(1, name="first"))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0.01)
+            await settled()
             second = asyncio.create_task(machine.send(1, name="second", size=2000))
-            await asyncio.sleep(0.01)
+            await settled()
             assert machine.log.waiting > 2000
             third = await machine.send(1, name="third", size=2000)
             gate.set()
@@ -371,9 +368,9 @@ async def test_stopping_turns_waiting_requests_away() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SimAppendFile, "sync", stuck)
             first = asyncio.create_task(machine.send(1, name="first"))
-            await asyncio.sleep(0.01)
+            await settled()
             second = asyncio.create_task(machine.send(1, name="second"))
-            await asyncio.sleep(0.01)
+            await settled()
     assert [(await first).status, (await second).status] == [503, 503]
     assert (await machine.send(1)).status == 503
 
@@ -391,11 +388,11 @@ async def test_refusing_waits_for_what_was_taken_and_takes_no_more() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SimAppendFile, "sync", slow_sync)
             first = asyncio.create_task(machine.send(1, name="first"))
-            await asyncio.sleep(0.01)
+            await settled()
             second = asyncio.create_task(machine.send(1, name="second"))
-            await asyncio.sleep(0.01)
+            await settled()
             refusing = asyncio.create_task(machine.log.refuse())
-            await asyncio.sleep(0.01)
+            await settled()
             assert not refusing.done()
             assert (await machine.send(1, name="third")).status == 503
             gate.set()

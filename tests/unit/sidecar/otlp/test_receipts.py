@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from spanyard_sidecar.otlp.receipts import Receipt, Receipts, decode_receipts, digest_of
 from spanyard_sidecar.otlp.waiting import LogSettings
 from tests.sim.diskfiles import SimAppendFile
-from tests.unit.sidecar.otlp.machine import HandClock, Machine, expected
+from tests.unit.sidecar.otlp.machine import HandClock, Machine, expected, settled
 from tests.unit.sidecar.otlp.requests import span_request
 
 SMALL = LogSettings(segment_bytes=2000)
@@ -129,9 +129,9 @@ async def test_a_resend_that_comes_while_the_first_is_committed_waits_for_it() -
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SimAppendFile, "sync", slow_sync)
             first = asyncio.create_task(machine.send(2))
-            await asyncio.sleep(0.01)
+            await settled()
             second = asyncio.create_task(machine.send(2))
-            await asyncio.sleep(0.01)
+            await settled()
             assert not first.done()
             assert not second.done()
             gate.set()
