@@ -1,6 +1,7 @@
 """Spanyard itself in the test cluster: installed by its chart, asked through its gateway."""
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
@@ -84,7 +85,7 @@ class Stack:
         """The same, or None while nobody answers or it is not there."""
         try:
             return self.get(path, **query)
-        except (urllib.error.URLError, OSError, ValueError):
+        except (OSError, http.client.HTTPException, ValueError):
             return None
 
     def exported(self, project: str, **query: Any) -> list[dict[str, Any]]:
@@ -95,7 +96,7 @@ class Stack:
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 return [json.loads(line) for line in answer.read().splitlines()]
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return []
 
     def resource(self, kind: str, name: str) -> Any:
