@@ -81,7 +81,7 @@ def here(up: Up, tmp_path: Path) -> Iterator[Here]:
 
 
 def ask(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         status: int = answer.status
         return status
 

@@ -152,13 +152,13 @@ class World:
         return found
 
     async def until(self, what: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not what():
                 await asyncio.sleep(0.002)
 
     async def told(self, kind: Kind, name: str, count: int) -> Sequence[ResourceEvent]:
         """Its events, once there are so many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(found := await self.store.events(kind, f"local.{name}")) < count:
                 await asyncio.sleep(0.002)
         return found

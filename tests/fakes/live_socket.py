@@ -34,7 +34,7 @@ class Client:
     async def hear(self, *kinds: str) -> dict[str, Any]:
         """The next message of one of these types, or of any."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 10)
+            message = await asyncio.wait_for(self.socket.receive(), 60)
             assert message.type is WSMsgType.TEXT, message
             found: dict[str, Any] = json.loads(message.data)
             if not kinds or found["type"] in kinds:
@@ -42,7 +42,7 @@ class Client:
 
     async def end(self) -> int | None:
         """Wait for the server's close; gives its code."""
-        while (found := await asyncio.wait_for(self.socket.receive(), 10)).type is WSMsgType.TEXT:
+        while (found := await asyncio.wait_for(self.socket.receive(), 60)).type is WSMsgType.TEXT:
             pass
         self.reason = str(found.extra or "")
         return self.socket.close_code

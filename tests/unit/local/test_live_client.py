@@ -88,7 +88,7 @@ async def test_shown_left_and_dropped_are_all_there_was_over_restarts_of_everyth
 
         lives: set[str] = set()
         while len(lives) < 2:
-            event = await live.next(10)
+            event = await live.next(60)
             assert event is not None
             lives |= {event.id} if isinstance(event, Live) else set()
         store = asyncio.create_task(storing())
@@ -113,7 +113,7 @@ async def test_shown_left_and_dropped_are_all_there_was_over_restarts_of_everyth
         def whole() -> bool:
             return all(a.total(w.id) >= w.last for a in accounts.values() for w in writers)
 
-        ends = asyncio.get_running_loop().time() + 30
+        ends = asyncio.get_running_loop().time() + 60
         await listen(lambda: whole() or asyncio.get_running_loop().time() > ends)
         store.cancel()
         await asyncio.gather(store, return_exceptions=True)
@@ -150,7 +150,7 @@ async def test_history_comes_first_and_a_token_goes_on_in_another_client() -> No
         async with LiveClient(gateway.url) as live:
             await live.subscribe(CHANNEL, resume=token)
             while len(seqs) < 15:
-                event = await live.next(10)
+                event = await live.next(60)
                 if isinstance(event, Lines):
                     seqs += [item.seq for item in event.items]
             assert seqs == list(range(21, 36))
@@ -161,7 +161,7 @@ async def test_what_is_refused_for_now_is_asked_again_and_what_is_refused_is_tol
         gateway.away = 2
         await live.subscribe(CHANNEL, id="a")
         await live.subscribe("server:local.else", id="b")
-        heard = [await live.next(10) for _ in range(3)]
+        heard = [await live.next(60) for _ in range(3)]
         over = [event for event in heard if isinstance(event, Over)]
         assert [(event.id, event.code) for event in over] == [("b", "not-found")]
         assert any(isinstance(event, Subscribed) and event.id == "a" for event in heard)
