@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from spanyard_core.resources.kinds import Deployment
-from spanyard_local.servers import proxy
+from spanyard_local.servers import health, proxy
 from tests.fakes.deployed import deployed, is_ready, is_stalled
 from tests.fakes.ports import nobodys, own_port
 from tests.unit.servers.manifests import build, deployment
@@ -55,7 +55,7 @@ listening = socket.create_server(("127.0.0.1", {port}))  # soon there, whatever 
 print("serving version 1", flush=True)
 time.sleep(60)
 """
-QUICK = {"path": "/health", "period": "200ms", "timeout": "2s", "startupTimeout": "15s"}
+QUICK = {"path": "/health", "period": "200ms", "timeout": "20s", "startupTimeout": "60s"}
 
 
 def wanted(generation: int = 1, **spec: Any) -> Deployment:
@@ -332,8 +332,9 @@ class TestFailures:
             assert it.reasons().count("Restarted") == 0
 
     async def test_a_taken_port_is_another_try_and_is_told_when_it_stays_taken(
-        self, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(health, "FOREIGN_S", 60.0)  # as if ours were soon there, however busy
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -341,7 +342,7 @@ class TestFailures:
             ports = iter([port, *(own_port() for _ in range(3))])
             async with deployed(tmp_path, seams={"port": lambda: next(ports)}) as it:
                 await it.build(build("b1"), {"server.py": SERVER.replace("/health", "/h")})
-                it.want(wanted(health={**QUICK, "path": ""}, progressDeadline="20s"))
+                it.want(wanted(health={**QUICK, "path": ""}, progressDeadline="60s"))
                 status = await it.until(lambda s: is_ready(s) or s.failure is not None)
                 status = await it.until(is_ready)
                 assert status.restarts == 1

@@ -135,7 +135,7 @@ spec:
   project: slow
   source: {{directory: {{path: .}}}}
   env: [{{name: MARK, value: {mark}}}]
-  install: "trap '' TERM; for i in 1 2 3; do echo line $i; done; test -f {tmp_path}/go || sleep 60"
+  install: "trap '' TERM; for i in 1 2 3; do echo line $i; done; test -f {tmp_path}/go || sleep 600"
 """)
     with Up(data, app) as up:
         up.until(lambda e: e["event"] == "line" and e["message"] == "line 3")
