@@ -88,7 +88,7 @@ def test_ctrl_c_ends_whatever_is_followed_without_a_word(
 ) -> None:
     (tmp_path / "spanyard.yaml").write_text(ENDLESS)
     deployed = [*COMMAND, "deploy", str(tmp_path), "--no-wait"]
-    subprocess.run(deployed, check=True, capture_output=True, cwd=folder, env=env, timeout=60)
+    subprocess.run(deployed, check=True, capture_output=True, cwd=folder, env=env, timeout=120)
     followed = {
         "logs dice -f": "following local.dice: live",
         "logs dice -f --trace 0af7651916cd43dd8448eb211c80319c": "stored lines, asked for",
