@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from spanyard_core.storage.protocol import Storage
 from tests.cluster import images
 from tests.cluster.binaries import kept
 from tests.cluster.cluster import Cluster
+from tests.fakes.ports import own_port
 from tests.fakes.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -294,9 +294,7 @@ def reached(cluster: Cluster, namespace: str, service: str) -> Iterator[str]:
         found = cluster.get("service", service, "-n", namespace)["spec"]
         yield f"http://{found['clusterIP']}:{found['ports'][0]['port']}"
         return
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
+    port = own_port()
     command = [
         str(kept().path("kubectl")), "port-forward", "-n", namespace, f"service/{service}",
         f"{port}:80",

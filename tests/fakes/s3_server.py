@@ -9,16 +9,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+from tests.fakes.ports import own_port
 
 BUCKET = "spanyard"
 REGION = "us-east-1"
@@ -201,9 +202,9 @@ def running_s3() -> Iterator[S3Server]:
 
 
 def _started(folder: Path) -> S3Server:
-    """Between choosing a free port and its use somebody else may take it: try again."""
+    """Ports are told apart among tests alone; somebody else may take one: try again."""
     for attempt in range(1, _ATTEMPTS + 1):
-        server = S3Server(folder, _free_ports())
+        server = S3Server(folder, _ports())
         try:
             server.start()
         except S3ServerError:
@@ -229,15 +230,9 @@ def identities() -> object:
     }
 
 
-def _free_ports() -> dict[str, int]:
-    names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in names]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return {
-            name: listener.getsockname()[1] for name, listener in zip(names, sockets, strict=True)
-        }
+def _ports() -> dict[str, int]:
+    """That stay this server's own when it is stopped and started again."""
+    return {name: own_port() for name in (*_PORTS, *(f"{name}.grpc" for name in _PORTS))}
 
 
 def _weed() -> Path:

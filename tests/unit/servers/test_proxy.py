@@ -11,9 +11,10 @@ import pytest
 
 from spanyard_local.servers import proxy as module
 from spanyard_local.servers import relay
-from spanyard_local.servers.ports import Target, free_port
+from spanyard_local.servers.ports import Target
 from spanyard_local.servers.proxy import Proxy
 from spanyard_local.servers.slots import Slots
+from tests.fakes.ports import own_port
 
 
 class Backend:
@@ -133,7 +134,7 @@ async def test_connections_go_round_robin() -> None:
 
 async def test_a_target_that_is_dead_is_passed_over() -> None:
     async with backends("a") as [(_, alive)]:
-        dead = Target("127.0.0.1", free_port())
+        dead = Target("127.0.0.1", own_port())
         async with proxied(dead, alive) as proxy:
             assert [await ask(proxy) for _ in range(4)] == ["a: hello"] * 4
 
@@ -301,11 +302,11 @@ async def test_it_takes_the_wished_port_or_another_when_that_is_taken() -> None:
         taken.listen()
         wished = taken.getsockname()[1]
         proxy = Proxy("shop")
-        free = free_port()
+        free = own_port()
         assert await proxy.open(wished, free) == free
         assert not await proxy.move(wished)
         assert proxy.port == free
-        other = free_port()
+        other = own_port()
         assert await proxy.move(other)
         assert proxy.port == other
         await proxy.close()
