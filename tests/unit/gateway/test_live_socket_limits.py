@@ -35,7 +35,7 @@ async def test_tokens_of_all_connections_are_bounded_and_let_go_with_their_subsc
         async with connected(url) as three:
             assert await resumed(three, "a") == "subscribed"
             assert await resumed(two, "a") == "away", "a client asks again for that"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while gateway.live.holdings.total > 20:
                 await asyncio.sleep(0.01)
         assert await resumed(two, "a") == "subscribed"
@@ -87,7 +87,7 @@ async def test_thousands_of_messages_to_one_who_reads_slowly_stay_in_order() -> 
 
 @pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody() -> None:
-    limits = SocketLimits(waiting_bytes=400_000, send_timeout=1.0)
+    limits = SocketLimits(waiting_bytes=400_000, send_timeout=3.0)
     async with served(limits) as (gateway, url), connected(url) as client:
         pod = gateway.world.new_pod()
         gateway.world.padding = "x" * 2_000
@@ -105,7 +105,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_holds_up_nobody() -> N
                     message = await client.hear("server:log", "dropped")
                     heard = message["last"]
             # Its kernel's buffers are full, and its time is up: it is cut off.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while gateway.live.counts.connections > 1:
                     await asyncio.sleep(0.05)
             assert heard == pod.writers[0].last == 6_000
@@ -125,7 +125,7 @@ async def test_a_gateway_that_ends_does_not_wait_for_who_reads_nothing() -> None
         for _ in range(20):
             await gateway.world.print(pod, 50)
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             await gateway.live.close()
             while gateway.live.counts.connections:
                 await asyncio.sleep(0.05)
@@ -194,7 +194,7 @@ async def test_a_flood_of_subscriptions_is_held_back_and_nobody_else_notices() -
         assert answers["away"], "and what is too much is refused"
         assert sorted(turns)[len(turns) // 2] < 8, "and is not behind twenty who say much"
         assert _resident_mb() - before < 100
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while gateway.live.counts.subscriptions > 1:
                 await asyncio.sleep(0.05)
         assert gateway.live.holdings.total == 0
