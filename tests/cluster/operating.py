@@ -63,7 +63,7 @@ async def operating(
 
     tasks = [asyncio.create_task(watch(api), name=f"watch of {api.plural}") for api in synced]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(one.wait() for one in synced.values()))
         tasks.append(asyncio.create_task(queue.run(reconcile, workers=4), name="workers"))
         yield context

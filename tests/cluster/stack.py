@@ -1,10 +1,10 @@
 """Spanyard itself in the test cluster: installed by its chart, asked through its gateway."""
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +21,7 @@ from spanyard_core.storage.protocol import Storage
 from tests.cluster import images
 from tests.cluster.binaries import kept
 from tests.cluster.cluster import Cluster
+from tests.fakes.ports import own_port
 from tests.fakes.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ class Stack:
         """The same, or None while nobody answers or it is not there."""
         try:
             return self.get(path, **query)
-        except (urllib.error.URLError, OSError, ValueError):
+        except (OSError, http.client.HTTPException, ValueError):
             return None
 
     def exported(self, project: str, **query: Any) -> list[dict[str, Any]]:
@@ -95,7 +96,7 @@ class Stack:
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 return [json.loads(line) for line in answer.read().splitlines()]
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return []
 
     def resource(self, kind: str, name: str) -> Any:
@@ -293,9 +294,7 @@ def reached(cluster: Cluster, namespace: str, service: str) -> Iterator[str]:
         found = cluster.get("service", service, "-n", namespace)["spec"]
         yield f"http://{found['clusterIP']}:{found['ports'][0]['port']}"
         return
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
+    port = own_port()
     command = [
         str(kept().path("kubectl")), "port-forward", "-n", namespace, f"service/{service}",
         f"{port}:80",

@@ -235,7 +235,7 @@ async def test_the_gateway_works_with_the_charts_rights(server: ApiServer, tmp_p
                 "metadata": {"name": "by-hand", "namespace": TEAM},
             }  # fmt: skip
             await resources.apply([manifest])
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while cache.stale_seconds or not cache.find("Project", f"{TEAM}.by-hand"):
                     await asyncio.sleep(0.05)
             assert await resources.get("Project", f"{TEAM}.by-hand")

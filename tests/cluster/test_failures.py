@@ -120,7 +120,7 @@ def begun_or_over(stack: Stack, name: str) -> bool:
 def begun(stack: Stack, name: str) -> None:
     """A build that runs, long enough to be disturbed, short enough to end well the next time."""
     source = stack.resource("Build", "exit-code")["spec"]["source"]
-    command = "echo attempt begins; sleep 10; echo attempt ends"
+    command = "echo attempt begins; sleep 25; echo attempt ends"
     stack.cluster.apply(sources.build(name, PROJECT, source, install=command))
     eventually(f"{name} runs", lambda: runs(stack, name, "install"), stack, within=120)
 

@@ -261,7 +261,7 @@ async def test_nobody_listens_to_the_others_live_records(world: World) -> None:
                 channel = f"{kind}:{ids.get(kind, team.project)}"
                 await ws.send_json({"type": "subscribe", "id": name, "channel": channel})
                 text = ""
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while f'"{name}"' not in text:
                         text = await ws.receive_str()
                         assert B.secret not in text

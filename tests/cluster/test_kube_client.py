@@ -171,11 +171,11 @@ async def test_a_watch_tells_what_is_there_then_what_changes(kube: Kube) -> None
                     return
 
     watching = asyncio.create_task(look())
-    await asyncio.wait_for(synced.wait(), 20)
+    await asyncio.wait_for(synced.wait(), 60)
     await kube.create(CONFIG_MAPS, notes("b"), SPACE)
     await kube.merge(CONFIG_MAPS, "b", {"data": {"x": "2"}}, SPACE)
     await kube.delete(CONFIG_MAPS, "b", SPACE)
-    await asyncio.wait_for(watching, 20)
+    await asyncio.wait_for(watching, 60)
     assert seen == [
         ("ADDED", "a"), ("SYNCED", ""), ("ADDED", "b"), ("MODIFIED", "b"), ("DELETED", "b"),
     ]  # fmt: skip

@@ -212,7 +212,7 @@ def test_of_two_operators_one_works_and_the_other_takes_over(
         )
         assert "api_writes_total{" not in second.get("/metrics")
         first.process.terminate()
-        assert first.process.wait(20) == 0
-        wait_for("the other leads", second.leads, within=20)
+        assert first.process.wait(60) == 0
+        wait_for("the other leads", second.leads)
         team.make("builds", "Build", "one", SPEC)
         wait_for("the other works", lambda: bool(team.pod("one-build-1")))

@@ -43,7 +43,7 @@ def test_the_page_asks_for_a_token_and_shows_a_deployment_and_its_lines_as_they_
         found.sees("Serving")
         page.locator(".log-row", has_text="serving on").wait_for()
         flood = f"{address}/flood?mark=printed&from=0&to=3"
-        with urllib.request.urlopen(flood, timeout=10) as answer:
+        with urllib.request.urlopen(flood, timeout=60) as answer:
             assert answer.read() == b"done"
         page.locator(".log-row", has_text="printed 2 ").wait_for()
         [cookie] = page.context.cookies()

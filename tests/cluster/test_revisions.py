@@ -53,7 +53,7 @@ def always_asked(url: str) -> Iterator[list[str]]:
     def ask_on() -> None:
         while not enough.wait(0.05):
             try:
-                urllib.request.urlopen(url, timeout=10).close()
+                urllib.request.urlopen(url, timeout=60).close()
             except OSError as error:
                 wrong.append(f"{time.strftime('%X')}: {error!r}")
 

@@ -71,7 +71,7 @@ CASES: dict[str, Case] = {
                                  'while :; do sleep 0.2; done"',
                       "health": {"startupTimeout": "4s"}}, exit_code=0, last="goodbye"),
     "path": Case("NeverReady", {"command": AGENT,
-                                "health": {"path": "/nothing", "startupTimeout": "4s"}},
+                                "health": {"path": "/nothing", "startupTimeout": "15s"}},
                  said="GET /nothing"),
     "image": Case("ImagePullFailed", {"image": "localhost/nobody/has:it"},
                   said="localhost/nobody/has:it"),

@@ -5,6 +5,7 @@ by themselves whether one is missing or came twice.
 """
 
 import contextlib
+import http.client
 import json
 import re
 import secrets
@@ -45,7 +46,7 @@ threading.Thread(target=answer, daemon=True).start()
 for number in itertools.count():
     print("line", number, "x" * 800, flush=number >= {OLD})
     if number >= {OLD}:
-        time.sleep(0.02)
+        time.sleep(0.05)
 """
 
 
@@ -177,12 +178,18 @@ def numbers(listener: Listener) -> list[int]:
 
 
 def exported(cluster: Cluster, address: str) -> list[int]:
-    """Numbers of the lines that ClickHouse has."""
+    """Numbers of the lines that ClickHouse has; none where no gateway answers to the end: a Service
+    may lead for a moment to one that ends."""
     token = cluster.kubectl("create", "token", "reader", "-n", TEAM).strip()
-    status, _, body = fetch(
-        f"{address}/projects/{TEAM}.talk/export?signal=logs&text=line",
-        headers={"Authorization": f"Bearer {token}"},
-    )
+    try:
+        status, _, body = fetch(
+            f"{address}/projects/{TEAM}.talk/export?signal=logs&text=line",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+    except (OSError, http.client.HTTPException):
+        return []
+    if status == 503:  # its database has much to do
+        return []
     assert status == 200, body[:1000]
     return [int(json.loads(line)["message"].split()[1]) for line in body.splitlines()]
 
@@ -194,7 +201,9 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
     service = two.get("service", f"{RELEASE}-gateway", "-n", RELEASE)["spec"]["clusterIP"]
     wait_for("both gateways", lambda: both_ready(two), within=120, every=0.5)
     address = f"http://{service}"
-    wait_for("the old lines are stored", lambda: len(exported(two, address)) >= OLD, every=1)
+    wait_for(
+        "the old lines are stored", lambda: len(exported(two, address)) >= OLD, within=180, every=1
+    )
     with in_a_thread(losing_proxy(80, service), "slow line") as line:
         line.hold_after(1 << 20)
         with Listener(line.endpoint, two, "reader", CHANNEL, team=TEAM, history=OLD) as listener:
@@ -227,7 +236,7 @@ def test_a_listener_goes_on_at_another_gateway_in_the_middle_of_history_and_of_l
         assert len(set(kept)) == len(kept), "a line is stored twice"
         return set(found) <= set(kept)
 
-    wait_for("all of them are in ClickHouse", stored, every=1)
+    wait_for("all of them are in ClickHouse", stored, within=180, every=1)
 
 
 def restarts(cluster: Cluster, pod: str) -> int:
@@ -236,7 +245,7 @@ def restarts(cluster: Cluster, pod: str) -> int:
 
 
 def lines_go_on(listener: Listener) -> None:
-    """Two seconds of them."""
+    """Five seconds of them."""
     seen = len(listener.heard)
 
     def look() -> bool:

@@ -129,12 +129,12 @@ def pod(name: str, *, ask: bool = True, project: str = "shop", **more: Any) -> d
 async def made_pod(kube: KubeClient, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
     """Waits until the API server has learnt of the webhook: it takes it a moment."""
     name = body["metadata"]["name"]
-    for attempt in range(100):
+    for attempt in range(200):
         body["metadata"]["name"] = f"{name}-{attempt}"
         found = await kube.create(PODS, body, namespace)
         if found["spec"].get("initContainers"):
             return found
-        await CLOCK.sleep(0.1)
+        await CLOCK.sleep(0.3)
     raise AssertionError("the API server never asked the webhook")
 
 

@@ -22,6 +22,7 @@ from spanyard_gateway.where import Where
 from tests.fakes.engine import engine_url
 from tests.fakes.gateway_api import eventually, running_gateway
 from tests.fakes.ports import own_port
+from tests.fakes.stored_batches import store_batches
 
 pytestmark = pytest.mark.engine
 HUGE = "SELECT sum(cityHash64(number)) AS n FROM numbers(100000000000)"
@@ -181,16 +182,7 @@ async def test_what_is_stored_of_a_writer_is_counted_exactly(db: Database) -> No
         writers[f"random {i}"] = [
             rng.choices(range(1, 40), k=rng.randrange(1, 50)) for _ in range(rng.randrange(1, 4))
         ]
-    for batch in range(3):
-        rows = [(w, seqs[batch]) for w, seqs in writers.items() if len(seqs) > batch]
-        await db.command(
-            "INSERT INTO logs (project, writer, seq, batch, ingest_day, level, timestamp, recorded_at)"
-            " SETTINGS async_insert = 0 SELECT 'local.a', writer, arrayJoin(seqs),"
-            f" {batch + 1}, toDate('2026-11-21'), 'info', now64(), now64() FROM (SELECT"
-            " arrayJoin(arrayZip({writers:Array(String)}, {seqs:Array(Array(UInt64))})) AS pair,"
-            " pair.1 AS writer, pair.2 AS seqs)",
-            {"writers": [w for w, _ in rows], "seqs": [s for _, s in rows]},
-        )
+    await store_batches(db, writers)
     reader = Reader(settings(), db)
     where = Where()
     where.add("project = {project:String}", project="local.a")

@@ -19,6 +19,7 @@ from spanyard_gateway.queries.live import ClickHouseStored
 from spanyard_gateway.reader import Reader
 from spanyard_gateway.settings import GatewaySettings
 from tests.fakes.engine import engine_url
+from tests.fakes.stored_batches import store_batches
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 RNG = random.Random(11)
@@ -45,18 +46,7 @@ WRITERS: dict[str, list[list[int]]] = {
 async def db() -> AsyncIterator[Database]:
     async with database(engine_url()) as db:
         await migrate(db)
-        for batch in range(max(map(len, WRITERS.values()))):
-            rows = [(w, seqs[batch]) for w, seqs in WRITERS.items() if len(seqs) > batch]
-            await db.command(
-                "INSERT INTO logs (project, writer, seq, batch, ingest_day, level, timestamp,"
-                " recorded_at, message, attributes, marks) SETTINGS async_insert = 0"
-                f" SELECT 'local.a', writer, arrayJoin(seqs) AS n, {batch + 1}, toDate('2026-11-21'),"
-                " 'info', now64(), now64(), concat('é \"/\\\\\\n\\x07\\xFF ', toString(n)),"
-                " if(n % 2 = 0, '{\"a\":[1,\"é\"]}', '{}'), if(n % 3 = 0, ['split'], [])"
-                " FROM (SELECT arrayJoin(arrayZip({writers:Array(String)},"
-                " {seqs:Array(Array(UInt64))})) AS pair, pair.1 AS writer, pair.2 AS seqs)",
-                {"writers": [w for w, _ in rows], "seqs": [s for _, s in rows]},
-            )
+        await store_batches(db, WRITERS)
         yield db
 
 

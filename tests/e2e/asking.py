@@ -11,7 +11,7 @@ def wait_for(gateway: str, path: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(f"{gateway}/{path}", timeout=20) as answer:
+            with urllib.request.urlopen(f"{gateway}/{path}", timeout=60) as answer:
                 if json.load(answer).get("items", True):
                     return
         except urllib.error.HTTPError as error:
@@ -26,7 +26,7 @@ def ask(agent: str, question: str) -> str:
     body = json.dumps({"question": question}).encode()
     request = urllib.request.Request(f"{agent}/ask", body, {"Content-Type": "application/json"})
     try:
-        answer = urllib.request.urlopen(request, timeout=20)
+        answer = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
         if error.code != 502:
             raise

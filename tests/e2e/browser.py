@@ -22,6 +22,8 @@ AWAY = (
     "WebSocket connection",
 )
 """What a browser tells of a gateway that is gone."""
+PATIENCE_S = 60.0
+"""Of whoever waits for what a page surely shows."""
 REQUIRED = os.environ.get("SPANYARD_REQUIRE_BROWSER") == "1"
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -55,6 +57,7 @@ class Tab:
         self.page = page
         self.address = address
         self.troubles: list[str] = []
+        self._told: list[str] = []
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
 
@@ -66,7 +69,7 @@ class Tab:
         """Open a place below `/ui/`."""
         self.page.goto(f"{self.address}/ui/{place}")
 
-    def sees(self, text: str, seconds: float = 20) -> None:
+    def sees(self, text: str, seconds: float = PATIENCE_S) -> None:
         """Wait until the text is seen."""
         self.page.get_by_text(text).filter(visible=True).first.wait_for(timeout=seconds * 1000)
 
@@ -88,15 +91,21 @@ class Tab:
             message = json.loads(payload)
             if message["type"] == "live":
                 heard.append(message["id"])
+            if message["type"] == "server:log" and not message.get("history"):
+                self._told.extend(item["line"] for item in message["items"])
 
         def live() -> None:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while not heard:
                 assert time.monotonic() < deadline, "no stream began"
                 self.page.wait_for_timeout(20)
 
         self.page.on("websocket", lambda socket: socket.on("framereceived", frame))
         return live
+
+    def was_told(self, text: str) -> bool:
+        """Whether a line with it came by a stream of `streams`, as it was written."""
+        return any(text in line for line in self._told)
 
     def scrolls_up_to(self, line: str) -> None:
         """Scroll the log up, as older lines come, until this one is drawn."""
@@ -108,7 +117,6 @@ class Tab:
             }""",
             arg=line,
             polling=100,
-            timeout=60_000,
         )
 
     @contextlib.contextmanager
@@ -155,7 +163,7 @@ def tab(address: str, *, dark: bool = False, width: int = 1280, height: int = 80
                 viewport={"width": width, "height": height},
             )
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(PATIENCE_S * 1000)
             yield Tab(page, address)
         finally:
             browser.close()

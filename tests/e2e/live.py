@@ -22,12 +22,12 @@ class LiveListener:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._listening.wait(20), "no answer to the subscription"
+        assert self._listening.wait(60), "no answer to the subscription"
         return self
 
     def __exit__(self, *_: object) -> None:
         """The collector's end ends the connection."""
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         assert self.problem is None, self.problem
 

@@ -42,14 +42,14 @@ def main() -> None:
             # A second revision, so that there is something to compare.
             source = place / "support-agent" / "support_agent" / "server.py"
             source.write_text(source.read_text("utf-8") + "\n# an edit\n", "utf-8")
-            up.until(lambda e: e["event"] == "deployment" and e["status"].get("revision") == 2, 120)
+            up.until(lambda e: e["event"] == "deployment" and e["status"].get("revision") == 2)
             for n in range(22):
                 _ask(agent, QUESTIONS[n % len(QUESTIONS)])
             # A third build, which fails.
             manifest = place / "support-agent" / "spanyard.yaml"
             text = manifest.read_text("utf-8")
             manifest.write_text(text.replace("  timeout: 10m", FAILING), "utf-8")
-            up.until(lambda e: e["event"] == "build" and e["status"].get("phase") == "Failed", 120)
+            up.until(lambda e: e["event"] == "build" and e["status"].get("phase") == "Failed")
             _quarantine(place / "data")
             wait_for(gateway, "quarantine?project=local.support")
             time.sleep(5)

@@ -25,7 +25,7 @@ DEFAULTS = {
     "SPANYARD_OTLP_PORT": "0",
     "SPANYARD_LIST_INTERVAL": "500ms",  # its gauges are as old as its last listing
 }
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def answer(url: str) -> str:

@@ -42,7 +42,7 @@ spec:
   follow: true
   command: {python} talker.py
   env: [{{name: GATES, value: {gates}}}]
-  health: {{path: /health, period: 500ms, startupTimeout: 60s}}
+  health: {{path: /health, period: 500ms, timeout: 20s, startupTimeout: 60s}}
 """
 
 INSTALL = "echo made ready; seq -f 'part %.0f is there' 30"

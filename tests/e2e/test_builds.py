@@ -158,8 +158,8 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
                         "build ended with exit code 4", "two"),
     "a command is missing": ({"install": "no-such-tool ci"}, "CommandNotFound", "install",
                              "no-such-tool was not found", "not found"),
-    "too slow": ({"build": "echo waiting; sleep 60", "timeout": "5s500ms"}, "Timeout", "build",
-                 "build still ran after 5s500ms", "waiting"),
+    "too slow": ({"build": "echo waiting; sleep 60", "timeout": "15s500ms"}, "Timeout", "build",
+                 "build still ran after 15s500ms", "waiting"),
     "too large": ({"build": "python3 -c 'x = bytearray(150 << 20); import time; time.sleep(60)'",
                    "resources": Resources(limits={"memory": "60Mi"})}, "OutOfMemory", "build",
                   "build used more memory than 60Mi", ""),
@@ -346,7 +346,7 @@ class TestTheLog:
             build=f"echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo ended",
         )
         running = asyncio.create_task(shop.run(build), name="build")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             text = ""
             while "begun" not in text:
                 await asyncio.sleep(0.1)
@@ -379,7 +379,7 @@ class TestTheLog:
         build = shop.build(build="echo attempt of $$; sleep 600")
         running = asyncio.create_task(shop.run(build), name="build")
         await started.wait()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     if "attempt of" in (await read_build_log(shop.storage, "local.b")).text:

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def spanyard(*args: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+def spanyard(*args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SPANYARD_")}
     return subprocess.run(
         [sys.executable, "-m", "spanyard_local", *args],
@@ -92,7 +92,7 @@ def test_ctrl_c_drains_and_a_second_demo_on_the_folder_is_refused(tmp_path: Path
     command = [sys.executable, "-m", "spanyard_local", "demo", "--data", folder, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as demo:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 180
             lines: list[str] = []
             assert demo.stdout
             while time.monotonic() < deadline and not any("questions asked" in x for x in lines):
@@ -106,7 +106,7 @@ def test_ctrl_c_drains_and_a_second_demo_on_the_folder_is_refused(tmp_path: Path
                 assert time.monotonic() < deadline, [found(line) for line in asks]
                 time.sleep(0.5)
             demo.send_signal(signal.SIGINT)
-            rest, _ = demo.communicate(timeout=90)
+            rest, _ = demo.communicate(timeout=240)
         finally:
             demo.kill()
         assert demo.returncode == 0, "".join(lines) + rest

@@ -32,7 +32,7 @@ BLOCKS = {
     for path in pages(ROOT)
 }
 RUN = {page: run for page, found in BLOCKS.items() if (run := [b for b in found if b.note is None])}
-SECONDS = 60
+SECONDS = 240
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ENTRY = "65bbe41bc196fd2d5e66ea17"
 """The quarantine entry that pages speak of."""
@@ -222,7 +222,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             gateway,
             put_bad_lines(folder / "demo" / "bucket", gateway),
         )
-        assert demo.stop(90) == 0, demo.text()[-4000:]
+        assert demo.stop(240) == 0, demo.text()[-4000:]
 
 
 def _stored(gateway: str) -> bool:

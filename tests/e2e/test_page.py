@@ -92,7 +92,8 @@ def test_a_line_is_seen_as_it_is_written_and_the_trace_opens_from_it(stack: Stac
         found.sees("question answered")
         live()
         trace = stack.ask("Where is my order 4711?")
-        found.sees("Where is my order 4711?", seconds=5)
+        found.sees("Where is my order 4711?")
+        assert found.was_told("Where is my order 4711?")
         found.page.locator(f'a[href*="{trace}"]').first.click()
         found.sees("invoke_agent")
         assert re.search(rf"/ui/traces/local\.support/{trace}", found.page.url)
@@ -235,7 +236,7 @@ def test_a_quarantined_line_is_looked_at_corrected_and_replayed(stack: Stack) ->
     with tab(stack.gateway) as found:
         page = found.page
         found.go("proof?project=local.support")
-        page.get_by_role("button", name="Look").first.wait_for(timeout=30_000)
+        page.get_by_role("button", name="Look").first.wait_for()
         page.get_by_role("button", name="Look").first.click()
         line = page.get_by_role("textbox", name="the line")
         line.fill(line.input_value().replace("loud", "warn"))

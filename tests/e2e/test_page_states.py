@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import installed, tab
+from tests.e2e.browser import PATIENCE_S, installed, tab
 from tests.e2e.story import PROJECT, TALKER, Story, numbers
 from tests.e2e.test_page_story import downloaded, log
 
@@ -31,7 +31,7 @@ def there(what: Any, count: int) -> None:
     """So many of them, as soon as the page is drawn."""
     from playwright.sync_api import expect
 
-    expect(what).to_have_count(count, timeout=20_000)
+    expect(what).to_have_count(count, timeout=PATIENCE_S * 1000)
 
 
 def test_what_hangs_or_is_lost_is_marked_until_it_ends(story: Story) -> None:
@@ -53,7 +53,7 @@ def test_what_hangs_or_is_lost_is_marked_until_it_ends(story: Story) -> None:
         )
         found.go(f"traces?project={PROJECT}")
         row = page.locator(".traces tbody tr", has_text="question")
-        row.get_by_text("hung", exact=True).wait_for(timeout=60_000)
+        row.get_by_text("hung", exact=True).wait_for()
         there(row.get_by_text("running", exact=True), 0)
         found.is_fine()
         row.get_by_role("link").first.click()
@@ -73,7 +73,7 @@ def test_what_hangs_or_is_lost_is_marked_until_it_ends(story: Story) -> None:
         marks.clear()
         story.open("sphinx")
         story.open("sphinx-tool")
-        heading.get_by_text("ok", exact=True).wait_for(timeout=30_000)
+        heading.get_by_text("ok", exact=True).wait_for()
         there(page.locator(".span.hung, .span.lost"), 0)
         assert answer.result() in page.url
 
@@ -147,6 +147,6 @@ def test_while_clickhouse_is_away_a_banner_says_what_is_stale_until_it_is_back(
         found.troubles.clear()  # a browser tells of each 503
         found.is_fine()
         away.clear()
-        log(found).get_by_text("said before").wait_for(timeout=30_000)
+        log(found).get_by_text("said before").wait_for()
         log(found).get_by_text("said meanwhile").wait_for()
-        banner.wait_for(state="detached", timeout=30_000)
+        banner.wait_for(state="detached")

@@ -101,7 +101,7 @@ def test_an_edit_is_built_before_the_readers_eyes_and_its_failure_stands_first(
             fresh.is_fine()
         found.is_fine()
         found.go(f"deployments/{TALKER}?project={PROJECT}")
-        page.get_by_role("link", name="story-3").first.wait_for(timeout=60_000)
+        page.get_by_role("link", name="story-3").first.wait_for()
         story.up.endpoint(TALKER, revision=2)
         found.is_fine()
 
@@ -120,7 +120,7 @@ def test_the_log_goes_on_by_itself_after_a_crash_of_everything(story: Story) -> 
         found.is_fine(away=True)
         story.restart()
         story.say(*(f"tick {n}" for n in range(41, 46)))
-        log(found).get_by_text("tick 45", exact=True).wait_for(timeout=60_000)
+        log(found).get_by_text("tick 45", exact=True).wait_for()
         banner.wait_for(state="hidden")
         found.sees("Connected again after")
         # What it said while there was nobody to listen is stored by the next one, and comes too.
@@ -213,7 +213,7 @@ def test_a_line_in_quarantine_is_mended_and_found_and_another_is_given_up_after_
         def row(text: str) -> Any:
             return page.get_by_role("row").filter(has_text=text)
 
-        row("mended").get_by_text("loud").first.wait_for(timeout=30_000)
+        row("mended").get_by_text("loud").first.wait_for()
         row("mended").get_by_role("button", name="Look").click()
         dialog = page.get_by_role("dialog")
         box = dialog.get_by_role("textbox", name="the line")

@@ -250,7 +250,7 @@ def test_it_ends_also_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
             assert b"listens on port" in process.stdout.readline()
             process.stdout.close()
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         finally:
             process.kill()
     assert json.loads((tmp_path / "emitted").read_text())["lines"]["stdout"] == 1
@@ -268,7 +268,7 @@ def test_it_says_what_is_wrong_and_ends(tmp_path: Path) -> None:
             done = subprocess.run(
                 [sys.executable, "-m", "support_agent"],
                 cwd=EXAMPLE, env=Run(tmp_path, **variables).environment, check=False,
-                capture_output=True, text=True, timeout=30,
+                capture_output=True, text=True, timeout=60,
             )  # fmt: skip
             assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
             assert told in done.stderr

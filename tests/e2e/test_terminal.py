@@ -88,7 +88,7 @@ def test_ctrl_c_ends_whatever_is_followed_without_a_word(
 ) -> None:
     (tmp_path / "spanyard.yaml").write_text(ENDLESS)
     deployed = [*COMMAND, "deploy", str(tmp_path), "--no-wait"]
-    subprocess.run(deployed, check=True, capture_output=True, cwd=folder, env=env, timeout=60)
+    subprocess.run(deployed, check=True, capture_output=True, cwd=folder, env=env, timeout=120)
     followed = {
         "logs dice -f": "following local.dice: live",
         "logs dice -f --trace 0af7651916cd43dd8448eb211c80319c": "stored lines, asked for",
@@ -144,7 +144,7 @@ def test_who_has_read_enough_ends_a_follower_and_a_pipe_gets_no_signs_for_termin
             else:
                 assert "only the database" in process.stderr.readline()
             process.stdout.close()
-            assert process.wait(30) == 141
+            assert process.wait(60) == 141
             assert "Traceback" not in process.stderr.read()
     with subprocess.Popen(
         [*COMMAND, "top", "--every", "0.5"], stdout=subprocess.PIPE, text=True, cwd=folder, env=env
@@ -152,6 +152,6 @@ def test_who_has_read_enough_ends_a_follower_and_a_pipe_gets_no_signs_for_termin
         assert process.stdout is not None
         looks = [process.stdout.readline() for _ in range(2)]
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(60) == 141
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", "".join(looks))
     assert {json.loads(look)["id"] for look in looks} == {"local.node-server"}

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
-PATIENCE_S = 60.0
-"""What is asked becomes what is shown within seconds; on a busy machine a few more."""
+PATIENCE_S = 180.0
+"""What is asked becomes what is shown within seconds; on a busy machine a start alone takes a minute."""
 _FILE = re.compile(r"```python\n# (?P<name>[\w./-]+)\n(?P<text>.*?)```", re.DOTALL)
 _TRACE = re.compile(r"\b[0-9a-f]{12}\b")
 _VALUE = re.compile(r"\d[\d.,]*(?:µs|ms|s|m|h|d|kB|B)?(?![\w])|…")
@@ -54,7 +54,7 @@ class Reader:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             done = subprocess.run(
-                text, shell=True, capture_output=True, text=True, timeout=60, check=False,
+                text, shell=True, capture_output=True, text=True, timeout=120, check=False,
                 cwd=self.folder, env=self.environment,
             )  # fmt: skip
             out = done.stdout + (done.stderr if not done.stdout else "")
@@ -97,7 +97,7 @@ class Reader:
     def end(self) -> int:
         assert self.first is not None
         self.first.send_signal(signal.SIGINT)
-        return self.first.wait(90)
+        return self.first.wait(240)
 
 
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:

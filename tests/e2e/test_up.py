@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from spanyard_core.resources.kinds import DeploymentSpec
+from tests.fakes.ports import nobodys
 from tests.fakes.up import ROOT, Up, environment, marked, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
@@ -36,7 +38,7 @@ server.serve_forever()
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -58,7 +60,7 @@ def test_a_folder_is_guessed_served_edited_and_there_again_the_next_day(tmp_path
     app, data = tmp_path / "my-app", tmp_path / "data"
     app.mkdir()
     (app / "main.py").write_text(APP)
-    with Up(data, app, "--save") as up:
+    with nobodys(DeploymentSpec(project="").port), Up(data, app, "--save") as up:
         guessed = up.until(lambda e: e["event"] == "guess")
         assert "python3 main.py" in guessed["yaml"]
         assert (app / "spanyard.yaml").read_text() == guessed["yaml"]
@@ -133,7 +135,7 @@ spec:
   project: slow
   source: {{directory: {{path: .}}}}
   env: [{{name: MARK, value: {mark}}}]
-  install: "trap '' TERM; for i in 1 2 3; do echo line $i; done; test -f {tmp_path}/go || sleep 60"
+  install: "trap '' TERM; for i in 1 2 3; do echo line $i; done; test -f {tmp_path}/go || sleep 600"
 """)
     with Up(data, app) as up:
         up.until(lambda e: e["event"] == "line" and e["message"] == "line 3")
@@ -173,7 +175,7 @@ def test_what_cannot_work_is_told_before_anything_is_started(
     data = [] if "--data" in words else ["--data", str(tmp_path / "data")]
     done = subprocess.run(
         [sys.executable, "-m", "spanyard_local", "up", *words, *data],
-        check=False, capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT,
+        check=False, capture_output=True, text=True, timeout=120, env=environment(), cwd=ROOT,
     )  # fmt: skip
     assert (done.returncode, told in done.stderr) == (code, True), done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -139,8 +139,8 @@ async def running_statements(database: Database) -> int:
 
 
 async def until_running(database: Database, count: int) -> None:
-    """Wait until so many of them run; AssertionError after 20 s."""
-    for _ in range(1_000):
+    """Wait until so many of them run; AssertionError after a minute."""
+    for _ in range(3_000):
         if await running_statements(database) == count:
             return
         await asyncio.sleep(0.02)

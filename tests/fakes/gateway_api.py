@@ -148,7 +148,7 @@ async def running_gateway(
         yield Api(session, ingester, storage)
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while not await check():

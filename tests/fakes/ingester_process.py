@@ -163,7 +163,7 @@ class IngesterProcess:
         assert time.monotonic() < deadline, f"not done in time\n{self.tail()}"
         time.sleep(0.05)
 
-    def stop(self, timeout: float = 30) -> None:
+    def stop(self, timeout: float = 60) -> None:
         """SIGTERM, and an orderly end."""
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(timeout)
@@ -179,7 +179,7 @@ class IngesterProcess:
         )
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
+                with urllib.request.urlopen(request, timeout=60) as response:
                     answer: dict[str, Any] = json.load(response)
                     return answer
             except (OSError, HTTPException) as error:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+import pytest
 from aiohttp import web
 
 from spanyard_core.clock import SystemClock
@@ -17,6 +18,7 @@ from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.socket import LiveSockets, RefusedError, SocketLimits
 from spanyard_gateway.live.statuses import Statuses
 from spanyard_gateway.live.stored import Target
+from spanyard_local.live_client import client
 from tests.fakes.live_world import DEPLOYMENT, NAMESPACE, PROJECT, World
 
 CHANNEL = f"server:{NAMESPACE}.{DEPLOYMENT}"
@@ -108,3 +110,10 @@ async def _running(hub: Hub) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of live streams wait fractions of a second where they wait seconds."""
+    monkeypatch.setattr(client, "FIRST_S", 0.02)
+    monkeypatch.setattr(client, "LONGEST_S", 0.2)
+    monkeypatch.setattr(client, "AGAIN_S", 0.02)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import socket
+from collections.abc import Iterator
 
 _FIRST, _LAST = 20_000, 32_000
 """Below the ports that systems give away by themselves: from 32,768 on Linux, 49,152 elsewhere."""
@@ -26,3 +27,16 @@ def own_port() -> int:
                 mark.detach()
                 return port
     raise OSError(f"no port between {_FIRST} and {_LAST} is free")
+
+
+@contextlib.contextmanager
+def nobodys(port: int) -> Iterator[None]:
+    """While the block runs nobody can listen on this port, if somebody else does not already.
+
+    For one that all wish for, as the default of `spec.port`: who has it loses it to a test beside as
+    soon as it ends, and has another the next time.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        yield

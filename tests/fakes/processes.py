@@ -139,7 +139,7 @@ def fetch(url: str, *, body: bytes | None = None, headers: Mapping[str, str] | N
     """Status, headers and body of an answer, errors included. Raises OSError without one."""
     request = urllib.request.Request(url, data=body, headers=dict(headers or {}))
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -202,9 +202,9 @@ def running_s3() -> Iterator[S3Server]:
 
 
 def _started(folder: Path) -> S3Server:
-    """Between choosing a free port and its use somebody else may take it: try again."""
+    """Ports are told apart among tests alone; somebody else may take one: try again."""
     for attempt in range(1, _ATTEMPTS + 1):
-        server = S3Server(folder, _free_ports())
+        server = S3Server(folder, _ports())
         try:
             server.start()
         except S3ServerError:
@@ -230,9 +230,9 @@ def identities() -> object:
     }
 
 
-def _free_ports() -> dict[str, int]:
-    names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
-    return {name: own_port() for name in names}  # a test kills it and starts it again
+def _ports() -> dict[str, int]:
+    """That stay this server's own when it is stopped and started again."""
+    return {name: own_port() for name in (*_PORTS, *(f"{name}.grpc" for name in _PORTS))}
 
 
 def _weed() -> Path:

@@ -25,6 +25,7 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 """Makes standard input the session's terminal: Ctrl-C and Ctrl-Z go to its foreground."""
+PATIENCE_S = 120.0
 _SEQUENCE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])")
 
 
@@ -188,7 +189,7 @@ class Sitting:
         flags = termios.tcgetattr(self._ours)[3]
         return bool(flags & termios.ECHO and flags & termios.ICANON)
 
-    def until(self, holds: Callable[["Sitting"], object], seconds: float = 60) -> None:
+    def until(self, holds: Callable[["Sitting"], object], seconds: float = PATIENCE_S) -> None:
         """Wait until something holds; looked at with everything that is printed."""
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -197,11 +198,11 @@ class Sitting:
                 assert left > 0, f"too late; on the screen:\n{self.screen.text}\n"
                 self._changed.wait(min(left, 0.1))
 
-    def shows(self, text: str, seconds: float = 60) -> None:
+    def shows(self, text: str, seconds: float = PATIENCE_S) -> None:
         """Wait until the screen has the text."""
         self.until(lambda me: text in me.screen.text, seconds)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         """Its exit code; all that it printed has been read."""
         try:
             code = self.process.wait(seconds)

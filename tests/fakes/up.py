@@ -14,6 +14,8 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 Event = dict[str, Any]
+PATIENCE_S = 240.0
+"""Of whoever waits for something that surely comes: a start alone is a minute on a busy machine."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -49,7 +51,7 @@ class Up:
         with self._changed:
             self._changed.notify_all()
 
-    def until(self, wanted: Callable[[Event], Any], seconds: float = 60) -> Event:
+    def until(self, wanted: Callable[[Event], Any], seconds: float = PATIENCE_S) -> Event:
         """The first event, now or later, of which `wanted` is true."""
         deadline = time.monotonic() + seconds
         seen = 0
@@ -82,9 +84,9 @@ class Up:
 
     def address(self, of: str = "gateway") -> str:
         """Where something listens."""
-        return str(self.until(lambda e: e["event"] == "addresses", 180)[of])
+        return str(self.until(lambda e: e["event"] == "addresses")[of])
 
-    def endpoint(self, deployment: str, seconds: float = 60, revision: int = 1) -> str:
+    def endpoint(self, deployment: str, seconds: float = PATIENCE_S, revision: int = 1) -> str:
         """Where a deployment serves, once it does."""
         event = self.until(
             lambda e: (
@@ -97,12 +99,12 @@ class Up:
         )
         return str(event["status"]["endpoint"])
 
-    def end(self, seconds: float = 90) -> int:
+    def end(self, seconds: float = PATIENCE_S) -> int:
         """Ctrl-C, once; returns the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 90) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         """Wait for its end."""
         code = self.process.wait(seconds)
         self._reader.join(10)
@@ -146,7 +148,9 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def run(data: Path, *words: str | Path, seconds: float = 150) -> subprocess.CompletedProcess[str]:
+def run(
+    data: Path, *words: str | Path, seconds: float = PATIENCE_S
+) -> subprocess.CompletedProcess[str]:
     """`spanyard up` to its end, for people."""
     command: Sequence[str] = [sys.executable, "-m", "spanyard_local", "up", *map(str, words)]
     return subprocess.run(

@@ -2,16 +2,13 @@
 
 import asyncio
 import gc
-import socket
 
 from tests.fakes.losing_proxy import losing_proxy
+from tests.fakes.ports import own_port
 
 
 async def test_who_is_behind_a_proxy_whose_target_is_gone_hears_it_at_once() -> None:
-    with socket.socket() as gone:
-        gone.bind(("127.0.0.1", 0))
-        target = gone.getsockname()[1]
-    async with losing_proxy(target) as line, asyncio.timeout(20):
+    async with losing_proxy(own_port()) as line, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
         try:
             heard = await reader.read()

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from spanyard_local.cli.ids import pick
 from spanyard_local.cli.parser import Command
 from spanyard_local.cli.reference import reference
 from spanyard_local.server_client import DEFAULT_SERVER
+from tests.fakes.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,8 +97,7 @@ def test_wrong_usage_is_told_in_a_sentence(
 def test_a_gateway_that_is_not_there_is_said_with_what_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    address = f"http://127.0.0.1:{own_port()}"
     for words in (["logs", "x"], ["builds"], ["sql", "SELECT 1"], ["trace", "a" * 32]):
         assert run(*words, "--server", address) == 3
         error = capsys.readouterr().err

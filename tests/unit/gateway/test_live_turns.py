@@ -10,7 +10,7 @@ from spanyard_gateway.live.inlet import Reached
 from spanyard_gateway.live.shared import KEPT_S
 from spanyard_gateway.live.turns import ASKER, CREDIT_S, MOST_ASKERS, Turns
 from tests.fakes.live_scene import play
-from tests.unit.gateway.test_live_socket import CHANNEL, connected, served
+from tests.fakes.live_socket import CHANNEL, connected, served
 
 
 class Asked:
