@@ -2,10 +2,15 @@
 
 import json
 import re
+import urllib.parse
+import urllib.request
 from typing import Any
+
+import pytest
 
 from tests.e2e.browser import tab
 from tests.e2e.test_page import Stack, stack
+from tests.fakes.processes import wait_for
 
 __all__ = ["stack"]
 
@@ -50,6 +55,42 @@ def test_lines_are_searched_narrowed_opened_and_seen_in_their_place(stack: Stack
         assert page.locator(".log-row", has_not_text="question answered").count() > 0
         refused = [t for t in found.troubles if "400" not in t]  # the query that was wrong
         assert refused == []
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)], ids=["light", "phone"])
+def test_a_link_to_a_line_shows_it_however_long_those_before_it_are(
+    stack: Stack, dark: bool, width: int
+) -> None:
+    for n in range(20):
+        stack.ask(f"What about refunds for all that I have ever ordered at your shop, number {n}?")
+    lines: list[dict[str, Any]] = []
+
+    def stored() -> bool:
+        query = "q=container:server&order=desc&limit=200"
+        with urllib.request.urlopen(
+            f"{stack.gateway}/projects/local.support/logs?{query}"
+        ) as found:
+            lines[:] = json.load(found)["items"]
+        return any("at your shop, number 19" in line["message"] for line in lines)
+
+    wait_for("the lines are stored", stored)
+    assert len(lines) > 110, "a hundred before it, and some behind it"
+    line = lines[10]
+    at = urllib.parse.quote(line["id"]), urllib.parse.quote(line["timestamp"])
+    with tab(stack.gateway, dark=dark, width=width) as found:
+        for room in (
+            "logs?project=local.support&range=1d&",
+            "logs?project=local.support&range=1d&wrap=1&",
+        ):
+            found.go(f"{room}around={at[0]}&moment={at[1]}&line={at[0]}")
+            found.page.locator(".log-row.at").wait_for()
+            found.settled()
+            row = found.page.locator(".log-row.at").bounding_box()
+            view = found.page.locator(".log-lines").bounding_box()
+            assert row
+            assert view
+            assert view["y"] <= row["y"] < view["y"] + view["height"] - 20
+        found.is_fine()
 
 
 def test_a_time_is_chosen_by_key_and_by_brush_and_stands_in_the_address(stack: Stack) -> None:

@@ -84,7 +84,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   const [view, setView] = useState({ top: 0, left: 0, height: 400, width: 800 });
   const [missed, setMissed] = useState(0);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
-  const [, measured] = useState(0);
+  const [measured, setMeasured] = useState(0);
   const box = useRef<HTMLDivElement>(null);
   const seen = useRef(0);
 
@@ -113,10 +113,12 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
 
   // Heights are kept; they begin anew when the rows are others, and then the same line stays in its place.
   const columns = wrap ? Math.max(20, Math.floor((view.width - (view.width > 720 ? 320 : 150)) / 7.6)) : 0;
-  const shape = useRef({ key: "", heights: new Heights() });
+  const shape = useRef({ key: "", heights: new Heights(), anew: false });
   const { heights } = shape.current;
   const known = useRef(new Map<string, number>());
   const anchor = useRef<{ id: string; rest: number } | null>(null);
+  /** So many pixels more are before what is looked at than when it was drawn. */
+  const taller = useRef(0);
   const tallness = (row: number): number => {
     if (rows.head(row)) return HEAD;
     if (!columns && !opened.size) return HEIGHT;
@@ -125,10 +127,12 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     return columns ? HEIGHT * Math.max(1, Math.ceil(Math.min(text.length, TALL) / columns)) : HEIGHT;
   };
   const key = `${columns} ${rows.turn}`;
-  const anew = shape.current.key !== key || heights.length > total;
-  if (anew) heights.reset(total, tallness);
+  const reset = shape.current.key !== key || heights.length > total;
+  if (reset) heights.reset(total, tallness);
   else if (heights.length < total) heights.grow(total, tallness);
   shape.current.key = key;
+  shape.current.anew ||= reset;
+  const { anew } = shape.current; // also when it is drawn twice before it is seen
   const scale = scroll(heights.whole, view.height);
 
   const leave = (): void => {
@@ -160,6 +164,17 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     element.scrollTop = scale.top(group ? heights.top(rows.rowOfHead(group)) : heights.top(row) + held.rest);
     setView((old) => ({ ...old, top: element.scrollTop }));
   }, [key]);
+  useLayoutEffect(() => {
+    const element = box.current;
+    const more = anew ? 0 : taller.current;
+    taller.current = 0;
+    if (!element || (!follow && !more)) return;
+    element.scrollTop = follow ? element.scrollHeight : scale.top(scale.place(element.scrollTop) + more);
+    if (Math.abs(element.scrollTop - view.top) >= 1) measure();
+  }, [measured]);
+  useLayoutEffect(() => {
+    shape.current.anew = false;
+  });
   // Who follows sees what is printed: the step that runs is open.
   useEffect(() => {
     if (follow && live && lastGroup && lastFolded) fold(without(folded, lastGroup.key));
@@ -191,7 +206,10 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     if (row < 0) return;
     jumped.current = linked;
     leave();
-    box.current.scrollTop = scale.top(Math.max(0, heights.top(row) - (rows.head(row) ? 0 : box.current.clientHeight / 2)));
+    const rest = rows.head(row) ? 0 : -box.current.clientHeight / 2;
+    box.current.scrollTop = scale.top(Math.max(0, heights.top(row) + rest));
+    // The width may just have become known: with it the heights of all rows before this one.
+    anchor.current = { id: linked, rest };
   }, [version, linked, rows.turn, jump]);
 
   const scrolled = (): void => {
@@ -233,6 +251,8 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     if (row >= 0) heights.set(row, next.has(one.id) ? known.current.get(one.id) ?? HEIGHT + OPENED : HEIGHT);
   };
 
+  const inView = (row: number, from = place): boolean => row >= 0 && heights.top(row) >= from && heights.top(row) <= from + view.height - 2 * HEIGHT;
+  const chosen = rowOf(linked);
   const drawn: JSX.Element[] = [];
   for (let i = first; i < last; i++) {
     const id = idOf(i);
@@ -246,11 +266,14 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
       ),
     );
   }
-  // Wrapped and opened rows are as tall as they turn out to be.
+  // Wrapped and opened rows are as tall as they turn out to be; what is looked at stays in its place.
   useLayoutEffect(() => {
-    if (!wrap && !opened.size) return;
+    if (!box.current || (!wrap && !opened.size)) return;
+    const now = scale.place(box.current.scrollTop); // it may have been moved since these were drawn
+    const held = inView(chosen, now) ? chosen : heights.at(now);
+    const before = heights.top(held);
     let changed = false;
-    for (const element of box.current?.querySelectorAll<HTMLElement>(".log-row.wrap") ?? []) {
+    for (const element of box.current.querySelectorAll<HTMLElement>(".log-row.wrap")) {
       const row = Number(element.dataset["row"]);
       const tall = element.offsetHeight;
       if (row >= total || !tall || Math.abs(heights.get(row) - tall) < 1) continue;
@@ -258,7 +281,9 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
       if (opened.has(line(row).id)) known.current.set(line(row).id, tall);
       changed = true;
     }
-    if (changed) measured((n) => n + 1);
+    if (!changed) return;
+    taller.current += heights.top(held) - before;
+    setMeasured((n) => n + 1);
   });
   const begins = first < NEAR && !(upper && folded.has(upper.key));
   useEffect(() => {
@@ -266,7 +291,6 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     if (older && begins && (!follow || lines.length * HEIGHT < view.height + NEAR * HEIGHT)) older();
   }, [older, begins, follow, total]);
 
-  const inView = (row: number): boolean => row >= 0 && heights.top(row) >= place && heights.top(row) <= place + view.height - 2 * HEIGHT;
   const show = (row: number): void => {
     jumped.current = idOf(row);
     choose({ line: idOf(row) });
@@ -306,7 +330,6 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     choose({ wrap: wrap !== narrow ? undefined : wrap ? "0" : "1" });
   };
   const followed = (): void => (follow ? leave() : setFollow(true));
-  const chosen = rowOf(linked);
   const mine = chosen >= 0 && inView(chosen) ? rows.groupOf(rows.line(chosen)) : upper;
   const acts: Record<string, () => void> = { e: nextError, w: wrapped };
   if (live) acts["f"] = followed;
