@@ -35,6 +35,9 @@ WRITERS: dict[str, list[list[int]]] = {
         [n for n in range(1, 101) if n % 3], *([n] for n in range(3, 101, 3))
     ],
     "more across one place than are looked at": [[1, n, 60] for n in range(2, 60)],
+    "a hole that more have than are looked at": [
+        *([*range(1, 51), *range(61, 101)] for _ in range(20)), [*range(60, 71)]
+    ],
     "one by one": [[n] for n in range(1, 61)],
 } | {
     f"random {n}": [RNG.sample(range(1, 80), RNG.randrange(1, 50)) for _ in range(RNG.randrange(1, 4))]

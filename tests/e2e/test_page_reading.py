@@ -75,21 +75,30 @@ def test_a_link_to_a_line_shows_it_however_long_those_before_it_are(
 
     wait_for("the lines are stored", stored)
     assert len(lines) > 110, "a hundred before it, and some behind it"
-    line = lines[10]
-    at = urllib.parse.quote(line["id"]), urllib.parse.quote(line["timestamp"])
     with tab(stack.gateway, dark=dark, width=width) as found:
-        for room in (
-            "logs?project=local.support&range=1d&",
-            "logs?project=local.support&range=1d&wrap=1&",
-        ):
-            found.go(f"{room}around={at[0]}&moment={at[1]}&line={at[0]}")
-            found.page.locator(".log-row.at").wait_for()
-            found.settled()
+
+        def seen() -> bool:
             row = found.page.locator(".log-row.at").bounding_box()
             view = found.page.locator(".log-lines").bounding_box()
             assert row
             assert view
-            assert view["y"] <= row["y"] < view["y"] + view["height"] - 20
+            return view["y"] <= row["y"] and row["y"] + 20 <= view["y"] + view["height"]
+
+        for line, wrap in ((lines[10], ""), (lines[10], "&wrap=1"), (lines[0], "&wrap=1")):
+            id_, moment = (urllib.parse.quote(line[name]) for name in ("id", "timestamp"))
+            found.go(
+                f"logs?project=local.support&range=1d&around={id_}&moment={moment}&line={id_}{wrap}"
+            )
+            found.page.locator(".log-row.at").wait_for()
+            found.settled()
+            assert seen(), (line, wrap)
+            # By keys to lines that are out of sight.
+            for _ in range(20):
+                before = found.page.url
+                found.page.keyboard.press("k")
+                found.page.wait_for_function("before => location.href !== before", arg=before)
+            found.page.locator(".log-row.at").wait_for()
+            assert seen(), (found.page.url, wrap)
         found.is_fine()
 
 

@@ -48,7 +48,7 @@ the rate of all for a quarter of a second; if who says it is within their own ra
 RESERVE = 8
 """The part of the rate of all that they may have for that, on credit: 180 a second."""
 LARGE_PART = 4
-"""The part of the rate of all that goes to what costs more than `SMALL` in any case, in bytes."""
+"""The part of the rate of all that what costs more than `SMALL` has beside what does not, in bytes."""
 SHARE = 12
 """So many times as long as a message took to decode no other one is taken, where the rate of all
 would allow it: on a machine that is busy or slow a rate in bytes is too much. Decoding is about a
@@ -211,7 +211,10 @@ class Intake:
             return self._large.popleft()
         least = heapq.heappop(self._waiting)
         self._passed = max(self._passed, least.finish - least.cost)
-        self._for_large = self._for_large + least.cost if self._large else 0
+        if not self._large:
+            self._for_large = 0
+        elif least.cost <= SMALL:
+            self._for_large += least.cost
         return least
 
     def _of_all(self, now: float) -> Bucket:

@@ -7,8 +7,8 @@ import msgspec
 
 SIGNED_SECONDS = 300
 """A signed request may begin for so long: an upload that waits for its turn is signed anew."""
-OWN_SECONDS = 60
-"""The gateway's own question about an object, which it asks at once and waits 10 s for."""
+OWN_SECONDS = 300
+"""The gateway's own question about an object, which it asks at once: clocks may differ by as much."""
 
 
 class Wish(msgspec.Struct, forbid_unknown_fields=True):

@@ -161,6 +161,7 @@ class ClickHouseStored:
         if not batches:
             return []
         params["batches"], end = _of_a_page(batches, after, most)
+        wanted = before
         if end is not None:
             params["before"] = before = end if before is None else min(end, before)
         records: list[Record] = []
@@ -175,6 +176,9 @@ class ClickHouseStored:
         ):
             records += map(_record, rows)
             size += count
+        if not records and end is not None and end != wanted:
+            # A hole of all of these: the next of those that lie across them begins in it.
+            return await self.between(writer, signal, end - 1, wanted)
         return _blocks(writer, records, size)
 
     async def _rows(

@@ -117,8 +117,10 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   const { heights } = shape.current;
   const known = useRef(new Map<string, number>());
   const anchor = useRef<{ id: string; rest: number } | null>(null);
-  /** So many pixels more are before what is looked at than when it was drawn. */
-  const taller = useRef(0);
+  /** Where what is looked at is, now that rows above it were measured. */
+  const settled = useRef<number | null>(null);
+  /** Where the list was last scrolled to by itself: that alone begins no following. */
+  const placed = useRef(-1);
   const tallness = (row: number): number => {
     if (rows.head(row)) return HEAD;
     if (!columns && !opened.size) return HEIGHT;
@@ -135,6 +137,12 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
   const { anew } = shape.current; // also when it is drawn twice before it is seen
   const scale = scroll(heights.whole, view.height);
 
+  const put = (there: number): void => {
+    const element = box.current!;
+    const wanted = scale.top(Math.max(0, there));
+    if (Math.abs(element.scrollTop - wanted) >= 1) element.scrollTop = wanted;
+    placed.current = element.scrollTop;
+  };
   const leave = (): void => {
     setFollow(false);
     seen.current = rows.lines - before;
@@ -161,15 +169,17 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     const row = rowOf(held.id);
     const group = row < 0 ? hiding(indexOf(held.id)) : undefined;
     if (row < 0 && !group) return;
-    element.scrollTop = scale.top(group ? heights.top(rows.rowOfHead(group)) : heights.top(row) + held.rest);
+    // Where it was measured it may have been taller than it is thought to be now.
+    put(group ? heights.top(rows.rowOfHead(group)) : heights.top(row) + Math.min(held.rest, heights.get(row) - 1));
     setView((old) => ({ ...old, top: element.scrollTop }));
   }, [key]);
   useLayoutEffect(() => {
     const element = box.current;
-    const more = anew ? 0 : taller.current;
-    taller.current = 0;
-    if (!element || (!follow && !more)) return;
-    element.scrollTop = follow ? element.scrollHeight : scale.top(scale.place(element.scrollTop) + more);
+    const there = anew ? null : settled.current;
+    settled.current = null;
+    if (!element) return;
+    if (follow) element.scrollTop = element.scrollHeight;
+    else if (there !== null) put(there);
     if (Math.abs(element.scrollTop - view.top) >= 1) measure();
   }, [measured]);
   useLayoutEffect(() => {
@@ -207,7 +217,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     jumped.current = linked;
     leave();
     const rest = rows.head(row) ? 0 : -box.current.clientHeight / 2;
-    box.current.scrollTop = scale.top(Math.max(0, heights.top(row) + rest));
+    put(heights.top(row) + rest);
     // The width may just have become known: with it the heights of all rows before this one.
     anchor.current = { id: linked, rest };
   }, [version, linked, rows.turn, jump]);
@@ -217,7 +227,9 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     const element = box.current;
     if (!element) return;
     const end = element.scrollTop + element.clientHeight >= element.scrollHeight - HEIGHT && !(live && lastFolded);
-    if (end === follow) return;
+    const own = Math.abs(element.scrollTop - placed.current) < 1;
+    if (!own) placed.current = -1;
+    if (end === follow || (end && own)) return;
     if (end) setFollow(true);
     else leave();
   };
@@ -282,7 +294,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
       changed = true;
     }
     if (!changed) return;
-    taller.current += heights.top(held) - before;
+    settled.current = now + heights.top(held) - before;
     setMeasured((n) => n + 1);
   });
   const begins = first < NEAR && !(upper && folded.has(upper.key));
@@ -295,7 +307,9 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     jumped.current = idOf(row);
     choose({ line: idOf(row) });
     leave();
-    if (!inView(row)) box.current!.scrollTop = scale.top(Math.max(0, heights.top(row) - view.height / 2));
+    if (inView(row)) return;
+    anchor.current = { id: idOf(row), rest: -view.height / 2 };
+    put(heights.top(row) - view.height / 2);
   };
   const step = (by: number): void => {
     const from = rowOf(linked);

@@ -1,6 +1,6 @@
 /** What did it print? All lines of a project: how many when, which, and what comes. */
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import type { LogLine, Page } from "../api";
 import { part } from "../api";
 import { useAsked, useLast } from "../asking";
@@ -111,6 +111,12 @@ function Nothing({ q, label, from }: { q: string; label: string; from: string })
 
 const EACH = 100;
 
+function AroundLines({ project, older, newer }: { project: string; older: LogLine[]; newer: LogLine[] }): JSX.Element {
+  // The same array each time: another one would be measured anew, and be put back where it was.
+  const lines = useMemo(() => [...[...older].reverse(), ...newer].map(shown), [older, newer]);
+  return <LogView lines={lines} version={lines.length} name={`${project}-around`} project={project} live={false} whole empty="Nothing of it is stored any more." />;
+}
+
 /** What the same source printed before and after a line. */
 function Around({ project, id, at }: { project: string; id: string; at: string }): JSX.Element {
   const writer = id.slice(0, id.lastIndexOf("#"));
@@ -130,10 +136,7 @@ function Around({ project, id, at }: { project: string; id: string; at: string }
       <Ready of={before}>
         {(older) => (
           <Ready of={after}>
-            {(newer) => {
-              const lines = [...[...older.items].reverse(), ...newer.items].map(shown);
-              return <LogView lines={lines} version={lines.length} name={`${project}-around`} project={project} live={false} whole empty="Nothing of it is stored any more." />;
-            }}
+            {(newer) => <AroundLines project={project} older={older.items} newer={newer.items} />}
           </Ready>
         )}
       </Ready>
