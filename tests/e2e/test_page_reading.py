@@ -99,6 +99,14 @@ def test_a_link_to_a_line_shows_it_however_long_those_before_it_are(
                 found.page.wait_for_function("before => location.href !== before", arg=before)
             found.page.locator(".log-row.at").wait_for()
             assert seen(), (found.page.url, wrap)
+        # A link to the newest line, at the end of what comes: it stays in its place.
+        newest = urllib.parse.quote(lines[0]["id"])
+        found.go(f"logs?project=local.support&range=1d&q=container:server&line={newest}")
+        found.page.locator(".log-row.at").wait_for()
+        found.settled()
+        found.page.wait_for_timeout(300)  # what would begin to follow is a frame away
+        following = found.page.get_by_role("button", name="Follow")
+        assert following.get_attribute("aria-pressed") == "false"
         found.is_fine()
 
 

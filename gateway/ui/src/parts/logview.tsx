@@ -142,6 +142,7 @@ export function LogView({ lines, version, name, project, live, empty, before = 0
     const wanted = scale.top(Math.max(0, there));
     if (Math.abs(element.scrollTop - wanted) >= 1) element.scrollTop = wanted;
     placed.current = element.scrollTop;
+    settled.current = null; // of what was looked at before
   };
   const leave = (): void => {
     setFollow(false);
