@@ -35,13 +35,18 @@ class Daemon:
 
 
 def start_time(pid: int) -> int:
-    """Zero when there is no such process, or only its exit code is left."""
+    """Zero when there is no such process, or only its exit code is left.
+
+    A first thread that has ended says nothing: while others of a killed process end, it still has
+    its ports. Who takes one then is refused it.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
         return 0
     fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] == "Z" else int(fields[19])
+    state, threads, started = fields[0], int(fields[17]), int(fields[19])
+    return 0 if state == "Z" and threads <= 1 else started
 
 
 def start(

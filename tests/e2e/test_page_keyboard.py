@@ -40,6 +40,18 @@ FOCUS = """() => {
 }"""
 
 
+TABLE_AT_ONCE = """async summary => {
+    const there = [];
+    for (let i = 0; i < 2; i++) {
+        summary.click();
+        await new Promise(done => queueMicrotask(() => queueMicrotask(done)));
+        there.push(Boolean(summary.parentElement.querySelector("table")));
+    }
+    return there;
+}"""
+"""After each of two clicks, before any task that waits: whether there is a table."""
+
+
 class Walk:
     """Somebody without a mouse."""
 
@@ -202,6 +214,8 @@ def test_every_room_its_list_and_an_entry_of_it_are_reached_by_keys_alone(
         for _ in range(3):
             walk.tab_to("As a table")
         assert duration.evaluate("one => one === document.activeElement")
+        # Who presses Tab right after Enter is led into the table: it is there before the next key.
+        assert duration.evaluate(TABLE_AT_ONCE) == [True, False]
         walk.press("Enter")
         walk.tab_to("trace ")
         walk.press("Enter")

@@ -109,8 +109,16 @@ export function Chart({ title, unit, times, lines, dots = [], note, height = 160
         </ul>
       )}
       {any && (
-        <details onToggle={(e) => setOpen(e.currentTarget.open)}>
-          <summary>As a table</summary>
+        <details open={open}>
+          {/* Not by `toggle`, which is told later: a Tab right after Enter would have left before the table was there. */}
+          <summary
+            onClick={(e) => {
+              e.preventDefault();
+              setOpen(!open);
+            }}
+          >
+            As a table
+          </summary>
           {open && <Numbers title={title} unit={unit} times={times} lines={lines} dots={dots} />}
         </details>
       )}
