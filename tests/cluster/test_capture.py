@@ -5,6 +5,7 @@ the bucket directly: what is proven is the way from a container's output to stor
 """
 
 import contextlib
+import itertools
 import secrets
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ from tests.cluster.cluster import Cluster
 pytestmark = pytest.mark.slow
 T = TypeVar("T")
 GRACE = 30
+MANY = 200
+"""Lines that the talker says in one turn."""
 PROJECT = "shop"
 
 
@@ -216,7 +219,7 @@ async def test_all_lines_are_stored_once_through_rotations_and_the_last_words_to
 ) -> None:
     """2.5 MB over two files of 1 MiB or more."""
     count = 25_000
-    place.run("talker", TALKER.format(many=200, all=count))
+    place.run("talker", TALKER.format(many=MANY, all=count))
     is_running(place, "talker")
     await_all(place, "talker")
     place.delete("talker")
@@ -224,18 +227,31 @@ async def test_all_lines_are_stored_once_through_rotations_and_the_last_words_to
     doubled = [text for text, times in Counter(said).items() if times > 1]
     assert not doubled
     expected = [*(f"line {n}" for n in range(count)), "all", *(f"last {n}" for n in range(500))]
-    missing = sorted(set(expected) - set(said))
+    missing = set(expected) - set(said)
     gaps = [line for line in await place.lines("gaps") if line["event"] == "gap"]
     if place.capture == "hostPath":
         assert not missing
         assert not gaps
-        assert said == expected
     else:
-        # Its guarantee is weaker: what a rotation takes away is told. The last words are there.
-        assert not missing or gaps, f"{len(missing)} lines are missing and no gap was told"
-        assert said[-501:] == expected[-501:]
+        # Its guarantee is weaker: what a rotation takes away is told, but for the milliseconds
+        # between the kubelet's rename of a file and the runtime's reopening of it.
+        passed_by = [] if gaps else holes(expected, missing)
+        assert len(passed_by) <= ROTATIONS, passed_by
+        assert max(passed_by, default=0) <= MANY, passed_by
+    assert said == [text for text in expected if text not in missing]
+    assert said[-500:] == expected[-500:]
     ends = [line for line in await place.lines("gaps") if line["event"] == "end"]
     assert len([line for line in ends if "/server/" in line["writer"]]) == 1
+
+
+ROTATIONS = 3
+"""That a log of 2.5 MB, 3.2 as the kubelet writes it, can have at 1 MiB each."""
+
+
+def holes(expected: list[str], missing: set[str]) -> list[int]:
+    """Lines that are missing one after the other."""
+    runs = itertools.groupby(expected, key=lambda text: text in missing)
+    return [len(list(texts)) for is_missing, texts in runs if is_missing]
 
 
 def await_all(place: Place, name: str) -> None:
