@@ -7,8 +7,9 @@ from tests.cluster import daemons
 from tests.cluster.addresses import NODE_ADDRESS, Folders
 from tests.fakes import s3_server
 
-PORTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 23646}
-"""Fixed: the address is ours alone. gRPC of each is 10,000 above."""
+PORTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 13646}
+"""Fixed: the address is ours alone. gRPC of each is 10,000 above, which is below 32,768: from there on
+Linux takes ports for connections, and the API server keeps some eighty to etcd at this address."""
 BUCKET = s3_server.BUCKET
 DAEMON = "s3"
 ATTEMPTS = 3

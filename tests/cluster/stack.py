@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import secrets
+import socket
 import subprocess
 import tempfile
 import time
@@ -44,7 +45,7 @@ class Stack:
     """Of its objects in the bucket."""
     address: str
     """Of the gateway, from here."""
-    _token: tuple[float, str] = field(default=(0.0, ""))
+    _token: tuple[float, str] = field(default=(float("-inf"), ""))
 
     @property
     def storage_url(self) -> str:
@@ -169,7 +170,7 @@ def installed(cluster: Cluster) -> Iterator[Stack]:
     """
     keep = os.environ.get("SPANYARD_KEEP_STACK") == "1"
     if keep and (prefix := _kept(cluster)):
-        with reached(cluster, RELEASE, f"{RELEASE}-gateway") as address:
+        with reached(cluster, RELEASE, f"{RELEASE}-gateway", awaited=False) as address:
             yield Stack(cluster, prefix, address)
         return
     remove(cluster)
@@ -209,7 +210,7 @@ def installed(cluster: Cluster) -> Iterator[Stack]:
                 "install", RELEASE, str(ROOT / "charts" / "spanyard"), "-n", RELEASE,
                 "-f", file.name,
             )  # fmt: skip
-        with reached(cluster, RELEASE, f"{RELEASE}-gateway") as address:
+        with reached(cluster, RELEASE, f"{RELEASE}-gateway", awaited=False) as address:
             stack = Stack(cluster, prefix, address)
             _wait_for_release(stack)
             yield stack
@@ -288,11 +289,16 @@ def values(cluster: Cluster, prefix: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def reached(cluster: Cluster, namespace: str, service: str) -> Iterator[str]:
-    """The address of a Service from this machine."""
+def reached(
+    cluster: Cluster, namespace: str, service: str, *, awaited: bool = True
+) -> Iterator[str]:
+    """The address of a Service from this machine, `awaited` until it leads to a pod that is ready."""
     if cluster.kind == "recipe":  # its Services are this machine's too
         found = cluster.get("service", service, "-n", namespace)["spec"]
-        yield f"http://{found['clusterIP']}:{found['ports'][0]['port']}"
+        address = f"http://{found['clusterIP']}:{found['ports'][0]['port']}"
+        if awaited:
+            leads_there(address)
+        yield address
         return
     port = own_port()
     command = [
@@ -311,6 +317,20 @@ def reached(cluster: Cluster, namespace: str, service: str) -> Iterator[str]:
     finally:
         os.killpg(process.pid, 15)
         process.wait()
+
+
+def leads_there(address: str) -> None:
+    """Wait until kube-proxy knows of a pod behind a Service: it hears of one that is ready by its own
+    way, which may be later than what a status says."""
+
+    def look() -> bool:
+        at = urllib.parse.urlsplit(address)
+        with contextlib.suppress(OSError):
+            socket.create_connection((at.hostname or "", at.port or 80), timeout=5).close()
+            return True
+        return False
+
+    wait_for(f"the Service at {address} leads to a pod", look, within=60, every=0.2)
 
 
 def eventually(what: str, look: Callable[[], T | None], stack: Stack, *, within: float = 60.0) -> T:

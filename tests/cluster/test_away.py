@@ -11,7 +11,7 @@ import pytest
 from tests.cluster import s3, sources
 from tests.cluster.addresses import folders
 from tests.cluster.cluster import Cluster
-from tests.cluster.stack import RELEASE, TEAM, Stack, eventually, reached
+from tests.cluster.stack import READY_SECONDS, RELEASE, TEAM, Stack, eventually, reached
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
@@ -68,7 +68,7 @@ def server(stack: Stack, replicas: int) -> None:
         pods = stack.cluster.get("pods", "-n", RELEASE, "-l", labels) or []
         return len(pods) == replicas and all(ready(pod) for pod in pods)
 
-    eventually(f"{replicas} servers", look, stack, within=120)
+    eventually(f"{replicas} servers", look, stack, within=READY_SECONDS)
 
 
 def flood(address: str, mark: str, *, lines: int = LINES) -> None:

@@ -263,7 +263,7 @@ import os, sys, time
 for n in range(300):
     print("run", os.environ["SPANYARD_POD_NAME"], time.time_ns(), n)
 print("done")
-time.sleep(1.5)
+time.sleep(4)
 sys.exit(1)
 """
 

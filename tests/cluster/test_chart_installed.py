@@ -178,7 +178,7 @@ def test_install_upgrade_uninstall(place: Cluster, tmp_path: Path) -> None:
             for one in place.get(LITTER, "-n", RELEASE)
         } - {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}  # fmt: skip
 
-    wait_for("nothing but the data is left", lambda: left() == {claim}, within=60, every=0.5)
+    wait_for("nothing but the data is left", lambda: left() == {claim}, within=120, every=0.5)
     wide = place.get(
         "clusterroles,clusterrolebindings,mutatingwebhookconfigurations",
         "-l",

@@ -107,7 +107,8 @@ def broken(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         urgent = [one for one in builds if one["metadata"]["name"] in URGENT]
         stack.cluster.apply(sources.project(PROJECT, builds=kept), *urgent)
         for name in URGENT:
-            eventually(f"{name} got to its step", lambda n=name: begun_or_over(stack, n), stack)
+            eventually(f"{name} got to its step", lambda n=name: begun_or_over(stack, n), stack,
+                       within=120)  # fmt: skip
         stack.cluster.apply(*(one for one in builds if one not in urgent))
         yield stack
 

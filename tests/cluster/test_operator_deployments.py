@@ -205,7 +205,7 @@ async def test_a_build_becomes_a_server_with_an_address_in_few_writes(team: Team
 async def test_a_bad_revision_leaves_the_old_one_serving_and_says_why(team: Team) -> None:
     team.build("shop-1", "a")
     async with team.operating():
-        team.make("Deployment", "web", {**SERVER, "replicas": 2, "progressDeadline": "4s"})
+        team.make("Deployment", "web", {**SERVER, "replicas": 2, "progressDeadline": "20s"})
         await becomes_ready(team, 1, replicas=2)
         team.build("shop-2", "b")
         await until("a pod of it starts", lambda: team.pods(2))

@@ -53,7 +53,7 @@ def test_traces_logs_and_metrics_arrive(name: str, sent: Stack) -> None:
         answer = sent.found(f"/projects/{TEAM}.{name}/{path}", **query) or {}
         return list(answer.get("items", []))
 
-    done = sent.wait_for_phase("Build", name, "Failed", "Succeeded", within=240)
+    done = sent.wait_for_phase("Build", name, "Failed", "Succeeded", within=600)
     assert done["status"]["phase"] == "Succeeded", json.dumps(done["status"], indent=1)
     [told] = eventually("the log record", lambda: items("logs", text="4711"), sent)
     assert told["message"] == "order 4711 is late"

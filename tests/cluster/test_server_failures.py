@@ -22,6 +22,7 @@ import pytest
 from tests.cluster.binaries import kept
 from tests.cluster.cluster import Cluster
 from tests.cluster.operating import operating
+from tests.cluster.stack import leads_there
 
 pytestmark = [pytest.mark.slow]
 
@@ -172,8 +173,9 @@ async def serves(cluster: Cluster, namespace: str) -> None:
     status = await until(cluster, namespace, "good", lambda s: s.get("reason") == "Serving")
     assert status["readyReplicas"] == 1
     service = cluster.get("service", "good-server", "-n", namespace)
-    url = f"http://{service['spec']['clusterIP']}/hostname"
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    address = f"http://{service['spec']['clusterIP']}"
+    await asyncio.to_thread(leads_there, address)
+    with urllib.request.urlopen(f"{address}/hostname", timeout=20) as answer:
         assert answer.status == 200
 
 

@@ -102,7 +102,7 @@ async def _listens(server: Server, first: Program) -> None:
     seqs: list[int] = []
     lost = 0
     programs = [first]
-    async with LiveClient(server.url) as live, asyncio.timeout(120):
+    async with LiveClient(server.url) as live, asyncio.timeout(300):
         await live.subscribe("project:team.shop", resume=Resume(1, {WRITER: 0}))
         # Who ends may have said all before: that it has gone is heard after that then.
         while len(seqs) < LINES or lost < 2:

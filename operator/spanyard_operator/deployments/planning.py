@@ -59,14 +59,14 @@ async def plan(context: Context, deployment: Deployment) -> Plan:
         if named is not None and named.spec.project != spec.project:
             builds.append(named)
     keys = await _keys(context, deployment)
-    namespace = await _namespace(context, about.namespace)
+    capture = await _capture(context, deployment)
     return Plan(
         deployment=deployment,
         wanted=wanted(deployment, builds, keys, replicas=replicas, salt=context.salt),
         apps=apps,
         replicas=replicas,
         foreign=foreign,
-        capture=choose_capture(namespace, spec.collector.capture, context.settings.capture),
+        capture=capture,
     )
 
 
@@ -99,14 +99,18 @@ async def _keys(context: Context, deployment: Deployment) -> Keys:
     return found
 
 
-async def _namespace(context: Context, name: str) -> Object | None:
+async def _capture(context: Context, deployment: Deployment) -> CaptureChoice:
+    default, name = context.settings.capture, deployment.metadata.namespace
     # Of single namespaces there is no watch: what the cache has of them may be minutes old.
-    kept = None if context.settings.namespaces else context.cache.get(NAMESPACES, name)
-    if kept is not None:
-        return kept
+    namespace = None if context.settings.namespaces else context.cache.get(NAMESPACES, name)
     try:
-        return await context.kube.get(NAMESPACES, name)
+        namespace = namespace or await context.kube.get(NAMESPACES, name)
     except KubeError as error:
-        if error.status == 403:  # an operator of some namespaces may not see them: `auto` guesses
-            return None
-        raise
+        if error.status != 403:
+            raise
+        # An operator of some namespaces may not see them, and `auto` guesses. But for a moment after
+        # its start an API server says so to everybody: what was known before holds then, or the pods
+        # of a namespace that forbids hostPath would be replaced by such as it refuses.
+        if default == "auto":
+            default = deployment.status.collector.mode
+    return choose_capture(namespace, deployment.spec.collector.capture, default)

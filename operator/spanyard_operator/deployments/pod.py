@@ -23,9 +23,10 @@ CONTAINER = "server"
 HOME_VOLUME = "spanyard-home"
 HOME_PATH = "/spanyard/home"
 HOST = "0.0.0.0"  # noqa: S104 - in its pod: the Service must reach it
-DRAIN_S = 3
-"""Between a pod's removal from its Service and SIGTERM: nodes learn of it within about a second, and
-until then they send it connections. The kubelet's own `sleep` needs no program in the image."""
+DRAIN_S = 5
+"""Between a pod's removal from its Service and SIGTERM: until the nodes learn of it they send it
+connections. kube-proxy waits up to a second between two changes of its rules, a busy node longer. The
+kubelet's own `sleep` needs no program in the image."""
 _FIRST_PROCESS = """\
 child= stop=
 trap 'stop=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT QUIT

@@ -17,9 +17,10 @@ GUARANTEES: Mapping[Capture, str] = {
         "file, also over kills and restarts of the collector; what was rotated away unread is told."
     ),
     "api": (
-        "Read through the API server: every line is stored once while the collector runs; a file "
-        "that the kubelet rotates while the collector or the API server is away is a told gap of "
-        "unknown size. Whether a line came from stdout or stderr is not known."
+        "Read through the API server: every line is stored once while the collector runs, but for "
+        "what is written in the milliseconds in which the kubelet rotates the file, which may pass "
+        "untold; a file that it rotates while the collector or the API server is away is a told gap "
+        "of unknown size. Whether a line came from stdout or stderr is not known."
     ),
 }
 

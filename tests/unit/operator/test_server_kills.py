@@ -17,6 +17,7 @@ from spanyard_core.kube import (
     APPS_DEPLOYMENTS,
     BUILDS,
     DEPLOYMENTS,
+    NAMESPACES,
     REPLICA_SETS,
     SERVICES,
     Api,
@@ -197,3 +198,32 @@ async def test_what_is_refused_is_told_and_stopped_all_the_same(tmp_path: Path) 
     assert apps["spec"]["replicas"] == 0
     assert (status["reason"], status.get("readyReplicas", 0)) == ("InvalidSpec", 0)
     assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
+
+
+async def test_who_may_not_see_the_namespace_for_a_moment_changes_nothing(tmp_path: Path) -> None:
+    """As an API server says to everybody right after its start."""
+    world = Rolling(tmp_path)
+    world.numbers = {}
+    level = {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    world.kube.put(NAMESPACES, {"metadata": {"name": NAMESPACE, **level}})
+    world.project()
+    world.finished(1)
+    world.deployment("a", follow=True, command="serve")
+    world.operator(namespaces=(NAMESPACE,))
+    await run(world, 20)
+    assert world.server("a")["status"]["collector"]["mode"] == "api"
+    before = world.kube.all(APPS_DEPLOYMENTS)[0]["spec"]["template"]
+    refused: list[str] = []
+
+    def forbids(verb: str, api: Api, name: str) -> None:
+        if verb == "get" and api == NAMESPACES:
+            refused.append(name)
+            raise KubeError("namespaces is forbidden", status=403, reason="Forbidden")
+
+    world.kube.before = forbids
+    world.change(DEPLOYMENTS, "a", replicas=2)
+    await run(world, 30)
+    (apps,), status = world.kube.all(APPS_DEPLOYMENTS), world.server("a")["status"]
+    assert refused
+    assert (status["readyReplicas"], status["collector"]["mode"]) == (2, "api")
+    assert apps["spec"]["template"] == before

@@ -149,8 +149,8 @@ def test_placement_resources_account_and_grace_are_passed_on() -> None:
     assert spec["tolerations"] == [toleration]
     assert spec["serviceAccountName"] == "mine"
     assert "automountServiceAccountToken" not in spec, "an account of one's own is for its token"
-    assert spec["terminationGracePeriodSeconds"] == 74, (
-        "3 s to drain, 60.5 s, and a reserve of 10 s"
+    assert spec["terminationGracePeriodSeconds"] == 76, (
+        "5 s to drain, 60.5 s, and a reserve of 10 s"
     )
     assert spec["containers"][0]["resources"] == {"limits": {"memory": "512Mi"}}
 
