@@ -66,6 +66,8 @@ class Wanted:
         self._saved = save
         if save:
             self._save()
+        self._seen = self._look()
+        """As it was read: what is edited before `watch` begins is an edit, too."""
 
     @property
     def folders(self) -> Sequence[Path]:
@@ -202,8 +204,7 @@ class Wanted:
         self, store: ResourceStore, clock: Clock, expect: "Callable[[Expected], None]"
     ) -> None:
         """Apply edits, for ever."""
-        last = await asyncio.to_thread(self._look)
-        async with contextlib.aclosing(watching.edits(self._look, clock, last=last)) as edits:
+        async with contextlib.aclosing(watching.edits(self._look, clock, last=self._seen)) as edits:
             async for _ in edits:
                 try:
                     self._read = await asyncio.to_thread(self._reading)

@@ -104,6 +104,7 @@ def test_a_stream_goes_on_over_a_killed_gateway_a_killed_collector_and_a_new_pod
             wait_for(
                 "lines of the new pod",
                 lambda: any(not writer.startswith(uid) for writer, _ in listener.heard),
+                within=180,
             )
             heard_some(listener, printing)
         said = printing.said
@@ -191,8 +192,10 @@ def test_who_may_not_or_no_longer_is_cut_off_with_a_reason_and_a_new_token_goes_
         began = time.monotonic()
         kubectl = stack.cluster.kubectl
         kubectl("delete", "rolebinding", "demoted", "-n", TEAM)
+        renewed.may_renew.clear()
         kubectl("delete", "serviceaccount", "leaving", "renewed", "-n", TEAM)
         account(stack.cluster, "renewed", TEAM)  # of the same name, and somebody else
+        renewed.may_renew.set()
         ended = demoted.wait("a right that is gone", Over, within=RIGHTS_S)
         assert ended.code == "forbidden"
         assert "has not `get projects.spanyard.dev/telemetry`" in ended.message

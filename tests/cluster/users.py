@@ -88,6 +88,9 @@ class Listener:
         self._channel, self._team = channel, team
         self._history = history
         self._token = ""
+        self.may_renew = threading.Event()
+        """Cleared while there is no account to make a token for."""
+        self.may_renew.set()
         self._ends = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=who)
 
@@ -103,6 +106,7 @@ class Listener:
     def token(self, renew: bool) -> str:
         if renew or not self._token:
             self.renewed += renew
+            self.may_renew.wait(60)
             created = ("create", "token", self._who, "-n", self._team, "--duration=10m")
             try:
                 self._token = self._cluster.kubectl(*created).strip()

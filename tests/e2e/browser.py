@@ -162,8 +162,7 @@ def tab(address: str, *, dark: bool = False, width: int = 1280, height: int = 80
                 color_scheme="dark" if dark else "light",
                 viewport={"width": width, "height": height},
             )
-            page = context.new_page()
-            page.set_default_timeout(PATIENCE_S * 1000)
-            yield Tab(page, address)
+            context.set_default_timeout(PATIENCE_S * 1000)
+            yield Tab(context.new_page(), address)
         finally:
             browser.close()

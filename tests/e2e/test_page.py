@@ -44,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Up(folder / "data", ROOT / "examples" / "support-agent") as up:
         gateway = up.address()
         serving = up.until(
-            lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving", 120
+            lambda e: e["event"] == "deployment" and e["status"].get("reason") == "Serving"
         )
         found = Stack(gateway, serving["status"]["endpoint"], folder / "data", "")
         trace = [found.ask(f"What about refunds {n}?") for n in range(6)][-1]

@@ -110,6 +110,7 @@ def test_while_clickhouse_is_away_a_banner_says_what_is_stale_until_it_is_back(
     story: Story,
 ) -> None:
     story.say("said before")
+    story.until(f'projects/{PROJECT}/logs?q="said+before"')
     away = [True]
 
     def socket(ours: Any) -> None:

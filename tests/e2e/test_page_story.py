@@ -119,10 +119,10 @@ def test_the_log_goes_on_by_itself_after_a_crash_of_everything(story: Story) -> 
         banner.wait_for()
         found.is_fine(away=True)
         story.restart()
+        found.sees("Connected again after")  # for 20 s
         story.say(*(f"tick {n}" for n in range(41, 46)))
         log(found).get_by_text("tick 45", exact=True).wait_for()
         banner.wait_for(state="hidden")
-        found.sees("Connected again after")
         # What it said while there was nobody to listen is stored by the next one, and comes too.
         log(found).get_by_text(f"talker ends in process {crashed}").wait_for()
         lines = downloaded(found)

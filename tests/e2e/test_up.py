@@ -15,7 +15,7 @@ import pytest
 
 from spanyard_core.resources.kinds import DeploymentSpec
 from tests.fakes.ports import nobodys
-from tests.fakes.up import ROOT, Up, environment, marked, run
+from tests.fakes.up import PATIENCE_S, ROOT, Up, environment, marked, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
 
@@ -50,7 +50,7 @@ def rows(up: Up, path: str) -> list[dict[str, str]]:
 
 def until_answers(url: str, wanted: str) -> None:
     """Ask until the answer is another; every request on the way is answered."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while (answer := get(url)) != wanted:
         assert time.monotonic() < deadline, answer
         time.sleep(0.02)

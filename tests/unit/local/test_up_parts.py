@@ -1,6 +1,7 @@
 """Parts of `spanyard up`: what it builds again, when it is there, what it counted."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -205,6 +206,26 @@ class TestWanted:
             await wanted.apply(store, again=True)
         assert str(file) in str(error.value)
         assert store.projects() == []
+
+    async def test_an_edit_between_reading_and_watching_is_applied(self, tmp_path: Path) -> None:
+        """Whoever edits while ClickHouse still starts."""
+        file = tmp_path / "x.yaml"
+        file.write_text(json.dumps(manifest("Project", "shop", description="first")))
+        store = ResourceStore(tmp_path / "resources", clock=SystemClock())
+        await store.open()
+        wanted = self.wanted(tmp_path, file)
+        file.write_text(json.dumps(manifest("Project", "shop", description="second one")))
+        await wanted.apply(store, again=True)
+        applied = asyncio.Event()
+        watching = asyncio.create_task(
+            wanted.watch(store, SystemClock(), lambda expected: applied.set())
+        )
+        async with asyncio.timeout(60):
+            await applied.wait()
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        assert [one.spec.description for one in store.projects()] == ["second one"]
 
     @pytest.mark.parametrize(
         "wrong",

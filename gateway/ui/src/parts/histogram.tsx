@@ -24,16 +24,20 @@ interface Props {
 }
 
 export function Histogram({ buckets, stepSeconds, kinds, what, rate, brushed }: Props): JSX.Element {
-  const [drag, setDrag] = useState<[number, number] | null>(null);
-  const [over, setOver] = useState<number | null>(null);
+  // Kept as times, of the bars' beginnings: bars that come later may be others.
+  const [dragged, setDragged] = useState<[number, number] | null>(null);
+  const [pointed, setPointed] = useState<number | null>(null);
   const box = useRef<HTMLDivElement>(null);
   const most = Math.max(1, ...buckets.map((b) => b.total));
   const n = Math.max(1, buckets.length);
+  const start = (i: number): number => Date.parse(buckets[i]?.time ?? "") || 0;
+  const bar = (time: number): number => Math.max(0, Math.min(n - 1, Math.floor((time - start(0)) / (stepSeconds * 1000))));
+  const over = pointed === null ? null : bar(pointed);
+  const drag = dragged && ([bar(dragged[0]), bar(dragged[1])] as const);
   const place = (event: PointerEvent): number => {
     const { left, width } = box.current!.getBoundingClientRect();
     return Math.max(0, Math.min(n - 1, Math.floor(((event.clientX - left) / width) * n)));
   };
-  const start = (i: number): number => Date.parse(buckets[i]!.time);
   const choose = (a: number, b: number): void => {
     if (buckets.length) brushed(start(Math.min(a, b)), start(Math.max(a, b)) + stepSeconds * 1000);
   };
@@ -47,7 +51,7 @@ export function Histogram({ buckets, stepSeconds, kinds, what, rate, brushed }: 
   };
   const keys = (event: KeyboardEvent): void => {
     const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
-    if (step) setOver(Math.max(0, Math.min(n - 1, (over ?? (step > 0 ? -1 : n)) + step)));
+    if (step) setPointed(start(Math.max(0, Math.min(n - 1, (over ?? (step > 0 ? -1 : n)) + step))));
     else if (event.key === "Enter" && over !== null) choose(over, over);
     else return;
     event.preventDefault();
@@ -67,21 +71,21 @@ export function Histogram({ buckets, stepSeconds, kinds, what, rate, brushed }: 
         aria-valuenow={over ?? 0}
         aria-valuetext={told(over)}
         onKeyDown={keys}
-        onBlur={() => setOver(null)}
+        onBlur={() => setPointed(null)}
         onPointerDown={(e) => {
           if (e.button !== 0) return;
           e.currentTarget.setPointerCapture(e.pointerId);
-          setDrag([place(e), place(e)]);
+          setDragged([start(place(e)), start(place(e))]);
         }}
         onPointerMove={(e) => {
-          setOver(place(e));
-          if (drag) setDrag([drag[0], place(e)]);
+          setPointed(start(place(e)));
+          if (dragged) setDragged([dragged[0], start(place(e))]);
         }}
-        onPointerLeave={() => !drag && setOver(null)}
-        onPointerCancel={() => setDrag(null)}
+        onPointerLeave={() => !dragged && setPointed(null)}
+        onPointerCancel={() => setDragged(null)}
         onPointerUp={() => {
           if (drag) choose(...drag);
-          setDrag(null);
+          setDragged(null);
         }}
       >
         <svg viewBox={`0 0 ${n} 100`} preserveAspectRatio="none" aria-hidden="true">

@@ -1,6 +1,6 @@
 /** Where a query is written: what may come next, what was asked before, and what is wrong, at its place. */
 import type { JSX } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Refused } from "../api";
 import { asked, offers, remember, type Offer } from "../query";
 import "./reading.css";
@@ -22,7 +22,8 @@ export function QueryBox({ signal, query, fields, values, problem, ask }: Props)
   const [left, setLeft] = useState(0);
   const input = useRef<HTMLInputElement>(null);
   const caret = useRef<number | null>(null);
-  useEffect(() => setText(query), [query]);
+  // At once: a letter that is typed right after Enter is not taken back.
+  useLayoutEffect(() => setText(query), [query]);
   useLayoutEffect(() => {
     if (caret.current === null) return;
     input.current?.setSelectionRange(caret.current, caret.current);

@@ -148,7 +148,8 @@ export function Timeline({ id, project, listeners }: Props): JSX.Element {
     if (element && atEnd.current && !chosen) element.scrollTop = element.scrollHeight;
   }, [entries, chosen]);
   const shown = selected !== undefined;
-  useEffect(() => {
+  // At once: the next key may look where the chosen one is.
+  useLayoutEffect(() => {
     if (shown) box.current?.querySelector(".at")?.scrollIntoView({ block: "nearest" });
   }, [chosen, shown]);
 

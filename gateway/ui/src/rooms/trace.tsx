@@ -1,6 +1,6 @@
 /** What did it think, where did the time go? Tree and waterfall, and what one span holds. */
 import type { JSX } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Page, Score, Span, Trace, TraceOutline } from "../api";
 import { part } from "../api";
 import { useAsked } from "../asking";
@@ -165,9 +165,14 @@ function Shown({ project, id, spans, detail, now, of }: ShownProps): JSX.Element
   const all = useMemo(() => (found.ids.size ? rows(whole, OPEN) : []), [whole, found.ids]);
   const hits = useMemo(() => all.filter((node) => found.ids.has(node.span.id)), [all, found.ids]);
   const nth = hits.findIndex((node) => node.span.id === chosen.span.id) + 1;
+  /** Which way, for who pressed Enter before the gateway had answered. */
+  const due = useRef(0);
   /** The next of what was found after the chosen one, round and round; what hides it is unfolded. */
   const seek = (by: number): void => {
-    if (!hits.length) return;
+    if (!hits.length) {
+      due.current = found.waiting ? by : 0;
+      return;
+    }
     const from = all.findIndex((node) => node.span.id === chosen.span.id);
     const order = by > 0 ? hits : [...hits].reverse();
     const place = new Map(all.map((node, i) => [node, i]));
@@ -182,6 +187,12 @@ function Shown({ project, id, spans, detail, now, of }: ShownProps): JSX.Element
     choose({ span: next.span.id });
     showRow(box.current!, (open.size < folded.size ? rows(whole, open) : nodes).findIndex((node) => node.span.id === next.span.id));
   };
+  useLayoutEffect(() => {
+    due.current = 0;
+  }, [words]);
+  useEffect(() => {
+    if (!found.waiting && due.current) seek(due.current);
+  }, [found.waiting]);
   const sideways = (left: boolean): void => {
     const shut = folded.has(chosen.span.id) || chosen.below.length === 0;
     if (left && shut) pick(parentOf(nodes, at));
