@@ -191,7 +191,10 @@ function Shown({ project, id, spans, detail, now, of }: ShownProps): JSX.Element
     due.current = 0;
   }, [words]);
   useEffect(() => {
-    if (!found.waiting && due.current) seek(due.current);
+    const by = due.current;
+    if (found.waiting || !by) return;
+    due.current = 0;
+    seek(by);
   }, [found.waiting]);
   const sideways = (left: boolean): void => {
     const shut = folded.has(chosen.span.id) || chosen.below.length === 0;
