@@ -255,6 +255,53 @@ class TestDirectories:
         assert made == 5
         assert await storage.read("a/b/k") == b"1"
 
+    @pytest.mark.parametrize("call", ["write", "create", "move"])
+    async def test_one_that_somebody_else_made_and_pruned_is_made_again(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        await storage.write("source", b"1")
+        mkdir = os.mkdir
+        met = 0
+
+        def next_door(path: bytes, *arguments: Any) -> None:
+            nonlocal met
+            mkdir(path, *arguments)
+            if met == 3:
+                return
+            met += 1
+            try:
+                mkdir(path, *arguments)  # the neighbour's was there first
+            except FileExistsError:
+                os.rmdir(path)  # and is gone before the next look
+                raise
+
+        monkeypatch.setattr(os, "mkdir", next_door)
+        if call == "move":
+            await storage.move("source", "a/b/k")
+        else:
+            await storage.write("a/b/k", b"1", if_absent=call == "create")
+        assert met == 3
+        assert await storage.read("a/b/k") == b"1"
+
+    @pytest.mark.parametrize("call", ["write", "create", "move"])
+    async def test_an_empty_one_that_is_pruned_before_an_object_takes_its_place(
+        self, storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        await storage.write("source", b"1")
+        (root / "k").mkdir()
+        rmdir = os.rmdir
+
+        def pruned_by_both(path: bytes) -> None:
+            rmdir(path)
+            rmdir(path)
+
+        monkeypatch.setattr(os, "rmdir", pruned_by_both)
+        if call == "move":
+            await storage.move("source", "k")
+        else:
+            await storage.write("k", b"1", if_absent=call == "create")
+        assert await storage.read("k") == b"1"
+
     async def test_the_first_page_of_a_prefix_opens_only_what_lies_under_it(
         self, storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -124,7 +124,7 @@ class DirectoryStorage:
                 continue  # the directory was pruned just now
             except (FileExistsError, IsADirectoryError):
                 if stat.S_ISDIR(_mode(path)):
-                    os.rmdir(path)  # left empty by a crash; else ENOTEMPTY says it
+                    durable.remove_empty(path)  # not empty: ENOTEMPTY says it
                     continue
                 if not if_absent:
                     raise
@@ -200,7 +200,7 @@ class DirectoryStorage:
                         self._finish_move(new, source, target)
                         return
                 except IsADirectoryError:
-                    os.rmdir(new)
+                    durable.remove_empty(new)
             else:
                 raise StorageError(f"cannot move to {self._name(target)}: it keeps changing")
             self._directories.sync(os.path.dirname(new))

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -164,7 +165,12 @@ def make_root(root: bytes) -> None:
 
 
 def make_parents(directory: bytes, root: bytes) -> None:
-    """Create `directory` below an existing `root`; `sync_chain` makes it durable."""
+    """Create `directory` below an existing `root`; `SyncedDirectories` makes it durable.
+
+    Raises:
+        FileNotFoundError: a part of it was pruned meanwhile; try again.
+        NotADirectoryError: a part of it is an object.
+    """
     missing = []
     while directory != root and not os.path.isdir(directory):
         missing.append(directory)
@@ -181,6 +187,18 @@ def prune(directory: bytes, root: bytes) -> None:
         except OSError:  # not empty, gone, or not ours to remove: an empty directory does no harm
             return
         directory = os.path.dirname(directory)
+
+
+def remove_empty(directory: bytes) -> None:
+    """Remove a directory that a crash left empty, or that somebody else prunes just now.
+
+    Raises:
+        OSError: it is not empty (ENOTEMPTY), or what has its name now is no directory.
+    """
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
 
 
 def write_temporary(folder: bytes, blocks: Iterable[bytes]) -> bytes:
@@ -206,8 +224,15 @@ def write_temporary(folder: bytes, blocks: Iterable[bytes]) -> bytes:
 
 
 def _mkdir(path: bytes) -> None:
+    """Make a directory, or find that somebody else did.
+
+    Raises:
+        FileNotFoundError: its parent is gone, or it was there and is gone: pruned meanwhile.
+        NotADirectoryError: something else has its name.
+    """
     try:
         os.mkdir(path)
     except FileExistsError:
-        if not os.path.isdir(path):
+        # One look: to a second one it may be another thing, or nothing.
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
