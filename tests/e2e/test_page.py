@@ -117,6 +117,28 @@ def test_why_a_trace_failed_can_be_read_without_scrolling_sideways(stack: Stack)
         assert found.troubles == []
 
 
+def test_what_a_stream_knew_before_the_database_is_asked_for_until_it_is_stored(
+    stack: Stack,
+) -> None:
+    trace = stack.ask("Where is it? " * 700)
+    early = [2]
+    """The gateway's answers of the moment before the trace was loaded."""
+
+    def answered(route) -> None:  # type: ignore[no-untyped-def]
+        if early[0]:
+            early[0] -= 1
+            route.fulfill(json={"items": []})
+        else:
+            route.continue_()
+
+    with tab(stack.gateway) as found:
+        found.page.route(re.compile(rf"/spans\?.*{trace}"), answered)
+        found.go(f"traces/local.support/{trace}")
+        found.sees("context_length_exceeded: the prompt has")
+        assert early == [0]
+        assert found.troubles == []
+
+
 def test_what_spans_hold_is_asked_for_when_they_are_looked_at_and_once(stack: Stack) -> None:
     with tab(stack.gateway) as found:
         page, asked = found.page, list[str]()

@@ -49,6 +49,22 @@ export function useAsked<T>(path: string, params: Params = {}, every = 0): Asked
   return { data: mine ? state.data : undefined, error: mine ? state.error : undefined, loading: !mine, again };
 }
 
+/** Asks again while something is awaited: after 3 s, then ever more rarely, down to once a minute. */
+export function useAwaited(awaited: boolean, again: () => void): void {
+  const latest = useRef(again);
+  latest.current = again;
+  useEffect(() => {
+    if (!awaited) return;
+    let wait = 3_000;
+    let timer = setTimeout(function turn() {
+      latest.current();
+      wait = Math.min(2 * wait, 60_000);
+      timer = setTimeout(turn, wait);
+    }, wait);
+    return () => clearTimeout(timer);
+  }, [awaited]);
+}
+
 /** What was there last, until something new is: a view that is asked for anew does not jump. */
 export function useLast<T>(data: T | undefined): T | undefined {
   const last = useRef(data);

@@ -5,7 +5,7 @@ import { short } from "./commits";
 import { bytes, cost, count, duration, ms, visible } from "./format";
 import { scroll, TALLEST } from "./scroll";
 import { messages } from "./conversation";
-import { kindOf, rows, tree, withLive } from "./spans";
+import { isBehind, kindOf, rows, tree, withLive } from "./spans";
 
 vi.stubGlobal("document", { baseURI: "http://127.0.0.1:8080/ui/" });
 const { decoded } = await import("./place");
@@ -67,6 +67,13 @@ describe("a trace as a tree", () => {
     expect(heard(span("b", "a", 1, null), span("b", "a", 1, 3))).toBe(stored);
     expect(heard(span("a", "", 0, null, { step: 2 }))[0]).toMatchObject({ endTime: null, attributes: { model: "m", step: 2 } });
     expect(heard(span("a", "", 0, 9), span("c", "a", 4, null)).map((one) => [one.id, one.endTime !== null])).toEqual([["a", true], ["b", true], ["c", false]]);
+  });
+  it("is behind while something that ended is not stored as ended", () => {
+    const stored = [span("a", "", 0, null), span("b", "a", 1, 2)];
+    const behind = (...spans: Span[]) => isBehind(stored, new Map(spans.map((one) => [one.id, one])));
+    expect([behind(), behind(span("a", "", 0, null), span("c", "a", 1, null)), behind(span("b", "a", 1, 2))]).toEqual([false, false, false]);
+    expect([behind(span("a", "", 0, 9)), behind(span("c", "a", 1, 2)), behind(span("b", "a", 1, 2), span("c", "a", 1, 2))]).toEqual([true, true, true]);
+    expect(isBehind([], new Map())).toBe(false);
   });
   it("tells agents, models, tools, HTTP and databases apart", () => {
     const kinds = [{ "gen_ai.operation.name": "invoke_agent" }, { "gen_ai.operation.name": "chat" }, { "gen_ai.operation.name": "execute_tool" }, { "http.request.method": "GET" }, { "db.system.name": "x" }, {}];

@@ -173,6 +173,14 @@ export function withLive(stored: readonly Span[], heard: ReadonlyMap<string, Spa
   return news ? [...all.values()] : stored;
 }
 
+/** Whether something that ended is not stored as ended yet: what it cost and why it failed is still to come. */
+export function isBehind(stored: readonly Span[], heard: ReadonlyMap<string, Span>): boolean {
+  let missing = 0;
+  for (const span of heard.values()) if (span.endTime) missing++;
+  for (const span of stored) if (missing && span.endTime && heard.get(span.id)?.endTime) missing--;
+  return missing > 0;
+}
+
 export const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "");
 
 const STEPS = [1, 2, 5, 10];

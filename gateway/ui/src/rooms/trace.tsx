@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Page, Score, Span, Trace, TraceOutline } from "../api";
 import { part } from "../api";
-import { useAsked } from "../asking";
+import { useAsked, useAwaited } from "../asking";
 import { useFound } from "../finding";
 import { walked } from "../focus";
 import { cost, count, duration, ms, visible } from "../format";
@@ -14,7 +14,7 @@ import { FindBar } from "../parts/findbar";
 import { Detail } from "../parts/spandetail";
 import { Kinds, showRow, Waterfall } from "../parts/waterfall";
 import { choose, href, listed, usePlace } from "../place";
-import { type Node, rows, stateOf, tree, withLive } from "../spans";
+import { isBehind, type Node, rows, stateOf, tree, withLive } from "../spans";
 
 export function TraceRoom({ project, id }: { project: string; id: string }): JSX.Element {
   // Asked for first: a trace that only begins is no error, and is no 404 in the browser's console.
@@ -51,6 +51,9 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   }, [project, id]);
   const spans = useMemo(() => withLive(found.data?.spans ?? [], fresh), [found.data, fresh]);
   const open = useMemo(() => spans.some((span) => !span.endTime), [spans]);
+  // A stream's history comes from the collectors' memory too, before the database has it.
+  const behind = useMemo(() => !found.data?.truncated && isBehind(found.data?.spans ?? [], fresh), [found.data, fresh]);
+  useAwaited(behind, again.current);
   useEffect(() => {
     if (!open) return;
     const timer = setInterval(() => setNow(Date.now()), 250);
