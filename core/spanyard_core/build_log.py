@@ -95,10 +95,15 @@ def part_key(build: str, chunk: bytes) -> str | None:
 
 async def read_build_log(storage: Storage, build: str) -> BuildText:
     """The log of a build. Raises ObjectNotFoundError when it left nothing, StorageError."""
-    try:
+    with contextlib.suppress(ObjectNotFoundError):
         return await _whole(storage, build)
-    except ObjectNotFoundError:
-        return await _from_parts(storage, build)
+    found = await _from_parts(storage, build)
+    # The build may have ended meanwhile: then some of its parts, or all, were gone already.
+    with contextlib.suppress(ObjectNotFoundError):
+        return await _whole(storage, build)
+    if found is None:
+        raise ObjectNotFoundError(f"build {build!r} left no log in storage")
+    return found
 
 
 async def _whole(storage: Storage, build: str) -> BuildText:
@@ -107,7 +112,8 @@ async def _whole(storage: Storage, build: str) -> BuildText:
     return BuildText(raw[:MAX_TEXT_BYTES].decode("utf-8", "replace"), complete=True, truncated=cut)
 
 
-async def _from_parts(storage: Storage, build: str) -> BuildText:
+async def _from_parts(storage: Storage, build: str) -> BuildText | None:
+    """None when there are no parts, or one went away."""
     lines: list[tuple[str, str, int, str]] = []
     size = parts = 0
     truncated = False
@@ -119,8 +125,7 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
         try:
             data = await storage.read(info.key)
         except ObjectNotFoundError:
-            # The build has ended meanwhile, and its parts became one object.
-            return await _whole(storage, build)
+            return None
         try:
             text = b"".join(decoded_blocks(data, limit=MAX_TEXT_BYTES))
         except BadRecordError:
@@ -139,7 +144,7 @@ async def _from_parts(storage: Storage, build: str) -> BuildText:
             truncated = True
             break
     if not parts:
-        raise ObjectNotFoundError(f"build {build!r} left no log in storage")
+        return None
     lines.sort()
     return BuildText("".join(line[3] for line in lines), complete=False, truncated=truncated)
 

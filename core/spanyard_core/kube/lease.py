@@ -160,14 +160,27 @@ class Lease:
         held, self._renewed_at = self._renewed_at is not None, None
         if not held:
             return
-        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
         try:
             async with asyncio.timeout(_RELEASE_WITHIN):
-                await self._write(spec)
+                await self._give_up()
         except (KubeError, KubeUnavailableError, TimeoutError) as error:
             log.warning("the lease %s was not released: %s", self._name, error or "no answer")
         else:
             log.info("released the lease %s", self._name)
+
+    async def _give_up(self) -> None:
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
+        try:
+            await self._write(spec)
+        except KubeError as error:
+            if not error.conflict:
+                raise
+            # A renewal that was cancelled may have been made all the same: then it is still ours.
+            found = await self._kube.get(LEASES, self._name, self._namespace)
+            if found is None or _spec(found).get("holderIdentity") != self._holder:
+                raise
+            self._saw(found)
+            await self._write(spec)
 
     # --- taking it ---------------------------------------------------------------------------
 

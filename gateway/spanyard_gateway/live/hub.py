@@ -205,7 +205,9 @@ class Hub:
                 running.unused_since is not None and now - running.unused_since >= LINGER_S
             ):
                 # First: whoever begins to listen while it ends needs another, and must not lose it.
-                del self._running[uid]
+                # Where another has come already, while one before this ended, that stays.
+                if self._running.get(uid) is running:
+                    del self._running[uid]
                 running.task.cancel()
                 await asyncio.gather(running.task, return_exceptions=True)
 

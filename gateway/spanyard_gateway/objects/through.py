@@ -40,7 +40,11 @@ class ThroughGateway:
         if path is not None:
             if not await self._storage.exists(key):
                 return None
-            return Stored(await asyncio.to_thread(lambda: path.stat().st_size))
+            try:
+                found = await asyncio.to_thread(path.stat)
+            except (FileNotFoundError, NotADirectoryError):
+                return None  # the ingester has moved it just now
+            return Stored(found.st_size)
         async for info in self._storage.list(key):
             return Stored(info.size) if info.key == key else None
         return None

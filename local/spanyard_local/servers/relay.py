@@ -87,6 +87,8 @@ class Relay:
     async def _pass_questions(self) -> None:
         while data := await _read(self._reader):
             if not self._asking and _REQUEST.match(data):
+                # Before, too: to go over may take seconds, in which somebody waits for an answer.
+                self._seen(asking=True)
                 await self._go_over()
             self._seen(asking=True)
             if not await _write(self._line.writer, data):

@@ -27,7 +27,14 @@ from spanyard_local.servers.endings import CONTAINER, ending, exit_code, not_fou
 from spanyard_local.servers.health import Health, Rules, listening_below
 from spanyard_local.servers.ports import Target, free_port
 from spanyard_local.servers.probe import Look, look
-from spanyard_local.shimmed import CommandNotFoundError, ExitStatus, NoSpaceError, Shimmed, ShimSpec
+from spanyard_local.shimmed import (
+    CommandNotFoundError,
+    ExitStatus,
+    NoSpaceError,
+    Shimmed,
+    ShimSpec,
+    StartError,
+)
 
 log = logging.getLogger("spanyard.local")
 
@@ -196,7 +203,11 @@ class Replica:
 
     async def _one_run(self, pod: Pod) -> None:
         world = self._world
-        port = world.port()
+        try:
+            port = world.port()
+        except OSError as error:
+            # This machine has no descriptor left, say: that passes, and is tried again.
+            raise StartError(f"{pod.identity.pod}: no port is to be had: {error}") from error
         try:
             process = await world.start(self._spec(pod, port))
         except CommandNotFoundError:

@@ -1,5 +1,7 @@
 """The log of a build from its parts: damaged ones, and parts that become one object meanwhile."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from spanyard_core.build_log import (
 from spanyard_core.chunks import ChunkWriter
 from spanyard_core.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from spanyard_core.records import LogLine
-from spanyard_core.storage import Storage, open_storage
+from spanyard_core.storage import ObjectInfo, Storage, open_storage
 from spanyard_sidecar.build_parts import BuildParts
 from tests.fakes.gateway_api import chunk
 
@@ -66,6 +68,18 @@ async def test_parts_that_become_one_object_while_they_are_read_are_read_as_that
     monkeypatch.setattr(type(storage), "read", gone)
     log = await read_build_log(storage, "local.b")
     assert (log.complete, log.text) == (True, "one\ntwo\n")
+    await storage.close()
+
+
+@pytest.mark.parametrize("calls", range(10))
+async def test_a_build_that_ends_before_its_parts_are_listed_has_all_its_lines(
+    storage: Storage, calls: int
+) -> None:
+    await put(storage, run_of("fetch", 10, 1, "one"))
+    await put(storage, run_of("build", 20, 1, "two"))
+    log = await read_build_log(Ending(storage, calls), "local.b")
+    assert log.text == "one\ntwo\n"
+    assert log.complete == await storage.exists(log_key("local.b"))
     await storage.close()
 
 
@@ -271,3 +285,20 @@ class Limping:
             raise StorageError("it is away")
         self._calls -= 1
         return found
+
+
+class Ending:
+    """A build that ends just before its parts are listed, as far as so many calls reach."""
+
+    def __init__(self, inner: Storage, calls: int) -> None:
+        self._inner = inner
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
+        with contextlib.suppress(StorageError):
+            await finish_build_log(Limping(self._inner, self._calls), "local.b")
+        async for info in self._inner.list(prefix, after=after):
+            yield info

@@ -166,6 +166,41 @@ class TestTwo:
 
         run(history())
 
+    def test_who_ends_in_the_middle_of_a_renewal_leaves_it_to_the_next_at_once(self) -> None:
+        async def history() -> None:
+            leases, working = Leases(), Working()
+            way = Way(leases, random.Random(1))
+            one = asyncio.create_task(lease(way, "one").run(working.work("one")))
+            await asyncio.sleep(1)
+            version, way.hangs = leases.version, True
+            while leases.version == version:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1)  # the renewal is made, its answer still on the way
+            way.hangs = False
+            one.cancel()
+            await asyncio.gather(one, return_exceptions=True)
+            assert leases.stored is not None
+            assert leases.stored["spec"]["holderIdentity"] == ""
+
+        run(history())
+
+    def test_who_ends_leaves_a_lease_alone_that_another_has_taken_meanwhile(self) -> None:
+        async def history() -> None:
+            leases, working = Leases(), Working()
+            way = Way(leases, random.Random(1))
+            held = lease(way, "one", fenced=True)
+            one = asyncio.create_task(held.run(working.work("one")))
+            await asyncio.sleep(5)
+            way.is_cut = True
+            await lease(Way(leases, random.Random(2)), "two", fenced=True).acquire()
+            one.cancel()
+            way.is_cut = False
+            await asyncio.gather(one, return_exceptions=True)
+            assert leases.stored is not None
+            assert leases.stored["spec"]["holderIdentity"] == "two"
+
+        run(history())
+
     def test_who_is_cut_off_stops_before_the_other_begins(self) -> None:
         async def history() -> None:
             leases, working, rng = Leases(), Working(), random.Random(1)

@@ -117,6 +117,27 @@ def test_who_begins_to_listen_while_a_feed_is_put_away_keeps_the_new_one() -> No
     play(scene())
 
 
+def test_a_feed_that_takes_the_place_of_an_ended_one_while_others_are_put_away_stays() -> None:
+    async def scene() -> None:
+        it = Scene()
+        pods = [it.world.new_pod(), it.world.new_pod()]
+        for pod in pods:
+            it.hub._feed(pod.live)
+        await asyncio.sleep(1)
+        for pod in pods:
+            it.hub._running[pod.live.uid].task.cancel()
+        await asyncio.sleep(0.1)
+        tidying = asyncio.create_task(it.hub._tidy())
+        await asyncio.sleep(0)  # it waits for the first one's end
+        after = it.hub._feed(pods[1].live)
+        await tidying
+        assert it.hub.connections == 1, "nobody would end it"
+        assert it.hub._feed(pods[1].live) is after
+        it.hub._running[pods[1].live.uid].task.cancel()
+
+    play(scene())
+
+
 @pytest.mark.parametrize(
     ("wanted", "shown"), [(Filter(), 5), (Filter(text="nowhere"), 0)], ids=["all", "none"]
 )

@@ -227,6 +227,32 @@ async def test_an_idle_connection_does_not_hold_up_a_switch(quick: None) -> None
             await proxy.release(target, 30)
 
 
+async def test_a_request_that_waits_for_another_replica_is_not_idle(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def instead(target: Target) -> None:
+        waits.set()
+        await goes_on.wait()
+
+    async with (
+        backends("old") as [(_, target)],
+        proxied(target) as proxy,
+    ):
+        monkeypatch.setattr(proxy, "_instead", instead)
+        async with client(proxy) as kept:
+            asked = asyncio.create_task(kept.say("GET / HTTP/1.1\r"))
+            await waits.wait()
+            [connection] = proxy._connections
+            released = asyncio.create_task(proxy.release(target, 30))
+            await asyncio.sleep(relay.IDLE_S * 4)
+            assert not connection.idle
+            goes_on.set()
+            assert await asked == "old: GET / HTTP/1.1"
+            await released
+
+
 async def test_a_release_has_its_limit() -> None:
     async with (
         backends("old") as [(old, target)],

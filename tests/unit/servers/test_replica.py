@@ -1,6 +1,7 @@
 """A replica under virtual time: health, restarts, back-off, the end."""
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Stage:
         self.changes = 0
         self.pods = FakePods(folder)
         self.clock = SimClock(WallClock())
+        self.port_errors: list[OSError] = []
         self._ports = iter(range(PORT, PORT + 100))
         world = World(
             pods=self.pods,
@@ -73,7 +75,7 @@ class Stage:
             start=self._start,
             look=self._look,
             listens=lambda pid: self.listens,
-            port=lambda: next(self._ports),
+            port=self._port,
         )
         plan = Plan(
             namespace="local",
@@ -92,6 +94,11 @@ class Stage:
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def _port(self) -> int:
+        if self.port_errors:
+            raise self.port_errors.pop(0)
+        return next(self._ports)
 
     async def _fetch(self, folder: Path) -> None:
         self.fetched += 1
@@ -284,6 +291,20 @@ def test_a_command_that_is_not_there_is_not_tried_again(play: Play) -> None:
 
     it = play(scene)
     assert it.processes == []
+
+
+def test_a_machine_without_descriptors_for_a_moment_is_waited_for(play: Play) -> None:
+    async def scene(it: Stage) -> None:
+        it.port_errors = [OSError(errno.EMFILE, "Too many open files")]
+        await it.until(lambda: it.replica.failure is not None)
+        failure = it.replica.failure
+        assert failure is not None
+        assert failure.reason == "InternalError"
+        assert "Too many open files" in failure.message
+        await it.until(lambda: it.replica.ready)
+        assert it.replica.failure is None
+
+    play(scene)
 
 
 def test_storage_that_is_away_is_waited_for_and_an_artifact_that_is_gone_is_not(
