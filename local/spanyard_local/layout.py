@@ -67,6 +67,11 @@ class Layout:
         """What each Deployment served last, for the next run."""
         return self.root / "served"
 
+    @property
+    def on_their_way(self) -> Path:
+        """Objects between the storage and ClickHouse; a start empties it."""
+        return self.root / "tmp"
+
     def served_by(self, uid: str) -> Path:
         """The file of one Deployment in it."""
         return self.served / f"{uid}.json"
@@ -116,6 +121,7 @@ class Layout:
                 self.served,
             ):
                 folder.mkdir(parents=True, exist_ok=True)
+            self.on_their_way.mkdir(exist_ok=True, mode=0o700)
             # It has tokens and everybody's output: into no commit, and into no build's copy.
             (self.root / ".gitignore").write_text("*\n")
         except OSError as error:
