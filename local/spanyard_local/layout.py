@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from spanyard_core.errors import SpanyardError
+from spanyard_local.holder import Holder
 
 DEFAULT_DATA = ".demo"
 UP_DATA = ".spanyard"
@@ -67,6 +68,11 @@ class Layout:
         """What each Deployment served last, for the next run."""
         return self.root / "served"
 
+    @property
+    def on_their_way(self) -> Path:
+        """Objects between the storage and ClickHouse; a start empties it."""
+        return self.root / "tmp"
+
     def served_by(self, uid: str) -> Path:
         """The file of one Deployment in it."""
         return self.served / f"{uid}.json"
@@ -116,6 +122,7 @@ class Layout:
                 self.served,
             ):
                 folder.mkdir(parents=True, exist_ok=True)
+            self.on_their_way.mkdir(exist_ok=True, mode=0o700)
             # It has tokens and everybody's output: into no commit, and into no build's copy.
             (self.root / ".gitignore").write_text("*\n")
         except OSError as error:
@@ -156,7 +163,7 @@ class Layout:
             # Who holds it; still there after a kill, gone after an orderly end.
             killed = bool(os.pread(descriptor, 1, 0))
             try:
-                os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+                Holder.write(descriptor)
             except OSError as error:  # a full disk, mostly
                 raise SpanyardError(
                     f"data: cannot write in {str(self.root)!r}: {error.strerror}; make room, or "
@@ -176,9 +183,11 @@ class Layout:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-                if time.monotonic() > deadline or _lives(holder):
-                    raise FolderInUseError(self._in_use(holder)) from None
+                holder = Holder.read(descriptor)
+                lives = holder.lives()
+                if time.monotonic() > deadline or lives:
+                    # The number of a dead one may be a stranger's by now: nobody is to end that.
+                    raise FolderInUseError(self._in_use(holder.pid if lives else "")) from None
             else:
                 return
             if not told:
@@ -202,7 +211,7 @@ class Layout:
         """
         try:
             told = json.loads(self.server_file.read_text())
-            return str(told["url"]) if _lives(str(told["pid"])) else None
+            return str(told["url"]) if Holder(str(told["pid"]), "").lives() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -216,15 +225,3 @@ def last_words(log: Path) -> str:
     with contextlib.suppress(ValueError, KeyError, TypeError):  # else a line of the interpreter
         line = str(json.loads(line)["message"])
     return f"It says: {line[:1_000]} (more in {log})"
-
-
-def _lives(process: str) -> bool:
-    if not process.isdigit() or not 0 < int(process) < 2**31:
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's
-    return True

@@ -68,7 +68,8 @@ class PodCollector:
 
         Raises what kept it from starting.
         """
-        return await self._ready
+        # Who waits may be cancelled; the collector that starts goes on to tell its address.
+        return await asyncio.shield(self._ready)
 
     def troubles(self) -> list[str]:
         """What is wrong right now."""

@@ -150,6 +150,19 @@ class LocalServer:
         return await prove(self.app[READER], self.storage, None)
 
 
+def ingester_settings(layout: Layout) -> IngesterSettings:
+    """Of the ingester on this folder."""
+    return IngesterSettings(
+        storage=layout.storage_url,
+        clickhouse=layout.clickhouse_url,
+        # The system's would be that of every `up` on this machine, and each start empties it.
+        temp_dir=str(layout.on_their_way.resolve()),
+        owner="laptop",
+        takeover_after=0,  # the folder's lock says that no other ingester is there
+        list_interval=LIST_INTERVAL_S,
+    )
+
+
 @contextlib.asynccontextmanager
 async def local_server(
     layout: Layout,
@@ -164,13 +177,6 @@ async def local_server(
     `layout.server_file` tells others the address while the block runs.
     """
     clock, rng = SystemClock(), random.SystemRandom()
-    ingester_settings = IngesterSettings(
-        storage=layout.storage_url,
-        clickhouse=layout.clickhouse_url,
-        owner="laptop",
-        takeover_after=0,  # the folder's lock says that no other ingester is there
-        list_interval=LIST_INTERVAL_S,
-    )
     gateway_settings = GatewaySettings(
         storage=layout.storage_url,
         clickhouse=layout.clickhouse_url,
@@ -185,7 +191,7 @@ async def local_server(
         await migrate(db)
         warehouse = ClickHouseWarehouse(db)
         ingester = Ingester(
-            ingester_settings,
+            ingester_settings(layout),
             storage,
             warehouse,
             SystemFiles(),

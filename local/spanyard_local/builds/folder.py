@@ -21,6 +21,9 @@ import msgspec
 
 from spanyard_core.errors import SpanyardError
 
+_TRIES = 10
+"""Each one lost means that another neighbour ended in just that moment."""
+
 
 def default_root() -> Path:
     """`{system temp}/spanyard/builds`."""
@@ -45,18 +48,18 @@ class WorkFolder:
         for name in (build, f"{build}-{uid[:8]}"):
             path = root / name
             try:
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _check_ours(path)
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+                descriptor = _locked(path)
+            except (
+                PermissionError,
+                FileExistsError,
+                FileNotFoundError,
+                NotADirectoryError,
+            ) as error:
                 raise SpanyardError(
                     f"build folder: cannot use {str(path)!r}: {error.strerror or error}; give "
                     "another place with --build-dir"
                 ) from error
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
+            if descriptor is None:
                 continue
             folder = cls(path, descriptor)
             try:
@@ -103,6 +106,39 @@ class WorkFolder:
         with contextlib.suppress(OSError):
             _remove(self.work if keep else self.path)
         os.close(self.descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """The open folder with our lock on it, made when absent; None: somebody else has the lock.
+
+    A neighbour that ends removes the folder before it gives the lock back, so it may go between
+    any two steps here: then again. Raises OSError.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_ours(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, FileNotFoundError):
+            if not left:
+                raise
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if _leads_to(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, "it is removed again and again")
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _check_ours(path: Path) -> None:

@@ -72,5 +72,8 @@ class ServerSettings(GatewaySettings):
             argv=["--storage", self.storage, "--clickhouse", self.clickhouse],
             environ={name: value for name, value in environ.items() if name not in named},
         )
+        # The system's folder would be that of every server on this machine, and each start
+        # empties it.
+        temp_dir = loaded.temp_dir or str(self.data.resolve() / "tmp")
         # The folder's lock says that no other ingester is there, so nobody is waited for.
-        return replace(loaded, owner="server", takeover_after=0.0, lease="off")
+        return replace(loaded, temp_dir=temp_dir, owner="server", takeover_after=0.0, lease="off")

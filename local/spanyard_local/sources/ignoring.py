@@ -46,9 +46,13 @@ class Rules:
         found = []
         for name in FILES:
             file = folder / name
-            if file.is_file():
+            if not file.is_file():
+                continue
+            try:
                 lines = file.read_text("utf-8", "replace").splitlines()
-                found.append((relative, GitIgnoreSpec.from_lines(lines)))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                continue  # an editor or a checkout took it away just now; the folder is still there
+            found.append((relative, GitIgnoreSpec.from_lines(lines)))
         return Rules((*self.specs, *found)) if found else self
 
     def leaves_out(self, relative: str, *, is_folder: bool) -> bool:

@@ -1,18 +1,23 @@
 """The guardian: what a killed command started ends too, in order, and the folder is held until then."""
 
+import contextlib
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from spanyard_core.errors import SpanyardError
+from spanyard_local.holder import Holder
 from spanyard_local.layout import FolderInUseError, Layout
 
+HAS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 COMMAND = """
 import subprocess, sys, time
 from pathlib import Path
@@ -63,7 +68,7 @@ def wait_for_the_end(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@HAS_PROC
 def test_after_a_kill_everything_that_was_started_ends_also_what_is_deaf(
     tmp_path: Path, started: list["subprocess.Popen[str]"]
 ) -> None:
@@ -93,6 +98,78 @@ def test_what_has_ended_is_forgotten_and_an_orderly_end_leaves_nothing(tmp_path:
     assert not lives(int(out))
     with Layout(tmp_path / "data").only_one(print) as hold:
         assert not hold.killed
+
+
+@contextlib.contextmanager
+def left_behind(layout: Layout) -> Iterator[Callable[[str], None]]:
+    """The folder's lock is held, until the given function is told something."""
+    with (layout.root / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lambda _: fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@HAS_PROC
+def test_what_a_killed_command_left_is_waited_for_also_when_nobody_took_note_of_its_end(
+    tmp_path: Path, started: list["subprocess.Popen[str]"]
+) -> None:
+    layout = Layout(tmp_path / "data")
+    command = start(layout.root, "ends", "import time; time.sleep(60)")
+    started.append(command)
+    assert command.stdout
+    child = int(command.stdout.readline())
+    command.kill()
+    os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)
+    wait_for_the_end([child])
+    with left_behind(layout) as let_go, layout.only_one(let_go) as hold:
+        assert hold.killed
+
+
+@HAS_PROC
+def test_a_stranger_that_was_given_the_number_of_a_killed_command_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path / "data")
+    layout.make()
+    lock = layout.root / "lock"
+    lock.write_text(f"{os.getpid():<20}{1:<20}")
+    with left_behind(layout) as let_go, layout.only_one(let_go) as hold:
+        assert hold.killed
+        with pytest.raises(FolderInUseError, match=f"by Ctrl-C .* or `kill {os.getpid()}`"):
+            layout.only_one(print).__enter__()
+    # Nobody is told to end a stranger, however long the lock is held.
+    monkeypatch.setattr("spanyard_local.layout.LEFTOVERS_S", -1.0)
+    lock.write_text(f"{os.getpid():<20}{1:<20}")
+    with left_behind(layout), pytest.raises(FolderInUseError) as error:
+        layout.only_one(print).__enter__()
+    assert str(os.getpid()) not in str(error.value)
+
+
+def test_the_lock_of_an_earlier_version_is_read_and_one_without_proc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path / "data")
+    layout.make()
+    (layout.root / "lock").write_text(f"{os.getpid():<20}")
+    with left_behind(layout), pytest.raises(FolderInUseError, match=f"process {os.getpid()}"):
+        layout.only_one(print).__enter__()
+    monkeypatch.setattr("spanyard_local.holder._state_and_begin", lambda _: ("", ""))
+    with (
+        layout.only_one(print),
+        pytest.raises(FolderInUseError, match=f"process {os.getpid()}"),
+    ):
+        layout.only_one(print).__enter__()
+
+
+@HAS_PROC
+def test_a_process_of_any_name_is_seen(tmp_path: Path) -> None:
+    odd = tmp_path / "a) Z 1 (b c"
+    odd.symlink_to(shutil.which("sleep") or "/bin/sleep")
+    with subprocess.Popen([odd, "60"]) as process:
+        try:
+            assert Holder(str(process.pid), "").lives()
+            assert not Holder(str(process.pid), "1").lives()
+        finally:
+            process.kill()
 
 
 def test_the_address_of_a_server_that_was_killed_is_not_believed(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Pods of this machine: what their processes wrote is stored, whatever happened to the command."""
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import json
 import sys
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from spanyard_local.pod_collector import KEPT_FILES
 from spanyard_local.podapi import PodIdentity
 from spanyard_local.pods import LocalPod, Pods
 from spanyard_local.shimmed import ShimSpec
+from spanyard_sidecar.servers import Servers
 from tests.fakes.crilog import CriLog
 
 
@@ -274,6 +277,40 @@ async def test_a_collector_that_fails_is_started_again_under_the_same_address(
                     except aiohttp.ClientError:
                         await asyncio.sleep(0.05)
     assert await stored(storage) == ["before", "after"]
+    await storage.close()
+
+
+async def test_who_gives_up_while_a_pod_starts_disturbs_no_collector(
+    tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ctrl-C in that moment."""
+    storage = open_storage(bucket.as_uri())
+    host, me = pods(tmp_path, storage), identity()
+    starts, may_start = asyncio.Event(), asyncio.Event()
+    listen = Servers.running
+
+    @contextlib.asynccontextmanager
+    async def slowly(servers: Servers) -> AsyncIterator[Servers]:
+        async with listen(servers) as listening:
+            starts.set()
+            await may_start.wait()
+            yield listening
+
+    async def run() -> None:
+        async with host.pod(me, quiet=0.05):
+            pytest.fail("it was cancelled before")
+
+    monkeypatch.setattr(Servers, "running", slowly)
+    running = asyncio.create_task(run())
+    async with asyncio.timeout(60):
+        await starts.wait()
+        running.cancel()
+        await asyncio.sleep(0)
+        may_start.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert "a collector failed" not in caplog.text
+    assert list((tmp_path / "runs").iterdir()) == []
     await storage.close()
 
 

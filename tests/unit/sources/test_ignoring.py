@@ -7,6 +7,7 @@ import pytest
 
 from spanyard_local.layout import Layout
 from spanyard_local.sources.folder import copy_folder
+from spanyard_local.watching import tree
 from spanyard_sidecar.sources.counting import leads_out
 
 
@@ -61,6 +62,27 @@ def test_ignore_files_count_in_their_folder_and_the_deeper_wins(tmp_path: Path) 
         ".gitignore", ".spanyardignore", "p/.gitignore",
         "keep.log", "p/a.log", "p/q/b.txt", "dist/app.js", "p/only/here.md",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["", "p/"])
+def test_an_ignore_file_that_vanishes_while_it_is_looked_at_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    root = tmp_path / "s"
+    file = root / where / ".gitignore"
+    read_text = Path.read_text
+
+    def vanishing(path: Path, *how: str) -> str:
+        path.unlink()
+        return read_text(path, *how)
+
+    write(root, "a.py", "p/b.py")
+    file.write_text("none\n")
+    monkeypatch.setattr(Path, "read_text", vanishing)
+    assert copied(root, tmp_path / "t") == {"a.py", "p/b.py"}
+    file.touch()
+    assert {name for name, _ in tree(root)()} == {"a.py", "p/b.py"}
+    assert not file.exists()
 
 
 PATTERNS = ["*.log", "!keep.log", "/top", "sub/", "**/deep", "a/**/z", "a/*", "!a/b", "x?y", "[ab].c",
