@@ -93,8 +93,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     setup_logs("collector", level=settings.log_level)
     in_pod = in_pod or settings.must_start
     began = time.monotonic()
+    stop = asyncio.Event()
     try:
-        code = _collect(settings, in_pod=in_pod)
+        code = _collect(settings, stop, in_pod=in_pod)
     except SettingError as error:
         if not in_pod:
             print(f"{PROG}: {error}", file=sys.stderr)
@@ -112,16 +113,17 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         failure = error
     else:
         raise SystemExit(code)
-    _begin_again(settings, failure, argv, environ, lasted=time.monotonic() - began)
+    lasted = time.monotonic() - began
+    _begin_again(settings, failure, argv, environ, lasted=lasted, told=stop.is_set())
 
 
-def _collect(settings: CollectorSettings, *, in_pod: bool) -> int:
-    """Until told to end; the exit code."""
+def _collect(settings: CollectorSettings, stop: asyncio.Event, *, in_pod: bool) -> int:
+    """Until told to end, which sets `stop`; the exit code."""
     storage = _storage(settings, in_pod=in_pod)
     if settings.build:
         storage = BuildParts(storage, settings.build)
     with _only_one(settings.spool):
-        return asyncio.run(_run(settings, storage, in_pod=in_pod))
+        return asyncio.run(_run(settings, storage, stop, in_pod=in_pod))
 
 
 def _begin_again(
@@ -131,10 +133,12 @@ def _begin_again(
     environ: Mapping[str, str],
     *,
     lasted: float,
+    told: bool,
 ) -> NoReturn:
     """Stand by for a while, then become a new process: nothing of this one's state is trusted.
 
-    Signals are held from one to the other, except while it stands by, which takes them.
+    Signals are held from one to the other, except while it stands by, which takes them. One that was
+    `told` to end and failed in it tells the next.
     """
     failures = 1 if lasted > MOST_PAUSE_S else int(environ.get(_FAILURES, "0")) + 1
     why = str(failure) or type(failure).__name__
@@ -143,6 +147,8 @@ def _begin_again(
         _tell_kubelet(settings.termination_log, f"ended while standing by: {why}")
         raise SystemExit(1)
     logging.shutdown()
+    if told:
+        signal.raise_signal(signal.SIGTERM)  # held: it waits for the new process
     again = [sys.executable, "-m", "spanyard_sidecar", *argv]
     os.execve(sys.executable, again, {**environ, _FAILURES: str(failures)})  # noqa: S606 - ourselves
 
@@ -211,7 +217,9 @@ def _only_one(spool: str) -> Iterator[None]:
         os.close(lock)
 
 
-async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -> int:
+async def _run(
+    settings: CollectorSettings, storage: Storage, stop: asyncio.Event, *, in_pod: bool
+) -> int:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "files"))
     log.info("starting", extra={"fields": shown_settings(settings)})
@@ -231,7 +239,7 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
         )
         if http is not None:
             collector.hinter = GatewayHinter(http, clock, collector.metrics)
-        stop = _stop_on_signal(loop)
+        _stop_on_signal(loop, stop)
         await collector.open()
         async with Servers(collector, insist=not in_pod).running():
             inotify = Inotify([settings.logs, settings.spans_dir], collector.pipeline.changed)
@@ -257,9 +265,7 @@ async def _run(settings: CollectorSettings, storage: Storage, *, in_pod: bool) -
     return 0
 
 
-def _stop_on_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    stop = asyncio.Event()
-
+def _stop_on_signal(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     def handle(number: signal.Signals) -> None:
         if stop.is_set():
             log.warning("%s again: exiting at once; what is spooled goes out later", number.name)
@@ -271,7 +277,6 @@ def _stop_on_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
     release()
-    return stop
 
 
 def _tell_kubelet(path: str, message: str) -> None:

@@ -150,6 +150,43 @@ def test_a_collector_that_fails_hears_it_when_it_stands_by(tmp_path: Path) -> No
     assert "beginning again in 60 s: the disk went away" in done.stderr
 
 
+FAILING = """
+import sys
+from spanyard_sidecar import process
+
+async def broken(_, stop):
+    print("works", file=sys.stderr, flush=True)
+    await stop.wait()
+    raise OSError("the disk is away for a moment")
+
+process.Collector.run = broken
+process.main(sys.argv[1:])
+"""
+
+
+def test_a_collector_that_fails_while_it_ends_begins_again_and_ends(tmp_path: Path) -> None:
+    flags = [
+        *("--storage", f"file://{tmp_path}/bucket", "--project", "ns.app", "--must-start"),
+        *("--spool", f"{tmp_path}/spool", "--logs", logs(tmp_path)),
+        *("--port", "0", "--otlp-port", "0"),
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-c", FAILING, *flags],
+        stderr=subprocess.PIPE, text=True, env=clean_environ(),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "works" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        try:
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert "beginning again in 1 s: the disk is away" in said
+    assert process.returncode == 0, said
+    assert stored(tmp_path) == (100, ["begin", "end"])
+
+
 def nowhere(folder: Path) -> dict[str, list[str]]:
     """Module → flags with which it waits for something that does not come, or begins to serve."""
     (folder / "kubeconfig").write_text(
