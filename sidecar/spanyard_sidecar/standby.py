@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from spanyard_core.end_signals import hold, release
 from spanyard_core.errors import SettingError
 from spanyard_core.serve import operations_routes, serving
 
@@ -33,7 +34,8 @@ def pause_after(failures: int) -> float:
 def stand_by(why: str, addresses: list[tuple[str, int]], seconds: float | None) -> bool:
     """Answer on the addresses for so long, or until told to end; whether it was told to.
 
-    None: until told to. An address that is taken is logged and left.
+    None: until told to. An address that is taken is logged and left. When the time is over, signals are
+    held for the next process.
     """
     return asyncio.run(_stand_by(why, addresses, seconds))
 
@@ -43,6 +45,7 @@ async def _stand_by(why: str, addresses: list[tuple[str, int]], seconds: float |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    release()
     async with contextlib.AsyncExitStack() as stack:
         for host, port in addresses:
             await stack.enter_async_context(_answering(why, host, port))
@@ -50,8 +53,8 @@ async def _stand_by(why: str, addresses: list[tuple[str, int]], seconds: float |
             async with asyncio.timeout(seconds):
                 await stop.wait()
         except TimeoutError:
-            return False
-        return True
+            hold()
+    return stop.is_set()
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from spanyard_core.clickhouse.schema import migrate
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import DatabaseUnavailableError
 from spanyard_core.storage import open_storage
-from spanyard_gateway.__main__ import run
+from spanyard_gateway.process import run
 from spanyard_gateway.queries.stored import stored_rows
 from spanyard_gateway.reader import QueryLimitError, Reader
 from spanyard_gateway.settings import GatewaySettings

@@ -51,14 +51,16 @@ class Program:
         log: Path,
         environ: Mapping[str, str] | None = None,
         later: float = 0,
+        before: Sequence[str] = (),
     ) -> None:
-        """With `later`, its wall clock is that many seconds ahead of ours."""
+        """With `later`, its wall clock is that many seconds ahead of ours. `before` is a command that
+        becomes the one behind it."""
         start = ["tests.fakes.later", str(later), module] if later else [module]
         self.log = log
         self._from = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *start, *flags],
+                [*before, sys.executable, "-m", *start, *flags],
                 env=clean_environ() | dict(environ or {}),
                 cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL,

@@ -216,7 +216,7 @@ EDGES: dict[str, str] = {
         "the simulator has a warehouse of its own; both keep tests/contract/test_warehouse.py"
     ),
     "ingester/spanyard_ingester/warehouse_selftest.py": "runs against the real engine only",
-    "sidecar/spanyard_sidecar/__main__.py": "composes the real world: this is where seams are made",
+    "sidecar/spanyard_sidecar/process.py": "composes the real world: this is where seams are made",
     "sidecar/spanyard_sidecar/gateway_storage.py": "is a Storage: the seam's far side",
     "sidecar/spanyard_sidecar/inotify.py": "wakes the reader early; what is read goes through Files",
     "sidecar/spanyard_sidecar/metrics.py": "the default of an injected clock",

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 from spanyard_core.clock import Clock, SystemClock
+from spanyard_core.end_signals import release
 from spanyard_core.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
@@ -36,6 +37,7 @@ def run(step: Callable[[], StepAnswer], *, termination_log: str) -> NoReturn:
     """Run `step`, tell what became of it, leave by SystemExit."""
     # Process 1 of a container gets no default handlers.
     signal.signal(signal.SIGTERM, _ended)
+    release()
     answer = answered(step, say)
     _tell(termination_log, answer)
     raise SystemExit(1 if answer.reason else 0)

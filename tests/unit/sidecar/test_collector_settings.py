@@ -54,7 +54,7 @@ def test_a_chunk_must_fit_into_the_spool() -> None:
 def test_the_collector_takes_the_descriptors_that_it_is_granted() -> None:
     """With 1,024, a pod of many processes leaves none for the spool."""
     code = (
-        "import resource as r; from spanyard_sidecar.__main__ import raise_file_limit;"
+        "import resource as r; from spanyard_sidecar.process import raise_file_limit;"
         "hard = min(r.getrlimit(r.RLIMIT_NOFILE)[1], 4096);"
         "r.setrlimit(r.RLIMIT_NOFILE, (256, hard)); raise_file_limit();"
         "print(r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard))"
