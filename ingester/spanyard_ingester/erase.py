@@ -35,6 +35,7 @@ from spanyard_ingester.operations import Erase as EraseOperation
 from spanyard_ingester.planner import Ready, is_covered
 from spanyard_ingester.splitter import LineSplitter
 from spanyard_ingester.stored_rows import Scope, StoredRows
+from spanyard_ingester.unsettled import Unsettled
 
 log = logging.getLogger("spanyard.ingester")
 
@@ -61,13 +62,20 @@ class Eraser:
     """Deletes on demand. Each call may be repeated; what is gone is found no more."""
 
     def __init__(
-        self, storage: Storage, ledger: Ledger, rows: StoredRows, clock: Clock, rng: Random
+        self,
+        storage: Storage,
+        ledger: Ledger,
+        rows: StoredRows,
+        clock: Clock,
+        rng: Random,
+        unsettled: Unsettled,
     ) -> None:
         self._storage = storage
         self._ledger = ledger
         self._rows = rows
         self._clock = clock
         self._rng = rng
+        self._unsettled = unsettled
 
     async def run(self, scope: Scope, *, dry_run: bool = False) -> Erased:
         """Delete what is in the scope, or count it.
@@ -128,7 +136,7 @@ class Eraser:
         for signal in LINE_TYPES:
             found = await self._rows.find(signal, scope)
             seqs = {writer_hash(writer): frozenset(mine) for writer, mine in found.items()}
-            for root in (PROCESSED, PENDING):
+            for root in (PENDING, PROCESSED):  # as they move: none passes by unseen
                 async for info in self._storage.list(f"{root}/{signal}/{scope.project}/"):
                     await self._object(info.key, seqs, scope, result, dry_run=dry_run)
 
@@ -157,6 +165,9 @@ class Eraser:
             )
         if not mine:
             return
+        if name.root == PENDING and not dry_run:
+            # Moved between the read and the write, it would be there twice, and whole once.
+            await self._unsettled.wait([key])
         try:
             data = await self._storage.read(key)
             rest = (

@@ -11,7 +11,7 @@ from spanyard_core.storage.protocol import Storage
 from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
-from spanyard_ingester.operations import tail_of
+from spanyard_ingester.operations import processed_key, tail_of
 from spanyard_ingester.pending import Candidate, Pending
 from spanyard_ingester.planner import Limits, Ready, is_covered
 from spanyard_ingester.rejects import Rejects, reject_of
@@ -76,8 +76,7 @@ class Examiner:
             await self._read_head(ready)
         except ObjectNotFoundError:
             if key in state.reload:
-                reason = "the object is gone, after its rows were deleted to load it again"
-                self._rejects.add(reject_of(key, name, reason))
+                await self._fetch_back(candidate)
             else:
                 self._pending.forget(key)  # moved since it was listed, or never there
             return
@@ -93,6 +92,25 @@ class Examiner:
             self._settler.covered(ready)
         else:
             self._pending.ready(ready)
+
+    async def _fetch_back(self, candidate: Candidate) -> None:
+        """An object that was moved while its rows were deleted is loaded from where it lay."""
+        key = candidate.key
+        there = processed_key(key)
+        if there != key and there not in self._ledger.state.reload:
+            try:
+                await self._storage.move(there, key)
+            except ObjectNotFoundError:
+                pass
+            except StorageError as error:
+                self.problem = str(error)
+                self._delay(candidate)
+                return
+            else:
+                self._pending.again(candidate, 0.0)
+                return
+        reason = "the object is gone, after its rows were deleted to load it again"
+        self._rejects.add(reject_of(key, candidate.name, reason))
 
     def _delay(self, candidate: Candidate) -> None:
         backoff = Backoff(self._rng)

@@ -31,6 +31,7 @@ from spanyard_ingester.running import Running
 from spanyard_ingester.settings import IngesterSettings
 from spanyard_ingester.settle import Settler
 from spanyard_ingester.stored_rows import StoredRows
+from spanyard_ingester.unsettled import Unsettled
 from spanyard_ingester.warehouse import Warehouse
 from spanyard_ingester.workspace import Workspace
 
@@ -152,7 +153,10 @@ class Ingester:
             every=settings.snapshot_every,
             dead_for=settings.dead_for,
         )
-        self.rebuild = Rebuild(storage, self.ledger, rows, rng) if rows is not None else None
+        self.unsettled = Unsettled(self.ledger, self.settler, clock)
+        self.rebuild = (
+            Rebuild(storage, self.ledger, rows, rng, self.unsettled) if rows is not None else None
+        )
         """Loading again; needs `rows`."""
         self.started = False
 

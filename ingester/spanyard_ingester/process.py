@@ -175,8 +175,8 @@ async def ingester_of(settings: IngesterSettings) -> AsyncIterator[Parts]:
             Quarantine(
                 ClickHouseQuarantine(database), storage, warehouse, ledger, ingester.filer, clock
             ),
-            Jobs(ingester, Rebuild(storage, ledger, rows, rng)),
-            Eraser(storage, ledger, rows, clock, rng),
+            Jobs(ingester, Rebuild(storage, ledger, rows, rng, ingester.unsettled)),
+            Eraser(storage, ledger, rows, clock, rng, ingester.unsettled),
             Pruner(storage, ledger, ClickHouseWriterRows(database), rng),
         )
 

@@ -9,6 +9,7 @@ interrupts goes on at the next start, from the ledger alone.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from spanyard_core.chunks import ChunkFacts
@@ -20,8 +21,16 @@ from spanyard_ingester.concurrently import map_bounded
 from spanyard_ingester.heads import read_facts
 from spanyard_ingester.ledger import Ledger
 from spanyard_ingester.ledger_state import LedgerState
-from spanyard_ingester.operations import Forget, Forgotten, Operation, Range, scope_of_name
+from spanyard_ingester.operations import (
+    Forget,
+    Forgotten,
+    Operation,
+    Range,
+    processed_key,
+    scope_of_name,
+)
 from spanyard_ingester.stored_rows import StoredRows
+from spanyard_ingester.unsettled import Unsettled
 
 log = logging.getLogger("spanyard.ingester")
 
@@ -75,11 +84,19 @@ class _Object:
 class Rebuild:
     """Forgets what is to be loaded again; the ingester's own loops (or `drain`) load it."""
 
-    def __init__(self, storage: Storage, ledger: Ledger, rows: StoredRows, rng: Random) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        ledger: Ledger,
+        rows: StoredRows,
+        rng: Random,
+        unsettled: Unsettled,
+    ) -> None:
         self._storage = storage
         self._ledger = ledger
         self._rows = rows
         self._rng = rng
+        self._unsettled = unsettled
 
     async def run(
         self,
@@ -97,7 +114,11 @@ class Rebuild:
         """
         progress = progress if progress is not None else Progress()
         lot: list[tuple[str, ChunkName | PlainName]] = []
-        for root in (PROCESSED, PENDING):  # objects that are kept lie where they were pending
+        if not dry_run:
+            await self._unsettled.wait(self._unsettled_of(selection))
+        # Objects that are kept lie where they were pending. These first: what is moved meanwhile
+        # is found where it goes.
+        for root in (PENDING, PROCESSED):
             async for info in self._storage.list(_prefix(root, selection)):
                 try:
                     name = parse_key(info.key)
@@ -115,6 +136,9 @@ class Rebuild:
         progress.finished = True
         return progress
 
+    def _unsettled_of(self, selection: Selection) -> list[str]:
+        return [key for key in self._ledger.state.digests if parse_key(key) in selection]
+
     def _is_loaded(self, name: ChunkName | PlainName) -> bool:
         handled = self._ledger.state.handled.get(scope_of_name(name))
         if handled is None or isinstance(name, PlainName):
@@ -131,10 +155,7 @@ class Rebuild:
     ) -> None:
         if dry_run or not lot:
             return
-        objects = await map_bounded(self._read, lot, limit=_READS)
-        progress.unreadable.extend(
-            key for (key, _), read in zip(lot, objects, strict=True) if read is None
-        )
+        objects = await map_bounded(partial(self._read, progress), lot, limit=_READS)
         del progress.unreadable[100:]
         by_table: dict[Signal, list[_Object]] = {}
         for item in objects:
@@ -147,16 +168,23 @@ class Rebuild:
                 left = await self._forget(table, left, progress)
         await load()
 
-    async def _read(self, found: tuple[str, ChunkName | PlainName]) -> _Object | None:
+    async def _read(
+        self, progress: Progress, found: tuple[str, ChunkName | PlainName]
+    ) -> _Object | None:
         key, name = found
         if isinstance(name, PlainName):
             return _Object(key, name, name.writer)
         try:
             facts = await self._facts(key, name)
         except ObjectNotFoundError:
+            if name.root == PENDING:  # moved since it was listed
+                there = processed_key(key)
+                return await self._read(progress, (there, parse_key(there)))
+            progress.unreadable.append(key)
             return None
         except BadRecordError as error:
             log.error("%s cannot be loaded again: %s", key, error)
+            progress.unreadable.append(key)
             return None
         return _Object(key, name, facts.writer)
 
@@ -225,6 +253,8 @@ def _forget_of(
     writers: dict[str, str] = {}
     keys: list[str] = []
     for item in items:
+        if item.key in state.digests:
+            continue  # loaded since the rebuild began, and it may be moved at any moment
         scope = scope_of_name(item.name)
         if isinstance(item.name, PlainName):
             mine = list(state.handled.get(scope, ()))

@@ -29,7 +29,7 @@ from spanyard_ingester.operations import (
     tail_of,
 )
 from spanyard_ingester.pending import Pending
-from spanyard_ingester.planner import Ready
+from spanyard_ingester.planner import Ready, is_covered
 from spanyard_ingester.rejects import Rejects, reject_of
 from spanyard_ingester.settings import AfterLoad
 
@@ -138,6 +138,8 @@ class Settler:
         if not key.startswith(f"{PENDING}/") or self._after_load == "keep":
             return
         ready = Ready(key, parse_key(key), 0, 0.0)
+        if not is_covered(ready, self._ledger.state):
+            return  # forgotten since: the ledger has its key, to be loaded from where it lies
         if isinstance(ready.name, ChunkName):
             try:
                 ready.facts = await read_facts(self._storage, key)
@@ -150,6 +152,9 @@ class Settler:
 
     async def _settle_covered(self, ready: Ready) -> None:
         key = ready.key
+        if not is_covered(ready, self._ledger.state):
+            self._pending.retry(ready)  # forgotten since, too
+            return
         try:
             mine = await self._digest(key, ready)
         except ObjectNotFoundError:
@@ -206,11 +211,14 @@ class Settler:
         )
 
         def build(state: LedgerState) -> list[Operation]:
-            if ready.key not in state.reload:
+            if ready.key not in state.reload or not is_covered(ready, state):
                 return []
             return [Done(attempt=attempt, table=ready.table, objects=[item])]
 
         await self._ledger.append(build, subject=f"reloaded {ready.key}")
+        if ready.key in self._ledger.state.reload:
+            self._pending.retry(ready)  # forgotten once more
+            return
         self._ledger.ride(Settled(attempts=[attempt]))
         self._pending.forget(ready.key)
 

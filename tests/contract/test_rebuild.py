@@ -1,110 +1,21 @@
 """Loading again and deleting on demand, on the real engine."""
 
 import asyncio
-import json
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spanyard_core.clickhouse import Database
-from spanyard_core.clock import SystemClock
-from spanyard_core.files import SystemFiles
-from spanyard_core.storage import Storage, open_storage
-from spanyard_ingester.erase import Eraser
 from spanyard_ingester.ingester import Ingester
 from spanyard_ingester.jobs import Jobs
-from spanyard_ingester.rebuild import Progress, Rebuild, Selection
-from spanyard_ingester.settings import IngesterSettings
+from spanyard_ingester.rebuild import Rebuild, Selection
 from spanyard_ingester.stored_rows import ClickHouseRows, Scope
-from spanyard_ingester.warehouse_clickhouse import ClickHouseWarehouse
-from tests.fakes.engine import migrated_database
-from tests.fakes.objects import chunk, log_chunk, log_line
+from tests.contract.rebuilding import ALL, Chain, chain, user_line
+from tests.fakes.objects import chunk, log_chunk
+
+__all__ = ["chain"]
 
 pytestmark = pytest.mark.engine
-
-PLAIN = (
-    b'{"type":"log","level":"info","message":"plain","timestamp":"2026-11-21T12:00:00Z"}\n'
-    b'{"type":"log","level":"info","message":"other","timestamp":"2026-11-21T12:00:00Z",'
-    b'"attributes":{"user":"42"}}\n'
-)
-
-
-class Chain:
-    """One bucket, one database, ingesters on both."""
-
-    def __init__(self, database: Database, storage: Storage, folder: Path) -> None:
-        self.database = database
-        self.storage = storage
-        self.folder = folder
-
-    def ingester(self, owner: str = "one", **settings: Any) -> Ingester:
-        return Ingester(
-            IngesterSettings(
-                storage="-",
-                clickhouse="-",
-                temp_dir=str(self.folder),
-                owner=owner,
-                list_interval=0.1,
-                **settings,
-            ),
-            self.storage,
-            ClickHouseWarehouse(self.database),
-            SystemFiles(),
-            SystemClock(),
-            random.Random(owner),
-            rows=ClickHouseRows(self.database),
-        )
-
-    async def loaded(self, **settings: Any) -> Ingester:
-        """An ingester that has loaded three writers of two projects, bad lines, a plain object."""
-        await self.storage.write(*log_chunk("w", 1, 50))
-        await self.storage.write(*log_chunk("w", 51, 100, instead={60: b'{"bad\n'}))
-        await self.storage.write(*log_chunk("v", 1, 100))
-        await self.storage.write(*log_chunk("z", 1, 100, project="team.zoo"))
-        await self.storage.write("observability/logs/team.shop/plain.jsonl", PLAIN)
-        ingester = self.ingester(**settings)
-        await ingester.start()
-        await ingester.drain()
-        assert await self.counts() == {"w": 99, "v": 100, "z": 100, "plain": 2}
-        return ingester
-
-    async def counts(self) -> dict[str, int]:
-        """Rows by writer; fails when a record is there twice."""
-        rows = await self.database.rows(
-            "SELECT if(startsWith(writer, 'plain:'), 'plain', writer) AS name, count() AS n,"
-            " uniqExact(writer, seq) AS u FROM logs GROUP BY name"
-        )
-        assert all(row["n"] == row["u"] for row in rows), rows
-        return {row["name"]: int(row["n"]) for row in rows}
-
-    async def rebuild(
-        self, ingester: Ingester, selection: Selection | None = None, **options: Any
-    ) -> Progress:
-        assert ingester.rebuild is not None
-        return await ingester.rebuild.run(selection or Selection(), load=ingester.drain, **options)
-
-    def eraser(self, ingester: Ingester) -> Eraser:
-        return Eraser(
-            self.storage,
-            ingester.ledger,
-            ClickHouseRows(self.database),
-            SystemClock(),
-            random.Random(7),
-        )
-
-
-@pytest.fixture
-async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    storage = open_storage(f"file://{tmp_path}/bucket")
-    async with migrated_database() as database:
-        yield Chain(database, storage, tmp_path)
-    await storage.close()
-
-
-ALL = {"w": 99, "v": 100, "z": 100, "plain": 2}
 
 
 class TestRebuild:
@@ -195,7 +106,11 @@ class TestRebuild:
         await rebuild.run(Selection(), load=ingester.drain)
         assert await chain.counts() == ALL
         slow = Rebuild(
-            chain.storage, ingester.ledger, ClickHouseRows(chain.database), random.Random(3)
+            chain.storage,
+            ingester.ledger,
+            ClickHouseRows(chain.database),
+            random.Random(3),
+            ingester.unsettled,
         )
         for forget in forgets:
             assert await slow._finish(forget) == 0
@@ -224,13 +139,6 @@ class TestRebuild:
         await running
         await jobs.stop()
         assert await chain.counts() == {**ALL, **{f"new{n}": 10 for n in range(5)}}
-
-
-def user_line(seq: int, user: str, trace: str = "") -> bytes:
-    line = json.loads(log_line("u", seq))
-    line["attributes"] = {"user": user, "n": seq}
-    line["traceId"] = trace
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
 class TestDelete:
