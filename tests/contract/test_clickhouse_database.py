@@ -1,17 +1,23 @@
 """The connection: the same promises in process and over HTTP, and what only one of them has."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import chdb
 import pytest
+from clickhouse_connect.driver.client import Client
 
 from spanyard_core.clickhouse import Database, database, open_database, parse_address, rfc3339
+from spanyard_core.clickhouse.address import Address
+from spanyard_core.clickhouse.clients import make_client
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError, SettingError
 from tests.fakes.clickhouse_server import PASSWORD, ClickHouseServer, running_clickhouse
 from tests.fakes.engine import engine_folder, engine_url
@@ -265,11 +271,71 @@ async def test_a_cancelled_command_goes_on_until_it_is_killed(opened: Opener) ->
         await running(db, 0)
 
 
+class LateStatements:
+    """Slow statements come to the engine after a KILL that found nothing."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.killed = threading.Event()
+
+    def opened_client(self, address: Address) -> Client:
+        client = make_client(address)
+        for name in ("query", "command"):
+            setattr(client, name, self.held(getattr(client, name)))
+        return client
+
+    def held(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(sql: str, *args: Any, **options: Any) -> Any:
+            if sql in {SLOW, ASLEEP}:
+                self.begun.set()
+                assert self.killed.wait(60)
+            answer = ask(sql, *args, **options)
+            if sql.startswith("KILL"):
+                self.killed.set()
+            return answer
+
+        return asked
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> LateStatements:
+    made = LateStatements()
+    connection = importlib.import_module("spanyard_core.clickhouse.database")
+    monkeypatch.setattr(connection, "make_client", made.opened_client)
+    return made
+
+
+async def test_a_cancelled_read_that_the_engine_knows_only_later_is_ended_too(
+    late: LateStatements, opened: Opener
+) -> None:
+    async with opened(pool=1) as db:
+        read = asyncio.create_task(db.rows(SLOW))
+        assert await asyncio.to_thread(late.begun.wait, 60)
+        begun = time.monotonic()
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
+    assert time.monotonic() - begun < 15
+
+
+async def test_closing_ends_what_the_engine_knows_only_later(
+    late: LateStatements, opened: Opener
+) -> None:
+    async with opened(pool=1) as db:
+        write = asyncio.create_task(db.command(SLOW))
+        assert await asyncio.to_thread(late.begun.wait, 60)
+        begun = time.monotonic()
+    with pytest.raises(DatabaseUnavailableError):
+        await write
+    assert time.monotonic() - begun < 15
+
+
 async def test_closing_ends_what_still_runs(opened: Opener) -> None:
-    begun = time.monotonic()
     async with opened(pool=2) as db:
         write = asyncio.create_task(db.command(SLOW))
         await running(db)
+        begun = time.monotonic()
     with pytest.raises(DatabaseUnavailableError):
         await write
     assert time.monotonic() - begun < 15
@@ -302,6 +368,69 @@ class TestInProcess:
             subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True
         )
         assert "another process has this folder open" in result.stdout, result.stderr
+
+    async def test_what_is_abandoned_while_its_client_is_made_does_not_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        making, go_on = threading.Event(), threading.Event()
+        asked: list[str] = []
+
+        def slowly(address: Address) -> Client:
+            making.set()
+            assert go_on.wait(60)
+            client = make_client(address)
+            query = client.query
+
+            def noted(sql: str, **options: Any) -> Any:
+                asked.append(sql)
+                return query(sql, **options)
+
+            monkeypatch.setattr(client, "query", noted)
+            return client
+
+        async with embedded(pool=1) as db:
+            with pytest.raises(DatabaseError):
+                await db.rows("SELECT * FROM nowhere")  # takes its client with it
+            connection = importlib.import_module("spanyard_core.clickhouse.database")
+            monkeypatch.setattr(connection, "make_client", slowly)
+            read = asyncio.create_task(db.rows("SELECT 'abandoned' AS s"))
+            assert await asyncio.to_thread(making.wait, 60)
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+            await db.kill("nobody")  # sent in turn: by now the read's own found nothing
+            go_on.set()
+            assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
+        assert asked == ["SELECT 1 AS n"]
+
+    @pytest.mark.parametrize("by", ["cancelling", "closing"])
+    async def test_what_a_stranger_asks_and_the_engine_knows_only_later_is_ended(
+        self, late: LateStatements, monkeypatch: pytest.MonkeyPatch, by: str
+    ) -> None:
+        class Session:
+            def __init__(self, *args: Any) -> None:
+                self._session = connect(*args)
+                self.query = late.held(self._session.query)
+                self.close = self._session.close
+
+        connect = chdb.connect
+        small = {"max_block_size": 1}
+        async with embedded(pool=1) as db:
+            monkeypatch.setattr(chdb, "connect", Session)
+            read = asyncio.create_task(db.read_raw(ASLEEP, form="TSV", settings=small))
+            assert await asyncio.to_thread(late.begun.wait, 60)
+            begun = time.monotonic()
+            if by == "cancelling":
+                read.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await read
+                while db._reading:
+                    await asyncio.sleep(0.02)
+        if by == "closing":
+            with pytest.raises(DatabaseUnavailableError) as ended:
+                await read
+            assert ended.value.code == 394
+        assert time.monotonic() - begun < 15
 
     async def test_another_folder_in_the_same_process_is_refused(self) -> None:
         with pytest.raises(DatabaseError, match="has only one"):

@@ -180,10 +180,12 @@ class TestProtocol:
         assert "formatQuery" not in answer.text
 
     async def test_limits_end_a_query_with_their_code(self) -> None:
-        limits = SqlLimits(seconds=0.5, memory_bytes=100_000_000, result_rows=10)
-        async with running_front(FrontSettings(limits=limits), filled=False) as front:
+        hasty = SqlLimits(seconds=0.5)
+        async with running_front(FrontSettings(limits=hasty), filled=False) as front:
             slow = await front.ask(SLOW)
             assert (slow.status, slow.code) == (408, 159)
+        small = SqlLimits(memory_bytes=100_000_000, result_rows=10)
+        async with running_front(FrontSettings(limits=small), filled=False) as front:
             large = await front.ask("SELECT groupArray(number) FROM numbers(1000000000)")
             assert (large.status, large.code) == (500, 241)
             many = await front.ask("SELECT number FROM numbers(11)")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import struct
-import time
 from collections.abc import AsyncIterator
 
 import clickhouse_connect
@@ -159,35 +158,34 @@ async def test_a_busy_front_does_not_hold_up_inserts() -> None:
     async with running_front() as front:
         stop = asyncio.Event()
         answered = 0
+        most = 0
 
         async def ask() -> None:
-            nonlocal answered
+            nonlocal answered, most
             while not stop.is_set():
                 answer = await front.ask(
                     "SELECT count(), uniq(Body), max(Timestamp) FROM otel_logs WHERE Body ILIKE '%7%'"
                 )
                 assert answer.status == 200, answer.text
                 answered += 1
+                most = max(most, len(front.database._running))
 
-        async def insert() -> float:
-            start = time.perf_counter()
+        async def insert() -> None:
             for number in range(20):
                 await front.database.command(
                     "INSERT INTO logs (project, writer, seq, batch, level, message) SELECT"
                     f" 'local.other', 'w{number}', number + 1, {number + 10}, 'info', toString(number)"
                     " FROM numbers(10000)"
                 )
-            return time.perf_counter() - start
 
-        alone = await insert()
-        async with asyncio.TaskGroup() as group:
+        await front.ask("SELECT 1")  # the first one asks the pool what the engine is like
+        async with asyncio.timeout(600), asyncio.TaskGroup() as group:
             asking = [group.create_task(ask()) for _ in range(8)]
-            beside = await insert()
+            await insert()
             stop.set()
         assert all(task.done() for task in asking)
         assert answered > 0
-        # Two readers of two threads each; generous, because others use the machine.
-        assert beside < 20 * alone + 20
+        assert most <= 1, "who asks takes a place of the pool"
         [row] = await front.database.rows("SELECT count() AS n FROM logs")
-        assert row["n"] == LOGS + 400_000
+        assert row["n"] == LOGS + 200_000
         assert SPANS

@@ -116,7 +116,7 @@ async def test_pages_of_other_sites_get_no_socket_and_ours_does(
                 {"type": "subscribe", "id": "a", "channel": f"project:{PROJECT}", "history": 3}
             )
             shown = []
-            while (message := await socket.receive_json(timeout=20))["type"] != "live":
+            while (message := await socket.receive_json(timeout=60))["type"] != "live":
                 shown += message.get("items", [])
             assert len(shown) == 3
             assert set(message["resume"]["seen"]) <= {SERVER, SPANS}

@@ -66,7 +66,7 @@ def records(log: OtlpLog, signal_name: str) -> list[dict[str, Any]]:
 
 
 def run_spans(url: str, compression: Compression) -> None:
-    exporter = OTLPSpanExporter(f"{url}/v1/traces", compression=compression)
+    exporter = OTLPSpanExporter(f"{url}/v1/traces", compression=compression, timeout=60)
     provider = TracerProvider(resource=RESOURCE)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     tracer = provider.get_tracer("agent.loop", "0.1")
@@ -107,7 +107,7 @@ async def test_traces_arrive_whole(tmp_path: Path, compression: Compression) -> 
 
 
 def run_logs(url: str, compression: Compression) -> None:
-    exporter = OTLPLogExporter(f"{url}/v1/logs", compression=compression)
+    exporter = OTLPLogExporter(f"{url}/v1/logs", compression=compression, timeout=60)
     provider = LoggerProvider(resource=RESOURCE)
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     logger = provider.get_logger("agent.log")
@@ -137,7 +137,7 @@ async def test_logs_arrive_whole(tmp_path: Path, compression: Compression) -> No
 
 
 def run_metrics(url: str, compression: Compression) -> None:
-    exporter = OTLPMetricExporter(f"{url}/v1/metrics", compression=compression)
+    exporter = OTLPMetricExporter(f"{url}/v1/metrics", compression=compression, timeout=60)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
     view = View(instrument_name="spread", aggregation=ExponentialBucketHistogramAggregation())
     provider = MeterProvider([reader], resource=RESOURCE, views=[view])

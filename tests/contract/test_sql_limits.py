@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from spanyard_core.clickhouse.reading import RawAnswer, ask_in_process, session_statement
+from spanyard_core.clickhouse.reading import (
+    NOBODY_WAITS,
+    RawAnswer,
+    ask_in_process,
+    session_statement,
+)
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 from spanyard_gateway.sql import SqlLimits, SqlRefusedError
 from tests.contract.bait import Bait, baited
@@ -110,15 +115,19 @@ async def test_what_was_abandoned_before_it_began_does_not_run(
 ) -> None:
     """At that moment there is nothing to kill yet."""
     preparing, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    told: list[str] = []
 
     def slowly(settings: Mapping[str, str | float]) -> str:
         preparing.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return session_statement(settings)
 
     def asked(*args: Any, **options: Any) -> RawAnswer:
         try:
             return ask_in_process(*args, **options)
+        except Exception as error:
+            told.append(str(error))
+            raise
         finally:
             ended.set()
 
@@ -127,13 +136,14 @@ async def test_what_was_abandoned_before_it_began_does_not_run(
     monkeypatch.setattr(connection, "ask_in_process", asked)
     slow = "SELECT count() FROM numbers(100000000000000) WHERE cityHash64(number) = 1"
     task = asyncio.create_task(bait.database.read_raw(slow, form="TabSeparated"))
-    assert await asyncio.to_thread(preparing.wait, 30)
+    assert await asyncio.to_thread(preparing.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.gather(*bait.database._endings)
+    await bait.database.kill("nobody")  # sent in turn: by now the statement's own found nothing
     go_on.set()
-    assert await asyncio.to_thread(ended.wait, 10)
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert told == [NOBODY_WAITS]
 
 
 STUCK = """

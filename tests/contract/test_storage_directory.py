@@ -1,6 +1,7 @@
 """What a directory promises beyond the contract: full disks, foreign files, laziness."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -187,7 +188,7 @@ class TestForeignFiles:
     ) -> None:
         await storage.write("k", b"1")
         os.mkfifo(root / "pipe")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(ObjectNotFoundError):
                 await storage.read("pipe")
             assert not await storage.exists("pipe")
@@ -376,16 +377,23 @@ async def test_a_killed_writer_leaves_whole_objects_only(storage: Storage, root:
 
 
 async def test_open_directories_are_few_and_given_back(storage: Storage, root: Path) -> None:
-    def open_files() -> int:
-        return len(os.listdir("/dev/fd"))
+    def open_directories() -> int:
+        # Of this storage: the engine of other tests opens files in this process too.
+        found = [os.stat(path) for path in (root, *root.rglob("*")) if path.is_dir()]
+        ours = {(known.st_dev, known.st_ino) for known in found}
+        count = 0
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):  # closed since
+                known = os.fstat(int(name))
+                count += (known.st_dev, known.st_ino) in ours
+        return count
 
-    before = open_files()
     for n in range(100):
         await storage.write(f"{n}/k", b"1")
-    assert open_files() <= before + 70
+    assert 0 < open_directories() <= 70
     assert await storage.read("0/k") == b"1"
     await storage.close()
-    assert open_files() <= before + 1
+    assert open_directories() == 0
 
 
 def test_using_a_directory_does_not_load_the_cloud_library(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import logging
 import queue
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from spanyard_core.clickhouse.clients import engine_failure, make_client
 from spanyard_core.clickhouse.failures import translate
 from spanyard_core.clickhouse.readers import Readers
 from spanyard_core.clickhouse.reading import (
+    NOBODY_WAITS,
     EngineError,
     RawAnswer,
     ask_in_process,
@@ -45,6 +47,8 @@ READERS = 2
 """Statements of strangers (`read_raw`) that run in process at a time, beside the pool's own."""
 CLOSING_S = 10.0
 """Seconds that those get to end when the connection is closed."""
+KILL_AGAIN_S = 0.02
+"""Seconds from one KILL of a statement to the next: the engine may not know yet what has just begun."""
 
 
 class Database:
@@ -152,7 +156,7 @@ class Database:
                         form=form,
                         params=values,
                         settings=options,
-                        abandoned=abandoned.is_set,
+                        abandoned=lambda: abandoned.is_set() or self._closed,
                     )
             finally:
                 self._reading.discard(query_id)
@@ -167,7 +171,7 @@ class Database:
         self._check_open()
         try:
             if not self.in_process:
-                return await self._run(ask_server, query_id)
+                return await self._run(ask_server, query_id, abandoned)
             return await self._readers.run(ask)
         except asyncio.CancelledError:
             abandoned.set()
@@ -295,19 +299,29 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(None, self._shut)
 
     def _shut(self) -> None:
-        for query_id in [*self._reading, *self._running]:
-            try:
-                self._end(query_id, wait=query_id in self._running)
-            except DatabaseError as error:
-                log.warning("could not end statement %s while closing: %s", query_id, error)
+        self._end_all()
         self._workers.shutdown(wait=True, cancel_futures=True)
-        if not self._readers.close(CLOSING_S):
+        # Those that still read have had their time.
+        if not self._readers.close(0 if self._reading else CLOSING_S):
             log.warning("a statement of a reader does not end; it is left to the process's end")
         self._control_worker.shutdown(wait=True, cancel_futures=True)
         self._control.close()
         while not self._idle.empty():
             if (client := self._idle.get_nowait()) is not None:
                 client.close()
+
+    def _end_all(self) -> None:
+        deadline = time.monotonic() + CLOSING_S
+        told: set[str] = set()
+        while self._running or (self._reading and time.monotonic() < deadline):
+            for query_id in [*self._reading, *self._running]:
+                try:
+                    self._end(query_id, wait=query_id in self._running)
+                except DatabaseError as error:
+                    if query_id not in told:
+                        log.warning("could not end statement %s while closing: %s", query_id, error)
+                    told.add(query_id)
+            time.sleep(KILL_AGAIN_S)
 
     def _identified(self, settings: Mapping[str, Any] | None, query_id: str) -> dict[str, Any]:
         return {**(settings or {}), "log_comment" if self.in_process else "query_id": query_id}
@@ -316,11 +330,19 @@ class Database:
         # The reader has gone; what it asked for must not hold a client for long.
         if not self._closed:
             task = asyncio.get_running_loop().create_task(
-                self.kill(query_id, wait=wait), name=f"end abandoned statement {query_id}"
+                self._end_abandoned(query_id, wait), name=f"end abandoned statement {query_id}"
             )
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)
             task.add_done_callback(_log_failure)
+
+    async def _end_abandoned(self, query_id: str, wait: bool) -> None:
+        pause = KILL_AGAIN_S
+        # Once it is closed, `_shut` goes on with it.
+        while not self._closed and (query_id in self._running or query_id in self._reading):
+            await self.kill(query_id, wait=wait)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)  # one that cannot be ended may run for an hour
 
     def _check_open(self) -> None:
         if self._closed:
@@ -328,14 +350,23 @@ class Database:
 
     async def _asked(self, job: Callable[[Client], T], query_id: str) -> T:
         """`_run` for whose result somebody waits: cancelled, it ends the statement."""
+        abandoned = threading.Event()
         try:
-            return await self._run(job, query_id)
+            return await self._run(job, query_id, abandoned)
         except asyncio.CancelledError:
+            abandoned.set()
             self._kill_later(query_id)
             raise
 
-    async def _run(self, job: Callable[[Client], T], query_id: str) -> T:
+    async def _run(
+        self, job: Callable[[Client], T], query_id: str, abandoned: threading.Event | None = None
+    ) -> T:
         self._check_open()
+
+        def check_wanted() -> None:
+            self._check_open()
+            if abandoned and abandoned.is_set():
+                raise EngineError(NOBODY_WAITS)
 
         def run() -> T:
             client = self._idle.get_nowait()  # as many clients as threads: there is one
@@ -343,7 +374,9 @@ class Database:
             whole = False
             try:
                 with self._translated():
+                    check_wanted()
                     client = client or make_client(self._address)
+                    check_wanted()  # meanwhile there was nothing to kill
                     result = job(client)
                     whole = True
                     return result

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -55,9 +56,10 @@ class Readers:
 
     def close(self, patience: float) -> bool:
         """Take nothing more and wait so many seconds. Gives whether all threads have ended."""
-        while not self._jobs.empty():
-            if (waiting := self._jobs.get()) is not None:
-                waiting[0].cancel()
+        with suppress(queue.Empty):
+            while True:  # never waiting: the threads take from it too
+                if (waiting := self._jobs.get_nowait()) is not None:
+                    waiting[0].cancel()
         for _ in self._threads:
             self._jobs.put(None)
         deadline = time.monotonic() + patience

@@ -15,6 +15,8 @@ from typing import Any
 
 from spanyard_core.clickhouse.address import Address
 
+NOBODY_WAITS = "Code: 394. DB::Exception: nobody waits for the answer any more"
+"""Instead of the engine's word, of a statement that was abandoned before it began."""
 _CODE = re.compile(r"Code: (\d+)\.")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\b": "\\b"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -91,7 +93,7 @@ def ask_in_process(
         session.query(session_statement(settings))
         values = {name: escaped(value) for name, value in params.items()}
         if abandoned():
-            raise EngineError("Code: 394. DB::Exception: nobody waits for the answer any more")
+            raise EngineError(NOBODY_WAITS)
         result = session.query(sql, form, params=values)
         return RawAnswer(
             bytes(result.bytes() or b""),

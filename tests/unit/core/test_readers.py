@@ -1,8 +1,10 @@
 """Threads that hold up nobody's end."""
 
 import asyncio
+import queue
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,24 @@ async def test_closing_does_not_wait_for_what_does_not_end() -> None:
         await waiting
     go_on.set()
     await holding
+
+
+def test_closing_waits_for_no_job_that_a_thread_took_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class TakenMeanwhile(queue.SimpleQueue[Any]):
+        looks = 0
+
+        def empty(self) -> bool:
+            self.looks += 1
+            return self.looks > 1
+
+    readers = Readers(1, "test")
+    monkeypatch.setattr(readers, "_jobs", TakenMeanwhile())
+    closing = threading.Thread(target=readers.close, args=(0,), daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
 
 
 def test_nothing_is_started_before_it_is_needed() -> None:

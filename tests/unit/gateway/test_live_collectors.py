@@ -53,7 +53,7 @@ async def collectors() -> AsyncIterator[Collectors]:
 
 async def listen(ours: Collectors, pod: LivePod, after: dict[str, int], heard: list[Any]) -> None:
     """Until it is up to date."""
-    async with asyncio.timeout(20), ours.listen(pod, after) as events:
+    async with asyncio.timeout(60), ours.listen(pod, after) as events:
         async for event in events:
             if isinstance(event, UpToDate):
                 return
