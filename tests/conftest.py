@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from xdist.remote import Producer
 
 from tests.dealing import ByFile, turn
@@ -23,6 +24,18 @@ settings.register_profile(
     "explore", settings.get_profile("house"), max_examples=1000, derandomize=False
 )
 settings.load_profile("house")
+
+# Hypothesis also draws from the literals in our modules, of those that happen to be imported by then:
+# that depends on which tests ran before in the process. So only who looks for new examples has them.
+# It is not part of Hypothesis' API: where an upgrade takes the name away, this line fails.
+collected = providers._get_local_constants
+
+
+def literals_to_draw() -> providers.Constants:
+    return providers.Constants() if settings.default.derandomize else collected()
+
+
+providers._get_local_constants = literals_to_draw
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

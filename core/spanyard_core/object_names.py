@@ -34,6 +34,9 @@ _PLAIN_RE = re.compile(
     r"/(?P<name>[A-Za-z0-9][A-Za-z0-9_.:+-]{0,150})\.jsonl"
 )
 
+_MOST_SEQ = 2**63 - 1
+"""As the schema of lines says; cursors of the gateway and live streams have no larger one either."""
+
 
 def writer_hash(writer: str) -> str:
     """The writer's part of an object name: 80 bits of sha256, hex, 20 characters."""
@@ -116,6 +119,8 @@ def parse_key(key: str) -> ChunkName | PlainName:
         first, last = int(match["first"]), int(match["last"])
         if first > last:
             raise BadRecordError(f"object {key!r} names an empty range {first}-{last}")
+        if last > _MOST_SEQ:
+            raise BadRecordError(f"object {key!r} names a seq larger than {_MOST_SEQ}")
         signal: Signal = match["signal"]  # type: ignore[assignment]  # the pattern allows no other
         return ChunkName(
             signal, match["project"], match["time"], match["writer"], first, last, match["root"]

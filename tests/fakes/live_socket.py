@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 
 from spanyard_core.clock import SystemClock
 from spanyard_core.serve import serving
+from spanyard_gateway.live import hub as hub_module
 from spanyard_gateway.live.channels import Channel
 from spanyard_gateway.live.hub import Hub
 from spanyard_gateway.live.socket import LiveSockets, RefusedError, SocketLimits
@@ -86,6 +87,8 @@ class Served:
 async def served(
     limits: SocketLimits | None = None, clock: SystemClock | None = None
 ) -> AsyncIterator[tuple[Served, str]]:
+    # On a machine that stands still for seconds a subscription would begin without what there is.
+    ready_s, hub_module.READY_S = hub_module.READY_S, 60.0
     found = Served(limits or SocketLimits(), clock or SystemClock())
     app = web.Application()
     app.add_routes([web.get("/ws", found.live.handle)])
@@ -94,6 +97,7 @@ async def served(
         async with serving(app, "127.0.0.1", 0, grace=0.5, before_stop=found.live.close) as address:
             yield found, address.url + "/ws"
     finally:
+        hub_module.READY_S = ready_s
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

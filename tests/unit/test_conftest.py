@@ -1,8 +1,12 @@
-"""The fixture that watches for leaked tasks is itself watched."""
+"""What all tests rely on: tasks that leak are told, and examples are the same in every run."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest_plugins = ["pytester"]
 
@@ -47,3 +51,29 @@ def test_a_task_owned_by_a_fixture_is_no_leak(pytester: pytest.Pytester) -> None
         "    assert True\n",
     )
     result.assert_outcomes(passed=2)
+
+
+def test_examples_are_the_same_whatever_was_imported_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[int, str]] = []
+
+    @settings(settings.get_profile("house"))
+    @given(st.integers(), st.text())
+    def draw(number: int, text: str) -> None:
+        found.append((number, text))
+
+    def drawn() -> list[tuple[int, str]]:
+        found.clear()
+        draw()
+        return list(found)
+
+    before = drawn()
+    literals = [f"NUMBERS = {list(range(7_000_000, 7_000_500))}", f"TEXT = {'seven million'!r}"]
+    (tmp_path / "imported_late.py").write_text("\n".join(literals))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("imported_late")
+    try:
+        assert drawn() == before
+    finally:
+        del sys.modules["imported_late"]

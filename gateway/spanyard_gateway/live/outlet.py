@@ -38,7 +38,9 @@ class Outlet:
         if self._protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._writer.drain()
+                    # All who wait share one future of aiohttp's. Who is cancelled here, its
+                    # subscription left, must not cancel that: it would end all others as well.
+                    await asyncio.shield(self._writer.drain())
             except TimeoutError:
                 transport.abort()
                 raise ConnectionResetError("the client takes nothing") from None

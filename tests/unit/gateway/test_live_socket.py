@@ -195,6 +195,34 @@ async def test_a_subscription_is_left_while_its_history_comes_and_its_id_is_free
         assert gateway.live.counts.subscriptions == 1
 
 
+async def test_a_subscription_is_left_while_the_client_reads_nothing_and_the_others_go_on() -> None:
+    async with served() as (gateway, url), connected(url, max_msg_size=0) as client:
+        pod = gateway.world.new_pod()
+        gateway.world.padding = "x" * 1_000
+        await gateway.world.print(pod, 10_000)
+        await client.say(type="subscribe", id="b", channel=CHANNEL)
+        await client.hear("live")
+        await client.say(type="subscribe", id="a", channel=CHANNEL, history=10_000)
+        assert (await client.hear())["type"] == "subscribed"
+        transport = client.socket._conn.transport  # type: ignore[union-attr]
+        assert transport is not None
+        transport.pause_reading()
+        [request] = gateway.live._sockets.values()
+        async with asyncio.timeout(60):
+            while not request.protocol.writing_paused:
+                await asyncio.sleep(0.01)
+        await client.say(type="unsubscribe", id="a")
+        async with asyncio.timeout(60):
+            while gateway.live.counts.subscriptions > 1:
+                await asyncio.sleep(0.01)
+        transport.resume_reading()
+        assert (await client.hear("ended"))["id"] == "a"
+        await client.say(type="ping")
+        await client.hear("heartbeat")
+        await gateway.world.print(pod, 1)
+        assert (await client.hear("server:log"))["id"] == "b"
+
+
 async def test_a_right_that_is_taken_away_ends_open_subscriptions() -> None:
     async with served(clock=Hurried()) as (gateway, url), connected(url) as client:
         gateway.world.new_pod()

@@ -162,7 +162,7 @@ class TestAppend:
             asyncio.create_task(one.append(lambda _, text=text: note(text), subject=text))  # type: ignore[misc]
             for text in texts
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await begun[0].wait()
             gates[0].set()
             await begun[1].wait()  # the second, with the third's in the same entry
