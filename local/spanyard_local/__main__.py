@@ -1,9 +1,11 @@
 """`spanyard`: where it begins."""
 
+import _thread
 import atexit
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 _AGAIN_S = 0.05
@@ -35,12 +37,14 @@ def _unraisable(what: "sys.UnraisableHookArgs") -> None:
     if not isinstance(what.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(what)
         return
-    import threading
+    # From another thread: right here it would be lost again. `threading` would wait for its thread to
+    # run, and on a busy machine still be here when the signal comes.
+    _thread.start_new_thread(_again, ())
 
-    # From another thread: right here it would be lost again.
-    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
+
+def _again() -> None:
+    time.sleep(_AGAIN_S)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

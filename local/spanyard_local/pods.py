@@ -35,6 +35,8 @@ from spanyard_sidecar.settings import CollectorSettings
 log = logging.getLogger("spanyard.local")
 
 FLUSH_S = 1.0
+OTLP_PORT = 0
+"""Of a pod's first collector: any. One that is started again takes the same."""
 RECOVERIES = 4
 """Old pods drained at a time: each takes a file lock, some MB and up to a second of waiting."""
 GONE = ".gone-"
@@ -172,7 +174,7 @@ class Pods:
             spans_dir=str(folder / "spans"),
             spool=str(folder / "spool"),
             flush_interval=FLUSH_S,
-            otlp_port=0,
+            otlp_port=OTLP_PORT,
             listen="",
             quiet=quiet,
             grace=pod_collector.GRACE_S,

@@ -28,6 +28,8 @@ PIPE_BYTES = 256 * 1024
 SMALL_READ = 16 * 1024
 NAP_S = 0.004
 """After a small read the pipe may fill: 50,000 single lines per second are 250 reads, not 50,000."""
+LEAVE_S = 0.1
+"""A process closes its output before it is gone: who goes by himself within this is not left over."""
 LEFTOVER_GRACE_S = 2.0
 """Between SIGTERM and SIGKILL for those."""
 KILL_S = 5.0
@@ -109,6 +111,7 @@ class Shim:
         self._kill_at: float | None = None
         """When whoever is still there gets SIGKILL."""
         self._linger_until: float | None = None
+        self._leave_until: float | None = None
         self._killed_at: float | None = None
         self._left_behind = False
         """Some do not end, whatever is done."""
@@ -254,6 +257,8 @@ class Shim:
             wait = min(wait, next_look - now)
         if self._kill_at is not None or self.code is not None:
             wait = min(wait, WATCH_S if self._killed_at is None else 0.02)
+        if self._leave_until is not None:
+            wait = min(wait, LEAVE_S / 10)
         if self.log.waiting:
             wait = min(wait, self._disk_wait)
         return wait
@@ -323,6 +328,8 @@ class Shim:
             return True
         silent = not any(stream.open for stream in self.streams)
         lingers = self._linger_until is not None and now < self._linger_until
+        if self._kill_at is None and silent and self._some_leave(now):
+            return False
         if self._kill_at is None and (silent or not lingers):
             left = self.tree.signal(signal.SIGTERM, signal.SIGCONT)
             if left or not silent:
@@ -334,6 +341,12 @@ class Shim:
         if not silent or (self._kill_at is not None and self.tree.lives()):
             return False
         return not self.log.waiting
+
+    def _some_leave(self, now: float) -> bool:
+        """Whether somebody is there who may be about to exit."""
+        if self._leave_until is None:
+            self._leave_until = now + LEAVE_S
+        return now < self._leave_until and self.tree.lives()
 
     def _last_words(self) -> None:
         """Output that came while the streams were closed, and what is given up."""

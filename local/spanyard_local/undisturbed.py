@@ -27,3 +27,10 @@ def undisturbed(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
         return await asyncio.shield(task)
 
     return begin
+
+
+async def settled() -> None:
+    """Until all that was begun in this loop is done: who closes the loop would cut it in half."""
+    loop = asyncio.get_running_loop()
+    while mine := [task for task in _begun if task.get_loop() is loop]:
+        await asyncio.wait(mine)

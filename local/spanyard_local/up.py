@@ -46,6 +46,7 @@ from spanyard_local.serve import LocalServer, local_server
 from spanyard_local.servers.runner import ServerRunner
 from spanyard_local.store import ResourceStore
 from spanyard_local.terminal import Terminal
+from spanyard_local.undisturbed import settled
 from spanyard_local.up_goal import Goal
 from spanyard_local.up_output import Output
 from spanyard_local.up_trouble import Patient, Trouble
@@ -166,6 +167,7 @@ class Up:
         await wanted.apply(store, again=True, dry_run=True)  # what is wrong is told at once
         self.output.know(store)
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(settled)  # last of all: what clients asked for is whole
             server = await self._begun(stack, store)
             if server is None:
                 return

@@ -122,12 +122,14 @@ class Lines:
         loop = asyncio.get_running_loop()
         told = loop.time()
         while True:
+            # As it is before: what comes with the end, while we give up waiting, is looked for again.
+            ending = feed.ending
             try:
-                async with asyncio.timeout(LAST_LOOK_S if feed.ending else 1.0):
+                async with asyncio.timeout(LAST_LOOK_S if ending else 1.0):
                     container, writer, first, lines = await feed.subscription.get()
             except TimeoutError:
                 self._say_unseen(feed)
-                if feed.ending:
+                if ending:
                     return
                 continue
             feed.unseen += sum(feed.subscription.take_dropped().values())

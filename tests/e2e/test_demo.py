@@ -64,8 +64,9 @@ def left_behind(data: Path) -> str:
 def test_nothing_is_lost_or_doubled_when_everything_is_killed_on_the_way(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     run = spanyard(
-        "demo", "--once", "--data", folder, "--requests", "40", "--kills", "2", "-o", "json"
-    )
+        "demo", "--once", "--data", folder, "--requests", "40", "--kills", "2", "-o", "json",
+        timeout=600,  # three starts
+    )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr + left_behind(tmp_path / "data")
     result = json.loads(run.stdout)
     assert result["ok"]

@@ -212,11 +212,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             demo.check_alive()
             return "questions asked" in demo.text()
 
-        wait_for("the demo's first questions", asked)
+        wait_for("the demo's first questions", asked, within=240)
         found = re.search(r"page +(http://[\w.:]+)", demo.text())
         assert found
         gateway = found[1]
-        wait_for("its records", lambda: _stored(gateway))
+        wait_for("its records", lambda: _stored(gateway), within=240)
         yield Place(
             folder,
             gateway,

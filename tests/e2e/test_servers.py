@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from spanyard_core.resources.kinds import Deployment
 from spanyard_local.servers import health, proxy
 from tests.fakes.deployed import deployed, is_ready, is_stalled
-from tests.fakes.ports import nobodys, own_port
+from tests.fakes.ports import kept, nobodys, own_port
 from tests.unit.servers.manifests import build, deployment
 
 SERVER = """
@@ -254,16 +255,21 @@ class TestRollouts:
                 first = await it.until(is_ready)
         assert state.stat().st_mode & 0o777 == 0o600
         (tmp_path / "second").mkdir()
-        async with deployed(tmp_path / "second", state_file=state) as it:
-            await it.build(good, {"server.py": SERVER})
-            await it.build(bad, {"server.py": "raise SystemExit(1)"})
-            it.statuses.append(first)  # what the store kept
-            it.want(want)
-            status = await it.until(
-                lambda s: s.revision == 1 and s.ready_replicas == 1 and s.failure is not None
-            )
-            assert status.endpoint == first.endpoint, "though the port that it asks for is free now"
-            assert (await it.get())[0] == 200
+        served = urlsplit(first.endpoint).port
+        assert served
+        with kept(served):
+            async with deployed(tmp_path / "second", state_file=state) as it:
+                await it.build(good, {"server.py": SERVER})
+                await it.build(bad, {"server.py": "raise SystemExit(1)"})
+                it.statuses.append(first)  # what the store kept
+                it.want(want)
+                status = await it.until(
+                    lambda s: s.revision == 1 and s.ready_replicas == 1 and s.failure is not None
+                )
+                assert status.endpoint == first.endpoint, (
+                    "though the port that it asks for is free now"
+                )
+                assert (await it.get())[0] == 200
 
 
 class TestHealth:
@@ -310,8 +316,8 @@ class TestHealth:
             stray = own_port()
             await it.build(build("b1"), {"server.py": STRAY.format(port=stray)})
             health = {**QUICK, "startupTimeout": "5s"}
-            it.want(wanted(health=health, progressDeadline="8s"))
-            status = await it.until(is_stalled)
+            it.want(wanted(health=health))
+            status = await it.until(lambda s: s.failure is not None and bool(s.failure.last_lines))
             assert status.failure is not None
             assert status.failure.reason == "NeverReady"
             if sys.platform == "linux":

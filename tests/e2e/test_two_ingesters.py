@@ -85,6 +85,11 @@ def test_two_ingesters_on_one_shard_store_every_record_once(
             ingester("one", tmp_path, place, url) as one,
             ingester("two", tmp_path, place, url) as two,
         ):
+            # Side by side from the first object on: who started sooner could be done with all.
+            one.addresses(1)
+            one.pause()
+            two.addresses(1)
+            one.resume()
             for stopped in itertools.cycle((one, two)):
                 time.sleep(rng.uniform(0.05, 0.4))
                 if not place.keys("observability/"):

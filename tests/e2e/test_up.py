@@ -10,11 +10,12 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from spanyard_core.resources.kinds import DeploymentSpec
-from tests.fakes.ports import nobodys
+from tests.fakes.ports import kept, nobodys
 from tests.fakes.up import PATIENCE_S, ROOT, Up, environment, marked, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.kill, pytest.mark.slow]
@@ -100,7 +101,9 @@ def test_a_folder_is_guessed_served_edited_and_there_again_the_next_day(tmp_path
         assert up.of("stored")[-1]["records"]["logs"] >= len(up.lines())
     assert list((data / "runs").iterdir()) == []
 
-    with Up(data) as up:  # no arguments: it goes on with what ran there
+    port = urlsplit(url).port
+    assert port
+    with kept(port), Up(data) as up:  # no arguments: it goes on with what ran there
         assert up.endpoint("local.my-app") == url
         assert get(url) == "three"
         (app / "README.md").write_text("an edit")

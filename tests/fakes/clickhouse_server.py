@@ -89,6 +89,7 @@ class ClickHouseServer:
                 return _refusal(f"Code: 561. DB::Exception: {error} (ZSTD_DECODER_FAILED)")
         chunked = request.headers.get("Transfer-Encoding") == "chunked"
         self.requests.append(Request(statement, dict(request.query), encoding, length, chunked))
+        await asyncio.sleep(self.delay)
         try:
             answer = await asyncio.to_thread(_execute, statement, body, dict(request.query))
         except Exception as error:

@@ -22,6 +22,7 @@ from spanyard_local.controller import Controller
 from spanyard_local.controller_builds import Builds, Changed
 from spanyard_local.controller_servers import Servers
 from spanyard_local.store import ResourceStore
+from spanyard_local.undisturbed import settled
 
 NOW = "2026-11-21T12:00:00Z"
 
@@ -181,3 +182,4 @@ async def running(world: World) -> AsyncIterator[World]:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await world.controller.stop()
+        await settled()

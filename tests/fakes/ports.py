@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 _FIRST, _LAST = 20_000, 32_000
@@ -39,4 +40,17 @@ def nobodys(port: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        yield
+
+
+@contextlib.contextmanager
+def kept(port: int) -> Iterator[None]:
+    """While the block runs the system gives this port to nobody, but who names it can listen on it.
+
+    For one that it gave, and that must be the same after a restart. Linux alone lets both bind it.
+    """
+    with socket.socket() as mark:
+        if sys.platform == "linux":
+            mark.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            mark.bind(("127.0.0.1", port))
         yield

@@ -48,6 +48,6 @@ def lives(pid: int) -> bool:
     """Whether it runs; one that is dead and not waited for does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second while it is read
         return False
     return state != "Z"

@@ -45,6 +45,8 @@ class Up:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.endswith(b"\n"):
+                break  # SIGKILL cut it off
             with self._changed:
                 self.events.append(json.loads(line))
                 self._changed.notify_all()

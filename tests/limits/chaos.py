@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spanyard_core.chunks import decoded_blocks
-from tests.fakes.up import ROOT, Up, environment, marked
+from tests.fakes.up import PATIENCE_S, ROOT, Up, environment, marked
 
 CHILD = """
 import os, random, signal, sys, time
@@ -160,13 +160,13 @@ def chaos(folder: Path, *, builds: int, deployments: int, kills: int, seed: int)
             # Also before it listens, while it recovers, while it starts everything.
             until = rng.choice(("start", "addresses", "line", "line", "line"))
             if until != "start":
-                up.until(lambda e, until=until: e["event"] == until, 90)  # type: ignore[misc]
+                up.until(lambda e, until=until: e["event"] == until)  # type: ignore[misc]
             time.sleep(rng.uniform(0, 4))
             up.kill()
             report.kills += 1
             print(f"kill {number + 1} of {kills}: {len(up.lines())} lines seen", flush=True)
     with Up(data, folder, "--no-watch", "--once") as up:
-        if code := up.wait(120 + 6 * builds):
+        if code := up.wait(PATIENCE_S + 6 * builds):
             report.troubles.append(f"the last run ended with {code}: {up.events[-3:]}")
             print(up.errors.read_text()[-3000:], file=sys.stderr)
     for pid in marked(mark):

@@ -50,13 +50,15 @@ CONTAINERS: dict[life.Step, str] = {
 }
 """Step → its container."""
 _STEP = f"""\
-child=
-trap '[ $$ -eq 1 ] && kill -TERM -1 2>/dev/null || kill -TERM "$child" 2>/dev/null' TERM INT
+child= stop=
+trap '[ -n "$child" ] || stop=1; [ $$ -eq 1 ] && kill -TERM -1 2>/dev/null || kill -TERM "$child" 2>/dev/null' TERM INT
 if [ -r {TOLD}/commit ]; then
   read -r SPANYARD_COMMIT <{TOLD}/commit && export SPANYARD_COMMIT
 fi
+[ -z "$stop" ] || exit 143
 /bin/sh -c "$1" </dev/null &
 child=$!
+[ -z "$stop" ] || {{ sleep 1; kill -TERM "$child"; }} 2>/dev/null
 wait "$child" 2>/dev/null
 code=$?
 while kill -0 "$child" 2>/dev/null; do
@@ -66,7 +68,9 @@ done
 exit "$code"
 """
 """A shell as process 1 takes no SIGTERM, and its children would get none: so it passes it on to all
-that are in the container. `wait` ends at a trap, so it is called until the command is gone."""
+that are in the container. `wait` ends at a trap, so it is called until the command is gone. A command
+that begins just as the signal comes is told after a second: until it is a program of its own it still
+has the shell's trap, and nothing would come of it."""
 
 
 def build_pod(

@@ -235,7 +235,7 @@ def test_an_error_that_nobody_foresaw_of_the_system_is_a_sentence(
 
 
 _INTERRUPTED = """
-import time, weakref
+import threading, time, weakref
 from spanyard_local import __main__, command_line
 
 class Dies:
@@ -250,6 +250,11 @@ def loses_it(argv):
     del dies
     time.sleep(60)
 
+def loses_it_on_a_busy_machine(argv):
+    start = threading.Thread.start
+    threading.Thread.start = lambda thread: (start(thread), time.sleep(1))
+    loses_it(argv)
+
 def meets_text(argv):
     exec("interrupt()", {"interrupt": interrupt})
 
@@ -258,7 +263,7 @@ __main__.main()
 """
 
 
-@pytest.mark.parametrize("how", ["meets_text", "loses_it"])
+@pytest.mark.parametrize("how", ["meets_text", "loses_it", "loses_it_on_a_busy_machine"])
 def test_a_ctrl_c_while_something_is_loaded_ends_with_the_code_of_any_other(
     tmp_path: Path, how: str
 ) -> None:
@@ -266,6 +271,6 @@ def test_a_ctrl_c_while_something_is_loaded_ends_with_the_code_of_any_other(
     (tmp_path / "interrupted.py").write_text(_INTERRUPTED.replace("MEETS", how))
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"],
-        check=False, capture_output=True, text=True, cwd=tmp_path, timeout=30,
+        check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "")

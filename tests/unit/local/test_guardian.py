@@ -56,7 +56,7 @@ def start(folder: Path, how: str, *programs: str) -> "subprocess.Popen[str]":
 def lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second while it is read
         return False
     return state != "Z"
 

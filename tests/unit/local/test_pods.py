@@ -28,6 +28,7 @@ from spanyard_local.pods import LocalPod, Pods
 from spanyard_local.shimmed import ShimSpec
 from spanyard_sidecar.servers import Servers
 from tests.fakes.crilog import CriLog
+from tests.fakes.ports import own_port
 
 
 def identity(name: str = "web-1-abcde") -> PodIdentity:
@@ -248,6 +249,8 @@ async def test_a_pod_that_is_just_being_made_is_not_taken_for_one_left_behind(
 async def test_a_collector_that_fails_is_started_again_under_the_same_address(
     tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Nobody listens for a moment: a test beside must not be given this port then.
+    monkeypatch.setattr("spanyard_local.pods.OTLP_PORT", own_port())
     storage = open_storage(bucket.as_uri())
     host = pods(tmp_path, storage)
     me = identity()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spanyard_core.clock import SystemClock
 from spanyard_core.resources import builds as life
 from spanyard_core.resources.kinds import (
@@ -21,7 +23,7 @@ from spanyard_local.terminal import Terminal
 from spanyard_local.up_lines import BURST, Lines, Shown
 from spanyard_local.up_output import Output, seconds_between, size
 from spanyard_local.up_stream import MOST_WAITING
-from spanyard_sidecar.ring import Ring
+from spanyard_sidecar.ring import Ring, Subscription
 
 NOW = "2026-11-21T12:00:00Z"
 
@@ -78,6 +80,33 @@ class TestLines:
         assert shown == ["one", "two", "three", "four"]
         assert left == []
         assert written == {"server.0": 7}
+
+    async def test_what_comes_with_the_end_while_it_gives_up_waiting_is_shown(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pause of a second ends at the very moment of the last line and of the end."""
+        timed_out, closed = asyncio.Event(), asyncio.Event()
+        get = Subscription.get
+
+        async def late(self: Subscription) -> tuple[str, str, int, bytes]:
+            try:
+                return await get(self)
+            except asyncio.CancelledError:
+                timed_out.set()
+                await closed.wait()
+                raise
+
+        monkeypatch.setattr(Subscription, "get", late)
+
+        async def feed(view: Lines, shown: list[Shown]) -> None:
+            ring = Ring()
+            view.opened(POD, ring)
+            async with asyncio.timeout(60):
+                await timed_out.wait()
+            ring.publish("server", "w", 1, lines("last"))
+            asyncio.get_running_loop().call_soon(closed.set)  # when `closed` waits for its feed
+
+        assert (await self.shown(feed))[0] == ["last"]
 
     async def test_of_a_flood_a_part_is_shown_and_the_rest_is_counted(self) -> None:
         many = 3 * BURST

@@ -14,6 +14,7 @@ import pytest
 
 from spanyard_core.clock import SystemClock
 from spanyard_core.errors import InvalidResourceError, SpanyardError
+from spanyard_core.files import SystemFiles
 from spanyard_core.resources import builds as life
 from spanyard_core.resources.conditions import Because, conditions
 from spanyard_core.resources.kinds import (
@@ -329,6 +330,37 @@ def test_a_mistake_of_ours_is_told_in_a_sentence_and_kept_with_its_trace(
         logging.getLogger().setLevel(level)
         logging.captureWarnings(capture=False)
     assert "Traceback" in (tmp_path / "data/up.log").read_text()
+
+
+def test_what_a_client_asked_for_just_before_the_end_is_done_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    reached = asyncio.Event()
+    sync_dir = SystemFiles.sync_dir
+
+    async def slow(self: SystemFiles, path: str) -> None:
+        reached.set()
+        await asyncio.sleep(0.05)
+        await sync_dir(self, path)
+
+    async def begun(self: Up, stack: object, store: ResourceStore) -> None:
+        monkeypatch.setattr(SystemFiles, "sync_dir", slow)
+        asked = asyncio.create_task(store.apply([manifest("Project", n) for n in ("a", "b", "c")]))
+        await reached.wait()
+        asked.cancel()  # its client has gone
+
+    monkeypatch.setattr(Up, "_begun", begun)
+    (tmp_path / "main.py").write_text("")
+    up = Up(
+        UpOptions(paths=[tmp_path], data=data),
+        Terminal(io.StringIO(), colours=False, live=False),
+    )
+    wanted = Wanted(up.layout, [tmp_path], [], up.output, save=False)
+    with up.layout.only_one(lambda _: None) as hold:
+        asyncio.run(up._main(hold, wanted))
+    names = {file.stem for file in (data / "resources/projects").glob("*.json")}
+    assert names == {"local.a", "local.b", "local.c"}
 
 
 def test_counts_of_a_demo_are_those_of_its_pods_alone() -> None:

@@ -190,6 +190,14 @@ class TestShell:
             assert shell.wait(20) == 5
         assert said.read_text() == "bye\n"
 
+    def test_sigterm_before_the_command_has_begun_ends_it(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "commit")  # the shell waits until somebody writes
+        with self.start("sleep 60", tmp_path) as shell:
+            told = os.open(tmp_path / "commit", os.O_WRONLY)  # once it reads
+            shell.send_signal(signal.SIGTERM)
+            os.close(told)
+            assert shell.wait(30) == 128 + signal.SIGTERM
+
 
 def test_a_literal_survives_what_kubernetes_replaces() -> None:
     assert literal("$(A) $$ $x") == "$$(A) $$$$ $$x"
