@@ -28,7 +28,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spanyard_core.clickhouse.address import Address, parse_address
 from spanyard_core.clickhouse.clients import engine_failure, make_client
-from spanyard_core.clickhouse.failures import translate
+from spanyard_core.clickhouse.failures import Translated, translate
 from spanyard_core.clickhouse.readers import Readers
 from spanyard_core.clickhouse.reading import (
     NOBODY_WAITS,
@@ -149,7 +149,7 @@ class Database:
         def ask() -> RawAnswer:
             self._reading.add(query_id)
             try:
-                with self._translated():
+                with Translated(self.url):
                     return ask_in_process(
                         self._address,
                         sql,
@@ -279,7 +279,7 @@ class Database:
         sql = f"KILL QUERY WHERE {column} = {{query_id:String}} {'SYNC' if wait else 'ASYNC'}"
         if query_id in self._running:
             self._killed.add(query_id)
-        with self._translated():
+        with Translated(self.url):
             self._control.command(sql, parameters={"query_id": query_id})
 
     async def create_database(self) -> None:
@@ -373,7 +373,7 @@ class Database:
             self._running.add(query_id)
             whole = False
             try:
-                with self._translated():
+                with Translated(self.url):
                     check_wanted()
                     client = client or make_client(self._address)
                     check_wanted()  # meanwhile there was nothing to kill
@@ -393,23 +393,6 @@ class Database:
                     spoilt.close()
 
         return await asyncio.get_running_loop().run_in_executor(self._workers, run)
-
-    def _translated(self) -> "_Translated":
-        return _Translated(self.url)
-
-
-class _Translated:
-    """Turns the client's errors into ours; everything else passes through."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (ClickHouseError, EngineError, OSError)):
-            raise translate(error, where=self._url) from error
 
 
 async def open_database(url: str, *, pool: int = 3) -> Database:

@@ -4,6 +4,7 @@ import re
 
 from clickhouse_connect.driver import exceptions
 
+from spanyard_core.clickhouse.reading import EngineError
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError
 
 UNAVAILABLE_CODES = frozenset(
@@ -54,3 +55,17 @@ def translate(error: Exception, *, where: str) -> DatabaseError:
     if isinstance(error, away) or _PROXY.search(text):
         return DatabaseUnavailableError(f"ClickHouse at {where} does not answer: {text}")
     return DatabaseError(f"ClickHouse at {where}: {text}")
+
+
+class Translated:
+    """Turns errors of the client, and the engine's own, into ours; all others pass through."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (exceptions.ClickHouseError, EngineError, OSError)):
+            raise translate(error, where=self._url) from error
