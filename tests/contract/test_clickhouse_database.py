@@ -24,8 +24,8 @@ from tests.fakes.engine import engine_folder, engine_url
 
 pytestmark = pytest.mark.engine
 
-ASLEEP = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600)"
-"""Half a minute, if nobody ends it, of blocks of one row."""
+ASLEEP = "SELECT sum(sleepEachRow(0.05)) FROM numbers(2400)"
+"""Two minutes, if nobody ends it, of blocks of one row."""
 SLOW = f"{ASLEEP} SETTINGS max_block_size = 1"
 
 
@@ -56,7 +56,7 @@ def opened(request: pytest.FixtureRequest) -> Opener:
 
 async def running(db: Database, count: int = 1) -> None:
     """Wait until so many slow statements run."""
-    deadline = time.monotonic() + 25  # one runs for 30 s
+    deadline = time.monotonic() + 60  # one runs for two minutes
     while time.monotonic() < deadline:
         [row] = await db.rows(
             "SELECT count() AS n FROM system.processes WHERE query LIKE '%sleepEachRow%'"
@@ -93,7 +93,7 @@ async def test_an_answer_can_be_had_in_a_format_and_is_ended_like_any_other(
         read.cancel()
         with pytest.raises(asyncio.CancelledError):
             await read
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await db.text("SELECT 1 AS n", settings={"max_threads": 1}) == b'{"n":1}\n'
 
 
@@ -216,7 +216,7 @@ async def test_a_statement_is_killed_by_its_id_even_when_the_pool_is_full(opened
         with pytest.raises(DatabaseUnavailableError) as ended:
             await slow
         assert ended.value.code == 394
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60
         assert not other.done()
         await running(db)
         await db.kill("spanyard-55")
@@ -316,7 +316,7 @@ async def test_a_cancelled_read_that_the_engine_knows_only_later_is_ended_too(
         with pytest.raises(asyncio.CancelledError):
             await read
         assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 async def test_closing_ends_what_the_engine_knows_only_later(
@@ -328,7 +328,7 @@ async def test_closing_ends_what_the_engine_knows_only_later(
         begun = time.monotonic()
     with pytest.raises(DatabaseUnavailableError):
         await write
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 async def test_closing_ends_what_still_runs(opened: Opener) -> None:
@@ -338,7 +338,7 @@ async def test_closing_ends_what_still_runs(opened: Opener) -> None:
         begun = time.monotonic()
     with pytest.raises(DatabaseUnavailableError):
         await write
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     await db.close()
     with pytest.raises(DatabaseUnavailableError, match="closed"):
         await db.rows("SELECT 1")
@@ -430,7 +430,7 @@ class TestInProcess:
             with pytest.raises(DatabaseUnavailableError) as ended:
                 await read
             assert ended.value.code == 394
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60
 
     async def test_another_folder_in_the_same_process_is_refused(self) -> None:
         with pytest.raises(DatabaseError, match="has only one"):

@@ -46,7 +46,8 @@ class Up:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if not line.endswith(b"\n"):
-                break  # SIGKILL cut it off
+                assert self.process.wait() == -signal.SIGKILL, line  # which cut it off
+                break
             with self._changed:
                 self.events.append(json.loads(line))
                 self._changed.notify_all()

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,11 +65,25 @@ def test_a_folder_that_never_stays_is_told(tmp_path: Path, monkeypatch: pytest.M
     def remove() -> None:
         shutil.rmtree(tmp_path / "web")
 
-    before = os.listdir("/dev/fd")
-    monkeypatch.setattr(fcntl, "flock", first(1000, fcntl.flock, remove))
+    taken: list[int] = []
+    closed: list[int] = []
+    lock, close = fcntl.flock, os.close
+
+    def locked(descriptor: int, how: int) -> None:
+        taken.append(descriptor)
+        remove()
+        lock(descriptor, how)
+
+    def noted(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    monkeypatch.setattr(os, "close", noted)
     with pytest.raises(SpanyardError, match="again and again; give another place with --build-dir"):
         WorkFolder.take(tmp_path, "web", "0123456789")
-    assert len(os.listdir("/dev/fd")) == len(before)
+    assert len(taken) > 1
+    assert not Counter(taken) - Counter(closed), "each was given back"
 
 
 def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ class TestLines:
         assert left == []
         assert written == {"server.0": 7}
 
+    @pytest.mark.slow
     async def test_what_comes_with_the_end_while_it_gives_up_waiting_is_shown(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

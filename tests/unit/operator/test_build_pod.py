@@ -1,5 +1,6 @@
 """The pod of a build: what each container sees, and what the user's shell gets."""
 
+import contextlib
 import json
 import os
 import signal
@@ -172,12 +173,12 @@ class TestShell:
     @pytest.mark.parametrize("code", [0, 3, 127])
     def test_the_exit_code_is_the_commands(self, code: int, tmp_path: Path) -> None:
         with self.start(f"exit {code}", tmp_path) as shell:
-            assert shell.wait(20) == code
+            assert shell.wait(60) == code
 
     def test_the_command_has_the_commit_and_no_input(self, tmp_path: Path) -> None:
         (tmp_path / "commit").write_text("abc\n")
         with self.start('echo "$SPANYARD_COMMIT"; cat', tmp_path) as shell:
-            assert shell.communicate(timeout=20)[0] == "abc\n"
+            assert shell.communicate(timeout=60)[0] == "abc\n"
 
     def test_sigterm_reaches_the_command_which_may_take_its_time(self, tmp_path: Path) -> None:
         said = tmp_path / "said"
@@ -187,16 +188,26 @@ class TestShell:
             assert shell.stdout.readline() == "up\n"
             time.sleep(0.1)  # the command's own `wait`
             shell.send_signal(signal.SIGTERM)
-            assert shell.wait(20) == 5
+            assert shell.wait(60) == 5
         assert said.read_text() == "bye\n"
 
     def test_sigterm_before_the_command_has_begun_ends_it(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "commit")  # the shell waits until somebody writes
         with self.start("sleep 60", tmp_path) as shell:
-            told = os.open(tmp_path / "commit", os.O_WRONLY)  # once it reads
+            told = once_it_is_read(tmp_path / "commit")
             shell.send_signal(signal.SIGTERM)
             os.close(told)
-            assert shell.wait(30) == 128 + signal.SIGTERM
+            assert shell.wait(60) == 128 + signal.SIGTERM
+
+
+def once_it_is_read(fifo: Path) -> int:
+    """Wait until somebody has opened it for reading; gives its other end."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # ENXIO: nobody yet
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    pytest.fail("nobody reads it")
 
 
 def test_a_literal_survives_what_kubernetes_replaces() -> None:

@@ -353,7 +353,9 @@ def test_a_fork_while_another_thread_writes_does_not_hang_the_child(tmp_path: Pa
     assert sorted(x["attributes"]["n"] for x in children) == list(range(20))
 
 
-def test_a_killed_process_leaves_whole_lines_and_a_free_lock(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_whole_lines_but_for_one_and_a_free_lock(
+    tmp_path: Path,
+) -> None:
     code = (
         "import itertools, spanyard, threading\n"
         "def work(n):\n"
