@@ -99,7 +99,9 @@ class Examiner:
         there = processed_key(key)
         if there != key and there not in self._ledger.state.reload:
             try:
-                await self._storage.move(there, key)
+                # Copied: in a bucket a move ends with a DELETE, and one that comes late would meet
+                # the copy that has been settled again meanwhile, the last one.
+                await self._storage.write(key, await self._storage.read(there))
             except ObjectNotFoundError:
                 pass
             except StorageError as error:

@@ -257,7 +257,7 @@ class Shim:
             wait = min(wait, next_look - now)
         if self._kill_at is not None or self.code is not None:
             wait = min(wait, WATCH_S if self._killed_at is None else 0.02)
-        if self._leave_until is not None:
+        if self._leave_until is not None and now < self._leave_until:
             wait = min(wait, LEAVE_S / 10)
         if self.log.waiting:
             wait = min(wait, self._disk_wait)

@@ -142,8 +142,9 @@ def _begin_again(
     """
     failures = 1 if lasted > MOST_PAUSE_S else int(environ.get(_FAILURES, "0")) + 1
     why = str(failure) or type(failure).__name__
-    log.error("standing by, beginning again in %g s: %s", pause_after(failures), why)
-    if stand_by(why, _addresses(settings, environ), pause_after(failures)):
+    pause = pause_after(1 if told else failures)  # its pod ends: the grace period runs
+    log.error("standing by, beginning again in %g s: %s", pause, why)
+    if stand_by(why, _addresses(settings, environ), pause):
         _tell_kubelet(settings.termination_log, f"ended while standing by: {why}")
         raise SystemExit(1)
     logging.shutdown()

@@ -100,6 +100,33 @@ class TestRebuildWhileObjectsMove:
         await chain.rebuild(ingester)
         assert await chain.counts() == ALL
 
+    async def test_one_that_is_fetched_back_is_never_its_last_copy(
+        self, chain: Chain, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In a bucket a move is a copy and a DELETE, which may come when all is settled again."""
+        ingester = await chain.loaded(after_load="keep")
+        keys = [info.key async for info in chain.storage.list("observability/")]
+        move, late = chain.storage.move, list[str]()
+
+        async def move_all() -> None:
+            for key in keys:
+                await move(key, processed_key(key))
+
+        async def copy(source: str, target: str) -> None:
+            await chain.storage.write(target, await chain.storage.read(source))
+            late.append(source)
+
+        before_deleting(ingester, move_all)
+        monkeypatch.setattr(chain.storage, "move", copy)
+        await chain.rebuild(ingester)
+        monkeypatch.undo()
+        await ingester.settler.run_once()
+        for key in late:
+            await chain.storage.delete(key)
+        assert await chain.counts() == ALL
+        for key in keys:
+            assert await chain.storage.exists(processed_key(key)), key
+
     async def test_an_object_that_moves_while_it_is_looked_for(self, chain: Chain) -> None:
         ingester = await chain.loaded(after_load="keep")
         assert ingester.rebuild is not None

@@ -313,6 +313,7 @@ class Database:
     def _end_all(self) -> None:
         deadline = time.monotonic() + CLOSING_S
         told: set[str] = set()
+        pause = KILL_AGAIN_S
         while self._running or (self._reading and time.monotonic() < deadline):
             for query_id in [*self._reading, *self._running]:
                 try:
@@ -321,7 +322,8 @@ class Database:
                     if query_id not in told:
                         log.warning("could not end statement %s while closing: %s", query_id, error)
                     told.add(query_id)
-            time.sleep(KILL_AGAIN_S)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)  # an insert ends by itself alone
 
     def _identified(self, settings: Mapping[str, Any] | None, query_id: str) -> dict[str, Any]:
         return {**(settings or {}), "log_comment" if self.in_process else "query_id": query_id}

@@ -52,7 +52,8 @@ export function TraceRoom({ project, id }: { project: string; id: string }): JSX
   const spans = useMemo(() => withLive(found.data?.spans ?? [], fresh), [found.data, fresh]);
   const open = useMemo(() => spans.some((span) => !span.endTime), [spans]);
   // A stream's history comes from the collectors' memory too, before the database has it.
-  const behind = useMemo(() => !found.data?.truncated && isBehind(found.data?.spans ?? [], fresh), [found.data, fresh]);
+  const answered = known ? !found.loading : !there.loading;
+  const behind = useMemo(() => answered && !found.data?.truncated && isBehind(found.data?.spans ?? [], fresh), [answered, found.data, fresh]);
   useAwaited(behind, again.current);
   useEffect(() => {
     if (!open) return;
