@@ -115,6 +115,7 @@ class Rebuild:
         progress = progress if progress is not None else Progress()
         lot: list[tuple[str, ChunkName | PlainName]] = []
         if not dry_run:
+            await self._ledger.refresh()  # what others loaded a moment ago is waited for too
             await self._unsettled.wait(self._unsettled_of(selection))
         # Objects that are kept lie where they were pending. These first: what is moved meanwhile
         # is found where it goes.

@@ -34,7 +34,6 @@ class TestRebuildWhileObjectsMove:
         ingester, other = await chain.loaded(), chain.ingester("two")
         await other.start()
         await chain.committed(other)
-        await ingester.ledger.refresh()
         await chain.database.command("TRUNCATE TABLE logs SYNC")
         before_deleting(ingester, other.settler.run_once)
 
