@@ -1,71 +1,23 @@
 """The connection: the same promises in process and over HTTP, and what only one of them has."""
 
 import asyncio
-import importlib
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import chdb
 import pytest
-from clickhouse_connect.driver.client import Client
 
-from spanyard_core.clickhouse import Database, database, open_database, parse_address, rfc3339
-from spanyard_core.clickhouse.address import Address
-from spanyard_core.clickhouse.clients import make_client
+from spanyard_core.clickhouse import database, open_database, parse_address, rfc3339
 from spanyard_core.errors import DatabaseError, DatabaseUnavailableError, SettingError
+from tests.contract.connections import ASLEEP, SLOW, Opener, opened, running
 from tests.fakes.clickhouse_server import PASSWORD, ClickHouseServer, running_clickhouse
 from tests.fakes.engine import engine_folder, engine_url
 
+__all__ = ["opened"]
+
 pytestmark = pytest.mark.engine
-
-ASLEEP = "SELECT sum(sleepEachRow(0.05)) FROM numbers(2400)"
-"""Two minutes, if nobody ends it, of blocks of one row."""
-SLOW = f"{ASLEEP} SETTINGS max_block_size = 1"
-
-
-class Opener(Protocol):
-    def __call__(self, *, pool: int = 2) -> AbstractAsyncContextManager[Database]: ...
-
-
-@asynccontextmanager
-async def embedded(*, pool: int = 2) -> AsyncIterator[Database]:
-    async with database(engine_url(), pool=pool) as db:
-        await db.create_database()
-        yield db
-
-
-@asynccontextmanager
-async def over_http(*, pool: int = 2) -> AsyncIterator[Database]:
-    name = parse_address(engine_url()).database
-    async with running_clickhouse() as server, database(server.url(name), pool=pool) as db:
-        await db.create_database()
-        yield db
-
-
-@pytest.fixture(params=[embedded, over_http])
-def opened(request: pytest.FixtureRequest) -> Opener:
-    opener: Opener = request.param
-    return opener
-
-
-async def running(db: Database, count: int = 1) -> None:
-    """Wait until so many slow statements run."""
-    deadline = time.monotonic() + 60  # one runs for two minutes
-    while time.monotonic() < deadline:
-        [row] = await db.rows(
-            "SELECT count() AS n FROM system.processes WHERE query LIKE '%sleepEachRow%'"
-            " AND query NOT LIKE '%system.processes%'"
-        )
-        if row["n"] == count:
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(f"there were never {count} slow statements")
 
 
 async def test_values_are_bound_and_arrive_as_they_were(opened: Opener) -> None:
@@ -206,144 +158,6 @@ async def test_more_statements_than_clients_wait_their_turn(opened: Opener) -> N
     assert [row[0]["n"] for row in rows] == list(range(20))
 
 
-async def test_a_statement_is_killed_by_its_id_even_when_the_pool_is_full(opened: Opener) -> None:
-    async with opened(pool=2) as db:
-        slow = asyncio.create_task(db.command(SLOW, query_id="spanyard-5"))
-        await running(db)
-        begun = time.monotonic()
-        other = asyncio.create_task(db.command(SLOW, query_id="spanyard-55"))
-        await db.kill("spanyard-5")
-        with pytest.raises(DatabaseUnavailableError) as ended:
-            await slow
-        assert ended.value.code == 394
-        assert time.monotonic() - begun < 60
-        assert not other.done()
-        await running(db)
-        await db.kill("spanyard-55")
-        with pytest.raises(DatabaseUnavailableError):
-            await other
-        await db.kill("nobody")
-
-
-async def test_a_cancelled_read_ends_its_statement_and_leaves_the_pool_whole(
-    opened: Opener,
-) -> None:
-    async with opened(pool=2) as db:
-        for _ in range(3):
-            read = asyncio.create_task(db.rows(SLOW))
-            await running(db)
-            read.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await read
-            await running(db, 0)
-        assert (
-            await asyncio.gather(*(db.rows("SELECT 1 AS n") for _ in range(4))) == [[{"n": 1}]] * 4
-        )
-
-
-async def test_what_a_killed_read_still_had_to_say_is_in_nobody_elses_answer(
-    opened: Opener,
-) -> None:
-    talks = (
-        "SELECT toLowCardinality(toString(number % 1000)) AS text, sleepEachRow(0.00001)"
-        " FROM numbers(2000000) SETTINGS max_block_size = 5000"
-    )
-    async with opened(pool=1) as db:
-        for number in range(10):
-            read = asyncio.create_task(db.rows(talks))
-            await asyncio.sleep(0.02 + 0.02 * number)
-            read.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await read
-            for _ in range(2):
-                assert await db.rows(f"SELECT {number} AS n") == [{"n": number}]
-
-
-async def test_a_cancelled_command_goes_on_until_it_is_killed(opened: Opener) -> None:
-    async with opened(pool=2) as db:
-        write = asyncio.create_task(db.command(SLOW, query_id="spanyard-6"))
-        await running(db)
-        write.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await write
-        await running(db)
-        await db.kill("spanyard-6")
-        await running(db, 0)
-
-
-class LateStatements:
-    """Slow statements come to the engine after a KILL that found nothing."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.killed = threading.Event()
-
-    def opened_client(self, address: Address) -> Client:
-        client = make_client(address)
-        for name in ("query", "command"):
-            setattr(client, name, self.held(getattr(client, name)))
-        return client
-
-    def held(self, ask: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(sql: str, *args: Any, **options: Any) -> Any:
-            if sql in {SLOW, ASLEEP}:
-                self.begun.set()
-                assert self.killed.wait(60)
-            answer = ask(sql, *args, **options)
-            if sql.startswith("KILL"):
-                self.killed.set()
-            return answer
-
-        return asked
-
-
-@pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch) -> LateStatements:
-    made = LateStatements()
-    connection = importlib.import_module("spanyard_core.clickhouse.database")
-    monkeypatch.setattr(connection, "make_client", made.opened_client)
-    return made
-
-
-async def test_a_cancelled_read_that_the_engine_knows_only_later_is_ended_too(
-    late: LateStatements, opened: Opener
-) -> None:
-    async with opened(pool=1) as db:
-        read = asyncio.create_task(db.rows(SLOW))
-        assert await asyncio.to_thread(late.begun.wait, 60)
-        begun = time.monotonic()
-        read.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await read
-        assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
-    assert time.monotonic() - begun < 60
-
-
-async def test_closing_ends_what_the_engine_knows_only_later(
-    late: LateStatements, opened: Opener
-) -> None:
-    async with opened(pool=1) as db:
-        write = asyncio.create_task(db.command(SLOW))
-        assert await asyncio.to_thread(late.begun.wait, 60)
-        begun = time.monotonic()
-    with pytest.raises(DatabaseUnavailableError):
-        await write
-    assert time.monotonic() - begun < 60
-
-
-async def test_closing_ends_what_still_runs(opened: Opener) -> None:
-    async with opened(pool=2) as db:
-        write = asyncio.create_task(db.command(SLOW))
-        await running(db)
-        begun = time.monotonic()
-    with pytest.raises(DatabaseUnavailableError):
-        await write
-    assert time.monotonic() - begun < 60
-    await db.close()
-    with pytest.raises(DatabaseUnavailableError, match="closed"):
-        await db.rows("SELECT 1")
-
-
 class TestInProcess:
     async def test_two_connections_of_a_process_share_the_engine(self) -> None:
         url = engine_url()
@@ -368,69 +182,6 @@ class TestInProcess:
             subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True
         )
         assert "another process has this folder open" in result.stdout, result.stderr
-
-    async def test_what_is_abandoned_while_its_client_is_made_does_not_run(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        making, go_on = threading.Event(), threading.Event()
-        asked: list[str] = []
-
-        def slowly(address: Address) -> Client:
-            making.set()
-            assert go_on.wait(60)
-            client = make_client(address)
-            query = client.query
-
-            def noted(sql: str, **options: Any) -> Any:
-                asked.append(sql)
-                return query(sql, **options)
-
-            monkeypatch.setattr(client, "query", noted)
-            return client
-
-        async with embedded(pool=1) as db:
-            with pytest.raises(DatabaseError):
-                await db.rows("SELECT * FROM nowhere")  # takes its client with it
-            connection = importlib.import_module("spanyard_core.clickhouse.database")
-            monkeypatch.setattr(connection, "make_client", slowly)
-            read = asyncio.create_task(db.rows("SELECT 'abandoned' AS s"))
-            assert await asyncio.to_thread(making.wait, 60)
-            read.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await read
-            await db.kill("nobody")  # sent in turn: by now the read's own found nothing
-            go_on.set()
-            assert await db.rows("SELECT 1 AS n") == [{"n": 1}]
-        assert asked == ["SELECT 1 AS n"]
-
-    @pytest.mark.parametrize("by", ["cancelling", "closing"])
-    async def test_what_a_stranger_asks_and_the_engine_knows_only_later_is_ended(
-        self, late: LateStatements, monkeypatch: pytest.MonkeyPatch, by: str
-    ) -> None:
-        class Session:
-            def __init__(self, *args: Any) -> None:
-                self._session = connect(*args)
-                self.query = late.held(self._session.query)
-                self.close = self._session.close
-
-        connect = chdb.connect
-        small = {"max_block_size": 1}
-        async with embedded(pool=1) as db:
-            monkeypatch.setattr(chdb, "connect", Session)
-            read = asyncio.create_task(db.read_raw(ASLEEP, form="TSV", settings=small))
-            assert await asyncio.to_thread(late.begun.wait, 60)
-            begun = time.monotonic()
-            if by == "cancelling":
-                read.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await read
-                while db._reading:
-                    await asyncio.sleep(0.02)
-        if by == "closing":
-            with pytest.raises(DatabaseUnavailableError) as ended:
-                await read
-            assert ended.value.code == 394
-        assert time.monotonic() - begun < 60
 
     async def test_another_folder_in_the_same_process_is_refused(self) -> None:
         with pytest.raises(DatabaseError, match="has only one"):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,14 @@ class TestForeignFiles:
         assert await keys(storage) == ["k"]
 
 
+NAMED: dict[str, Callable[[Storage, str], Awaitable[None]]] = {
+    "write": lambda storage, key: storage.write(key, b"1"),
+    "create": lambda storage, key: storage.write(key, b"1", if_absent=True),
+    "move": lambda storage, key: storage.move("source", key),
+}
+"""Ways in which an object gets its name."""
+
+
 class TestDirectories:
     async def test_empty_ones_are_removed_up_to_the_root(
         self, storage: Storage, root: Path
@@ -233,7 +241,7 @@ class TestDirectories:
         expected = sorted(f"c/{n}/{r}" for n in range(8) for r in range(0, 30, 2))
         assert await keys(storage) == expected
 
-    @pytest.mark.parametrize("call", ["write", "create", "move"])
+    @pytest.mark.parametrize("call", NAMED)
     async def test_one_that_is_pruned_under_a_writer_is_made_again(
         self, storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
@@ -249,14 +257,11 @@ class TestDirectories:
                 os.rmdir(path)
 
         monkeypatch.setattr(os, "mkdir", pruned_at_once)
-        if call == "move":
-            await storage.move("source", "a/b/k")
-        else:
-            await storage.write("a/b/k", b"1", if_absent=call == "create")
+        await NAMED[call](storage, "a/b/k")
         assert made == 5
         assert await storage.read("a/b/k") == b"1"
 
-    @pytest.mark.parametrize("call", ["write", "create", "move"])
+    @pytest.mark.parametrize("call", NAMED)
     async def test_one_that_somebody_else_made_and_pruned_is_made_again(
         self, storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
@@ -277,14 +282,11 @@ class TestDirectories:
                 raise
 
         monkeypatch.setattr(os, "mkdir", next_door)
-        if call == "move":
-            await storage.move("source", "a/b/k")
-        else:
-            await storage.write("a/b/k", b"1", if_absent=call == "create")
+        await NAMED[call](storage, "a/b/k")
         assert met == 3
         assert await storage.read("a/b/k") == b"1"
 
-    @pytest.mark.parametrize("call", ["write", "create", "move"])
+    @pytest.mark.parametrize("call", NAMED)
     async def test_an_empty_one_that_is_pruned_before_an_object_takes_its_place(
         self, storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
@@ -297,10 +299,7 @@ class TestDirectories:
             rmdir(path)
 
         monkeypatch.setattr(os, "rmdir", pruned_by_both)
-        if call == "move":
-            await storage.move("source", "k")
-        else:
-            await storage.write("k", b"1", if_absent=call == "create")
+        await NAMED[call](storage, "k")
         assert await storage.read("k") == b"1"
 
     async def test_the_first_page_of_a_prefix_opens_only_what_lies_under_it(
